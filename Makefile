@@ -1,0 +1,39 @@
+# Needs python3 (3.11 or newer), make and pip; everything else is installed into .venv from requirements.lock.
+VENV ?= .venv
+PYTHON3 ?= python3
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+READY = $(VENV)/.ready
+# SMOKE=1 shrinks every run and works under runs/smoke.
+BASE = runs$(if $(SMOKE),/smoke)
+
+.PHONY: demo publish test test-all check clean
+
+demo: $(READY)
+	snakemake demo $(if $(SMOKE),--config smoke=1)
+	@python -m gta.results show $(BASE)/tables/zero_shot.csv
+	@echo "table: $(BASE)/tables/zero_shot.csv   figure: $(BASE)/figures/zero_shot.png"
+	@echo "pages: $(BASE)/quickstart.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
+
+publish: $(READY)
+	snakemake publish
+
+test: $(READY)
+	python -m pytest
+
+test-all: $(READY)
+	python -m pytest -m ""
+
+check: test
+	ruff check .
+	ruff format --check .
+	mypy
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON3) -c 'import sys; sys.exit("python3 is %d.%d; 3.11 or newer is needed: make PYTHON3=/path/to/python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON3) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf runs .snakemake

@@ -1,0 +1,1 @@
+"""GTA-CLIP, a reproducible companion: generate, transduct, adapt."""

@@ -1,0 +1,104 @@
+"""The language model of the demo: a local server that speaks the OpenAI chat protocol and knows a guide of glyph shapes.
+
+It is no neural network. A guide is drawn at random from the true shapes: each fact is left out with probability
+`OMITTED`, and each that stays is replaced with probability `WRONG` by a fact of some other character. Questions name
+characters in double quotes; an answer lists what the guide says of the first, and, where a second is named, only what
+the guide does not say of that one too. `python -m gta.embedded.fieldguide --port 8000` serves it to any client.
+"""
+
+import argparse
+import json
+import random
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from gta.embedded.glyphs import FACTS, NAMES
+
+OMITTED = 0.25
+WRONG = 0.1
+LONGEST = 1 << 20  # bytes of a question
+
+
+def draw_guide(seed: int) -> dict[str, list[str]]:
+    """What the guide says of each character: the facts of `shapes.yaml`, some left out, some wrong."""
+    rng = random.Random(seed)
+    guide = {}
+    for name in NAMES:
+        others = sorted({fact for other in NAMES for fact in FACTS[other]} - set(FACTS[name]))
+        kept = [fact for fact in FACTS[name] if rng.random() >= OMITTED] or [rng.choice(FACTS[name])]
+        guide[name] = list(dict.fromkeys(rng.choice(others) if rng.random() < WRONG else fact for fact in kept))
+    return guide
+
+
+def answer(guide: dict[str, list[str]], question: str) -> list[str]:
+    """What the guide says of the first character named in the question, and not of the second, if there is one.
+
+    Where it says nothing that tells the two apart, all that it says of the first. Raises ValueError if no name is known.
+    """
+    names = [name for name in dict.fromkeys(re.findall(r'"([^"]+)"', question)) if name in guide]
+    if not names:
+        raise ValueError("the question names no character that this guide knows")
+    facts = guide[names[0]]
+    return [fact for fact in facts if len(names) < 2 or fact not in guide[names[1]]] or facts
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._reply(200, {"object": "list", "data": [{"id": "fieldguide", "object": "model"}]})
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        if self.path != "/v1/chat/completions" or length > LONGEST:
+            return self._reply(404, {"error": {"message": f"POST {self.path}: only /v1/chat/completions, up to {LONGEST} bytes"}})
+        try:
+            question = json.loads(self.rfile.read(length))["messages"][-1]["content"]
+            content = json.dumps({"attributes": answer(self.server.guide, question)})
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            return self._reply(400, {"error": {"message": str(error)}})
+        used = {"prompt_tokens": len(question.split()), "completion_tokens": len(content.split())}
+        message = {"role": "assistant", "content": content}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {**used, "total_tokens": sum(used.values())}
+        self._reply(200, {"id": "fieldguide", "object": "chat.completion", "created": 0, "model": "fieldguide", "choices": [choice], "usage": usage})
+
+    def _reply(self, status: int, body: dict) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_) -> None:
+        """Quiet: the client reports what matters."""
+
+
+@contextmanager
+def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
+    """Serve a guide on the loopback address while the block runs; gives the base URL for an OpenAI client."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server.guide = guide
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Serve the field guide to any OpenAI client.")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with serve(draw_guide(arguments.seed), arguments.port) as url:
+        print(f"the field guide of seed {arguments.seed} answers at {url}; stop with Ctrl-C", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            pass

@@ -1,0 +1,101 @@
+"""Characters rendered from the fonts that matplotlib ships, warped and captioned: what the embedded encoders learn from.
+
+Handwriting never enters. `STYLES` names two kinds of glyphs: `train`, and `held_out` (fonts that are never trained on,
+leaning and drawn with stronger warps), on which settings are chosen and the encoders are judged.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import torch
+import yaml
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+CANVAS = 48  # pixels a side at which a glyph is drawn and warped
+SCAN = 8  # pixels a side of the finished image: the resolution of the UCI digits
+
+SHAPES = yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text())
+KIND = {name: kind for kind, names in SHAPES.items() for name in names}
+FACTS = {name: facts for names in SHAPES.values() for name, facts in names.items()}
+NAMES = list(FACTS)
+DIGITS = list(SHAPES["digit"])
+
+_DEJAVU = [f"DejaVu{face}{style}" for face in ("Sans", "SansMono") for style in ("", "-Bold", "-Oblique", "-BoldOblique")]
+_DEJAVU += [f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")]
+
+
+@dataclass(frozen=True)
+class Style:
+    """Fonts, how far all glyphs lean, and the strength of every random change; lengths in half canvas widths."""
+
+    fonts: tuple[str, ...]
+    lean: float
+    rotation: float
+    shear: float
+    stretch: float
+    warp: float
+
+
+STYLES = {
+    "train": Style((*_DEJAVU, "STIXGeneral", "STIXGeneralBol", "STIXGeneralBolIta", "cmr10", "cmb10", "cmmi10"), 0.0, 0.25, 0.3, 0.2, 0.12),
+    "held_out": Style(("cmss10", "cmtt10", "cmti10", "STIXGeneralItalic"), 0.35, 0.25, 0.3, 0.25, 0.14),
+}
+
+
+@cache
+def _atlas(style: str) -> Tensor:
+    """Every character of every font of a style, (fonts, characters, CANVAS, CANVAS) in [0, 1], each fitted to its box."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    fonts = [ImageFont.truetype(folder / f"{font}.ttf", 4 * CANVAS) for font in STYLES[style].fonts]
+    return torch.stack([torch.stack([_draw(font, _symbol(name)) for name in NAMES]) for font in fonts])
+
+
+def _symbol(name: str) -> str:
+    return str(DIGITS.index(name)) if name in DIGITS else name
+
+
+def _draw(font: ImageFont.FreeTypeFont, symbol: str) -> Tensor:
+    page = Image.new("L", (8 * CANVAS, 8 * CANVAS))
+    ImageDraw.Draw(page).text((2 * CANVAS, 2 * CANVAS), symbol, font=font, fill=255)
+    glyph = page.crop(page.getbbox())
+    size = 0.9 * CANVAS / max(glyph.size)
+    glyph = glyph.resize([max(1, round(size * side)) for side in glyph.size], Image.Resampling.LANCZOS)
+    canvas = Image.new("L", (CANVAS, CANVAS))
+    canvas.paste(glyph, [(CANVAS - side) // 2 for side in glyph.size])
+    return torch.tensor(list(canvas.tobytes()), dtype=torch.float32).view(CANVAS, CANVAS) / 255
+
+
+def render(characters: Tensor, style: str, generator: torch.Generator) -> Tensor:
+    """Draw one image for each entry of `characters` (B,), indices into `NAMES`: uint8 (B, 3, SCAN, SCAN), light on dark.
+
+    A random font; rotation, shear, stretch and shift; a smooth random displacement; a thinner or thicker stroke;
+    the box average down to `SCAN` pixels that a coarse scanner takes; contrast and noise.
+    """
+    atlas, s = _atlas(style), STYLES[style]
+    n = len(characters)
+
+    def uniform(low, high, *shape):
+        return torch.empty(n, *shape).uniform_(low, high, generator=generator)
+
+    glyphs = atlas[torch.randint(len(atlas), (n,), generator=generator), characters]
+    angle, shear = uniform(-s.rotation, s.rotation), s.lean + uniform(-s.shear, s.shear)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(n, 2, 2)
+    slant = torch.eye(2).repeat(n, 1, 1)
+    slant[:, 0, 1] = shear
+    scale = torch.diag_embed(uniform(1 - s.stretch, 1 + s.stretch, 2))
+    grid = F.affine_grid(torch.cat([turn @ slant @ scale, uniform(-0.1, 0.1, 2, 1)], 2), [n, 1, CANVAS, CANVAS], align_corners=False)
+    coarse = torch.randn(n, 2, 5, 5, generator=generator) * s.warp
+    warp = F.interpolate(coarse, size=(CANVAS, CANVAS), mode="bicubic", align_corners=True)
+    image = F.grid_sample(glyphs[:, None], grid + warp.permute(0, 2, 3, 1), align_corners=False)
+    # A blur, then a steep step at a random level, is a cheap dilation (low level) or erosion (high level) of the stroke.
+    blurred = F.avg_pool2d(F.avg_pool2d(image, 5, 1, 2), 5, 1, 2)
+    blurred = blurred / blurred.amax((2, 3), keepdim=True).clamp_min(1e-6)
+    image = torch.sigmoid((blurred - uniform(0.15, 0.55, 1, 1, 1)) * 14)
+    image = F.avg_pool2d(image, CANVAS // SCAN)
+    image = image / image.amax((2, 3), keepdim=True) * uniform(0.8, 1.0, 1, 1, 1)
+    image = image + uniform(0, 0.05, 1, 1, 1) * torch.randn(image.shape, generator=generator)
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8).expand(n, 3, SCAN, SCAN).contiguous()

@@ -1,0 +1,151 @@
+"""The runs that make up a table, as the notebooks call them."""
+
+import random
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from gta import tasks
+from gta.attributes import Bank
+from gta.embedded import fieldguide
+from gta.encoders import Encoder
+from gta.generate import describe
+from gta.images import load_images
+from gta.llm import LanguageModel
+from gta.loop import run
+from gta.names import nearest
+from gta.settings import Checked, Settings
+
+# Chosen on held-out glyph styles, never on handwriting: `python -m gta.embedded.choose`.
+EMBEDDED = {"iterations": 15, "lr": 5e-5, "lr_projection": 5e-5}
+
+# What each row of GTA-CLIP leaves out or replaces; "" is the whole method.
+VARIANTS = {
+    "": {},
+    "no generate": {"generate": False},
+    "no adapt": {"adapt": False},
+    "random pairs": {"pairs": "random"},
+    "shuffled classes": {},
+}
+
+
+# One transduction of what the encoder sees as it is: the run that gives CLIP and TransCLIP.
+ONCE = {"iterations": 1, "adapt": False, "generate": False}
+
+
+def settings_for(backbone: str, **changes) -> Settings:
+    """The paper's settings, or for the embedded encoders their own, with changes."""
+    return Settings(**{**(EMBEDDED if backbone == "embedded" else {}), **changes})
+
+
+class ZeroShot(Checked):
+    """Parameters of `notebooks/zero_shot.ipynb`. smoke: two iterations and the whole method alone, never published."""
+
+    dataset: str
+    backbone: str
+    pretrained: str | None
+    seed: int
+    llm: str
+    iterations: int | None
+    variants: list[str]
+    smoke: bool
+    out: str
+
+    @property
+    def settings(self) -> Settings:
+        chosen = 2 if self.smoke else self.iterations
+        return settings_for(self.backbone, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
+
+
+class Quickstart(Checked):
+    """Parameters of `notebooks/quickstart.ipynb`."""
+
+    dataset: str
+    backbone: str
+    seed: int
+    llm: str
+    smoke: bool
+
+    @property
+    def settings(self) -> Settings:
+        return settings_for(self.backbone, seed=self.seed, **({"iterations": 2} if self.smoke else {}))
+
+    @property
+    def once(self) -> Settings:
+        """One transduction: CLIP and TransCLIP."""
+        return settings_for(self.backbone, **ONCE)
+
+
+class Figure(Checked):
+    """Parameters of the notebooks that draw a figure from a table."""
+
+    table: str
+    out: str
+    smoke: bool
+
+
+@contextmanager
+def language_model(name: str, seed: int) -> Iterator[LanguageModel]:
+    """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol."""
+    if name == "fieldguide":
+        with fieldguide.serve(fieldguide.draw_guide(seed)) as url:
+            yield LanguageModel("fieldguide", url)
+    else:
+        model, at, url = name.partition("@")
+        if not (model and at and url):
+            raise ValueError(f"llm {name!r} is neither 'fieldguide' nor MODEL@URL, such as gpt-4o@https://api.openai.com/v1")
+        yield LanguageModel(model, url)
+
+
+class ShuffledNames:
+    """A control: a language model that is asked about another class than the one its answer is used for."""
+
+    def __init__(self, llm: LanguageModel, class_names: Sequence[str], seed: int):
+        order = random.Random(seed).sample(list(class_names), len(class_names))
+        self._llm, self._stands_for = llm, dict(zip(order, order[1:] + order[:1], strict=True))
+
+    def ask(self, question: str) -> list[str]:
+        return self._llm.ask(re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', question))
+
+
+def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: LanguageModel, variants: Sequence[str] = tuple(VARIANTS)) -> dict:
+    """Every method on the query images of a task, from class names alone.
+
+    Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
+    "shuffled classes" all attributes are those of another class. Raises ValueError for an unknown variant.
+    """
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown variant {variant!r}{nearest(variant, VARIANTS)}; known: {', '.join(map(repr, VARIANTS))}")
+    pixels = load_images(task.images, encoder)
+    template = Bank.from_template(task.class_names, task.template, task.sentence)
+    static = describe(template, llm)
+    outcomes = {}
+
+    def add(method: str, variant: str, bank: Bank, llm: LanguageModel | None = None, **changes) -> None:
+        start = time.perf_counter()
+        changed = Settings(**{**settings.model_dump(), **changes})
+        result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, augment=task.augmentation(pixels.shape[-1]))
+        outcomes[method, variant] = (result, time.perf_counter() - start)
+
+    add("TransCLIP", "", template, **ONCE)
+    add("TransCLIP+attributes", "", static, **ONCE)
+    for variant in variants:
+        asked, bank = llm, static
+        if variant == "shuffled classes":
+            asked = ShuffledNames(llm, task.class_names, settings.seed)
+            bank = describe(template, asked)
+            add("TransCLIP+attributes", variant, bank, **ONCE)
+        add("GTA-CLIP", variant, bank, asked, **VARIANTS[variant])
+    return outcomes
+
+
+def assignments(outcomes: dict) -> dict:
+    """{(method, variant): (z, seconds)} to be scored; the prior of a TransCLIP run is the CLIP row beside it."""
+    scored = {}
+    for (method, variant), (result, seconds) in outcomes.items():
+        if method.startswith("TransCLIP"):
+            scored[method.removeprefix("Trans"), variant] = (result.clip, seconds)
+        scored[method, variant] = (result.assignments, seconds)
+    return scored

@@ -1,0 +1,111 @@
+"""The figures of the notebooks; one style, colour-blind safe, the same bytes for the same numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from gta.generate import Pair
+from gta.results import Row
+
+STYLE = {
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "savefig.bbox": "tight",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "grid.alpha": 0.3,
+    "svg.hashsalt": "gta",
+}
+PALETTE = sns.color_palette("colorblind")
+mpl.rcParams.update(STYLE)
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """As PNG and as SVG without a date, so that the same figure is the same file."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    figure.savefig(Path(folder) / f"{name}.png", metadata={"Software": None})
+    figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None})
+
+
+def accuracy_and_gain(rows: Sequence[Row]) -> Figure:
+    """Left, accuracy of every method, a dot a seed and a bar at their mean; right, gain over CLIP with each seed's interval."""
+    frame = pd.DataFrame([row.model_dump() for row in rows])
+    frame["label"] = [f"{m}, {v}" if v else m for m, v in zip(frame.method, frame.variant, strict=True)]
+    frame["control"] = frame.variant != ""
+    order = frame.groupby("label").agg(control=("control", "first"), accuracy=("accuracy", "mean")).sort_values(["control", "accuracy"]).index
+    seeds = sorted(frame.seed.unique())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.42 * len(order) + 1.4), sharey=True, gridspec_kw={"width_ratios": [1, 1.2]})
+    for y, label in enumerate(order):
+        of_label = frame[frame.label == label].sort_values("seed")
+        color = "0.55" if of_label.control.iloc[0] else PALETTE[0]
+        left.plot([of_label.accuracy.mean()] * 2, [y - 0.3, y + 0.3], color=color, lw=3, zorder=2)
+        left.scatter(of_label.accuracy, [y] * len(of_label), color="white", edgecolor=color, s=28, zorder=3)
+        for row in of_label.itertuples():
+            height = y + 0.22 * (seeds.index(row.seed) - (len(seeds) - 1) / 2)
+            right.plot([row.gain_low, row.gain_high], [height] * 2, color=color, lw=1.6)
+            right.plot([row.gain], [height], "o", color=color, ms=4)
+    left.set(yticks=range(len(order)), yticklabels=order, xlabel="accuracy, % (a dot a seed; bar: their mean)")
+    left.invert_yaxis()
+    right.axvline(0, color="0.3", lw=1)
+    right.set(xlabel="gain over CLIP, points (95 % paired bootstrap over images, a line a seed)")
+    figure.tight_layout()
+    return figure
+
+
+def gallery(images: Sequence, titles: Sequence[str], columns: int = 10) -> Figure:
+    """Images in a grid, each with a title; images are arrays or paths."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.05, rows * 1.3), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(np.asarray(Image.open(image).convert("RGB")) if isinstance(image, (str, Path)) else image, cmap="gray")
+        axis.set_title(title, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def changed_images(before: Tensor, after: Tensor, count: int) -> list[tuple[int, int, int]]:
+    """Up to `count` images whose label differs, evenly spread over all that do: (image, old class, new class).
+
+    before, after: (N, M).
+    """
+    old, new = before.argmax(1), after.argmax(1)
+    rows = (old != new).nonzero().flatten()
+    chosen = rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
+    return [(int(i), int(old[i]), int(new[i])) for i in chosen]
+
+
+def pair_heatmap(pairs: Sequence[Pair], class_names: Sequence[str]) -> Figure:
+    """How many images are undecided between each two classes."""
+    counts = np.zeros((len(class_names),) * 2, dtype=int)
+    for a, b, count in pairs:
+        counts[a, b] = counts[b, a] = count
+    figure, axis = plt.subplots(figsize=(5, 4.2))
+    sns.heatmap(counts, ax=axis, annot=len(class_names) <= 12, fmt="d", cmap="Blues", xticklabels=class_names, yticklabels=class_names)
+    axis.set_title("images whose two likeliest classes are these")
+    figure.tight_layout()
+    return figure
+
+
+def history(steps: Sequence[dict]) -> Figure:
+    """Label-free quantities over the iterations: share of changed labels, mean confidence, number of texts."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 2.6))
+    names = {"changed": "share of labels that changed", "confidence": "mean of the largest z", "texts": "attribute texts"}
+    for axis, (key, title), color in zip(axes, names.items(), PALETTE, strict=False):
+        axis.plot([s["iteration"] for s in steps], [np.nan if s[key] is None else s[key] for s in steps], "o-", ms=3, color=color)
+        axis.set(title=title, xlabel="iteration")
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,169 @@
+"""Results: scoring, intervals, rows and tables. The only room that sees the labels of query images."""
+
+import hashlib
+import io
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pandas as pd
+import torch
+from pydantic import Field, ValidationError, model_validator
+from torch import Tensor
+
+from gta import tasks
+from gta.encoders import Encoder
+from gta.files import write_atomically
+from gta.settings import Checked, Settings
+
+
+class Row(Checked):
+    """One measurement. gain: accuracy minus that of CLIP of the same run, in points, with its 95 % paired bootstrap interval."""
+
+    run_id: str
+    table: str
+    dataset: str
+    backbone: str
+    method: str
+    variant: str = ""
+    shots: int = Field(0, ge=0)
+    seed: int = Field(ge=0)
+    n_correct: int = Field(ge=0)
+    n_total: int = Field(ge=1)
+    accuracy: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    seconds: float = Field(ge=0)
+    device: str
+    versions: str
+    weights: str
+    source_hash: str
+    status: str = "done"
+
+    @model_validator(mode="after")
+    def _accuracy_is_the_ratio(self):
+        if abs(self.accuracy - 100 * self.n_correct / self.n_total) > 0.005:
+            raise ValueError(f"accuracy {self.accuracy} is not 100 * {self.n_correct} / {self.n_total}")
+        return self
+
+
+TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed"]
+
+
+def correct(task_name: str, assignments: Tensor) -> np.ndarray:
+    """Which images are labelled right, bool (N,): the largest entry of z against the true class."""
+    labels = tasks.query_labels(task_name)
+    if len(labels) != len(assignments):
+        raise ValueError(f"{len(assignments)} assignments for the {len(labels)} images of {task_name}")
+    return assignments.argmax(1).numpy() == labels
+
+
+def paired_gain(right: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
+    """Difference in accuracy, in points, and its 95 % percentile interval by paired bootstrap over images.
+
+    right, baseline: bool (N,) on the same images. 10,000 resamples with a fixed seed.
+    """
+    difference = 100 * (right.astype(float) - baseline.astype(float))
+    if np.ptp(difference) == 0:
+        return (float(difference[0]),) * 3
+    # A resample of N paired differences in {-100, 0, 100} is a multinomial draw of their three counts.
+    values, counts = np.unique(difference, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(difference), counts / len(difference), size=10_000) @ values / len(difference)
+    return float(difference.mean()), *map(float, np.percentile(draws, [2.5, 97.5]))
+
+
+def measure(
+    table: str, task: tasks.Task, backbone: str, encoder: Encoder, settings: Settings, outcomes: Mapping, source_hash: str, status: str = "done"
+) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """Score outcomes, a mapping from (method, variant) to (assignments, seconds) that holds ("CLIP", "").
+
+    Returns a row each, and the per-image predictions of them all: image_id (N,), and for each run_id the five likeliest
+    classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (N,).
+    """
+    rows, predictions = [], {"image_id": np.array(task.image_ids)}
+    baseline = correct(task.source, outcomes["CLIP", ""][0])
+    device = torch.cuda.get_device_name() if encoder.device.type == "cuda" else f"cpu {platform.machine()} x{torch.get_num_threads()}"
+    for (method, variant), (assignments, seconds) in outcomes.items():
+        identity = [table, task.name, backbone, encoder.weights_sha256, method, variant, settings.digest]
+        run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+        right = correct(task.source, assignments)
+        gain, low, high = paired_gain(right, baseline)
+        rows.append(
+            Row(
+                run_id=run_id, table=table, dataset=task.name, backbone=backbone, method=method, variant=variant, seed=settings.seed,
+                n_correct=int(right.sum()), n_total=len(right), accuracy=round(100 * right.mean(), 4), seconds=round(seconds, 3),
+                gain=round(gain, 4), gain_low=round(low, 4), gain_high=round(high, 4), device=device, versions=VERSIONS,
+                weights=encoder.weights_sha256[:12], source_hash=source_hash, status=status,
+            )
+        )  # fmt: skip
+        top = assignments.topk(min(5, assignments.shape[1]), dim=1)
+        predictions |= {f"{run_id}.top5": top.indices.numpy().astype(np.int32), f"{run_id}.z": top.values.numpy(), f"{run_id}.correct": right}
+    return rows, predictions
+
+
+VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
+
+
+def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.ndarray]) -> None:
+    """`predictions.npz`, then `rows.csv`: each whole or absent, and no rows without their predictions."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **predictions)
+    write_atomically(Path(folder) / "predictions.npz", buffer.getvalue())
+    write_table(Path(folder) / "rows.csv", rows)
+
+
+def write_table(file: Path, rows: Iterable[Row]) -> None:
+    """Rows as CSV, sorted; the same measurement twice is an error, the same row twice is one row."""
+    frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields)).drop_duplicates().sort_values(TABLE_KEY)
+    twice = frame[frame.duplicated("run_id")]
+    if len(twice):
+        raise ValueError(f"two different rows with run_id {twice.run_id.iloc[0]}: {file} would hold one measurement twice")
+    write_atomically(file, frame.to_csv(index=False))
+
+
+def read_table(file: Path) -> list[Row]:
+    """Every row of a CSV, validated. Raises FileNotFoundError or ValueError, naming file, line and field."""
+    if not Path(file).exists():
+        raise FileNotFoundError(f"{file} does not exist: run the target that makes it, as `results/index.csv` lists it")
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    rows = []
+    for line, record in enumerate(frame.to_dict("records"), start=2):
+        try:
+            rows.append(Row(**record))
+        except ValidationError as error:
+            raise ValueError(f"{file}, line {line}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    return rows
+
+
+def summary(rows: Iterable[Row]) -> pd.DataFrame:
+    """A row a method and variant: accuracy and gain over CLIP, mean over seeds, and each seed's gain with its interval."""
+    frame = pd.DataFrame([row.model_dump() for row in rows])
+    frame["interval"] = [f"{g:+.1f} [{low:+.1f}, {high:+.1f}]" for g, low, high in zip(frame.gain, frame.gain_low, frame.gain_high, strict=True)]
+    grouped = frame.sort_values("seed").groupby(["dataset", "backbone", "method", "variant"])
+    table = grouped.agg(accuracy=("accuracy", "mean"), gain=("gain", "mean"), by_seed=("interval", "  ".join), seconds=("seconds", "mean"))
+    return table.sort_values("accuracy").round({"accuracy": 1, "gain": 1, "seconds": 1}).reset_index()
+
+
+def combine(folders: Iterable[Path], file: Path) -> None:
+    """One table from the rows of many runs: runs never share a file, so none can lose another's rows."""
+    write_table(file, [row for folder in folders for row in read_table(Path(folder) / "rows.csv")])
+
+
+def main(arguments: list[str]) -> None:
+    """`show TABLE...` prints summaries; `combine TABLE FOLDER...` writes one table from the rows of runs."""
+    match arguments:
+        case ["show", *files]:
+            for file in files:
+                print(file, summary(read_table(Path(file))).to_string(index=False), sep="\n")
+        case ["combine", file, *folders]:
+            combine(map(Path, folders), Path(file))
+        case _:
+            sys.exit(f"usage: python -m gta.results\n{main.__doc__}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

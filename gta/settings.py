@@ -1,0 +1,57 @@
+"""What varies between experiments: one small frozen object, validated once."""
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gta.names import nearest
+
+
+class Checked(BaseModel):
+    """A frozen model that refuses a field it does not know, and names the nearest that it does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, values: dict) -> dict:
+        for name in values:
+            if name not in cls.model_fields:
+                raise ValueError(f"unknown parameter {name!r}{nearest(name, cls.model_fields)}")
+        return values
+
+    @classmethod
+    def read(cls, namespace: dict) -> Self:
+        """From the plain variables of a notebook, called before it defines any that is not a parameter.
+
+        papermill gives a misspelt parameter as one more variable; here it is refused with the nearest name.
+        """
+        plain = (str, int, float, bool, list, tuple, dict, type(None))
+        hidden = {"In", "Out"}  # IPython's own
+        return cls(**{k: v for k, v in namespace.items() if isinstance(v, plain) and k not in hidden and not k.startswith("_")})
+
+
+class Settings(Checked):
+    """The method's constants; the defaults are the paper's, the same for all datasets (arXiv 2501.06031)."""
+
+    iterations: int = Field(30, ge=1)  # T
+    generate: bool = True
+    adapt: bool = True
+    pairs: Literal["confused", "random"] = "confused"  # random: the control, as many pairs but any
+    margin: float = Field(0.1, gt=0, le=1)  # alpha: two classes of an image are confused when z differs by less
+    pair_share: float = Field(0.05, gt=0, le=1)  # share of the pairs seen at first that beta keeps
+    lam: float | None = Field(None, ge=0)  # weight of the text prior: 1, and 0.5 with support
+    gamma: float = Field(0.01, ge=0)  # weight of support images
+    neighbors: int = Field(3, ge=1)
+    confident: int = Field(8, ge=1)  # images a class that adapt learns from
+    batch_size: int = Field(32, ge=2)
+    lr: float = Field(2e-7, gt=0)
+    lr_projection: float = Field(1e-6, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    seed: int = Field(0, ge=0)
+
+    @property
+    def digest(self) -> str:
+        """A hash of every setting, part of a row's `run_id`."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
