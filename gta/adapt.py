@@ -69,7 +69,9 @@ def adapt(
     pixels: uint8 (N, 3, H, W); texts: M lists. Changes the encoder's weights in place, but not its logit scale, and
     returns the mean loss. The optimiser is made anew; normalisation layers stay in eval mode.
     """
-    optimizer = torch.optim.AdamW(parameter_groups(encoder.model, settings), betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(encoder.model, settings), betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay
+    )
     losses = []
     devices = [encoder.device] if encoder.device.type == "cuda" else []
     with torch.random.fork_rng(devices):

@@ -1,6 +1,7 @@
 """The attribute bank: for every class its texts, and where each came from."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +34,9 @@ class Bank:
     asked: tuple[tuple[int, str, str, int], ...] = ()
 
     @classmethod
-    def from_template(cls, class_names: Sequence[str], template: str = "a photo of a {}.", sentence: str = "a photo of a {name} with {attribute}.") -> "Bank":
+    def from_template(
+        cls, class_names: Sequence[str], template: str = "a photo of a {}.", sentence: str = "a photo of a {name} with {attribute}."
+    ) -> "Bank":
         """One text a class: where every run begins. Raises ValueError for no class, a repeated name or a template without its fields."""
         if not class_names or len(set(class_names)) != len(class_names):
             twice = sorted({name for name in class_names if list(class_names).count(name) > 1})
@@ -60,7 +63,9 @@ class Bank:
         """With each phrase as a sentence about the class, those it already has left out; provenance as in `Attribute`."""
         kept = list(self.attributes[class_index])
         for phrase in phrases:
-            text = self.sentence.replace("{name}", self.class_names[class_index]).replace("{attribute}", phrase)
+            # Split before anything is filled in: a class may be called "{attribute}".
+            parts = re.split(r"(\{name\}|\{attribute\})", self.sentence)
+            text = "".join({"{name}": self.class_names[class_index], "{attribute}": phrase}.get(part, part) for part in parts)
             if text not in (attribute.text for attribute in kept):
                 kept.append(Attribute(text, **provenance))
         return replace(self, attributes=(*self.attributes[:class_index], tuple(kept), *self.attributes[class_index + 1 :]))

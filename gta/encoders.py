@@ -88,7 +88,8 @@ def load(name: str, *, pretrained: str | None = None, seed: int = 0, device: str
     name: `embedded` (the glyph encoder of `seed`), `ViT-B/32`, `ViT-B/16` or `ViT-L/14` (OpenAI weights, QuickGELU), any
     architecture of open_clip together with one of its `pretrained` tags, or a folder like `gta/embedded/encoders`.
     pretrained: a tag or a checkpoint file; `random` leaves the weights as initialised with `seed`.
-    device: by default the GPU where there is one. Raises ValueError for a name or tag that does not exist.
+    device: by default the GPU where there is one. Raises ValueError for a name or tag that does not exist,
+    and open_clip's RuntimeError, which names file and repository, for weights that are neither cached nor reachable.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = EMBEDDED if name == "embedded" else Path(name)
@@ -102,17 +103,16 @@ def load(name: str, *, pretrained: str | None = None, seed: int = 0, device: str
     if pretrained != "random" and pretrained not in tags and not Path(pretrained or "").is_file():
         raise ValueError(f"backbone {name!r} needs pretrained weights: one of {tags}, or a checkpoint file, not {pretrained!r}")
     torch.manual_seed(seed)
-    try:
-        model = open_clip.create_model(architecture, pretrained=None if pretrained == "random" else pretrained, device=device)
-    except OSError as error:  # what huggingface_hub raises for a download that fails
-        raise RuntimeError(f"the {pretrained!r} weights of {architecture} are neither cached nor reachable: {error}") from error
+    model = open_clip.create_model(architecture, pretrained=None if pretrained == "random" else pretrained, device=device)
     return _encoder(model, open_clip.get_tokenizer(architecture), open_clip.get_model_preprocess_cfg(model), name)
 
 
 def _from_folder(folder: Path, seed: int, name: str, device: str) -> Encoder:
     weights = folder / f"seed{seed}.safetensors"
     if not weights.exists():
-        raise ValueError(f"{name!r} has no encoder of seed {seed}; its seeds: {', '.join(sorted(f.stem[4:] for f in folder.glob('seed*.safetensors')))}")
+        raise ValueError(
+            f"{name!r} has no encoder of seed {seed}; its seeds: {', '.join(sorted(f.stem[4:] for f in folder.glob('seed*.safetensors')))}"
+        )
     config = json.loads((folder / "open_clip_config.json").read_text())
     model = open_clip.CLIP(**config["model_cfg"])
     model.load_state_dict(load_file(weights))
@@ -147,7 +147,9 @@ class WordTokenizer:
             if unknown in encoding.ids:
                 start, end = encoding.offsets[encoding.ids.index(unknown)]
                 word = text[start:end]
-                raise ValueError(f"{word!r} in {text!r} is not a word of this encoder{nearest(word, self.words)}; all its words: {' '.join(self.words)}")
+                raise ValueError(
+                    f"{word!r} in {text!r} is not a word of this encoder{nearest(word, self.words)}; all its words: {' '.join(self.words)}"
+                )
             if len(encoding.ids) > self.context_length:
                 raise ValueError(f"{text!r} has {len(encoding.ids)} tokens, this encoder reads {self.context_length}")
             ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)

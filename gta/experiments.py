@@ -12,16 +12,16 @@ from gta.embedded import fieldguide
 from gta.encoders import Encoder
 from gta.generate import describe
 from gta.images import load_images
-from gta.llm import LanguageModel
+from gta.llm import ChatModel, LanguageModel
 from gta.loop import run
 from gta.names import nearest
 from gta.settings import Checked, Settings
 
-# Chosen on held-out glyph styles, never on handwriting: `python -m gta.embedded.choose`.
-EMBEDDED = {"iterations": 15, "lr": 5e-5, "lr_projection": 5e-5}
+# Chosen on imagined hands, never on handwriting: `python -m gta.embedded.choose`.
+EMBEDDED: dict = {"iterations": 10, "lr": 3e-5, "lr_projection": 3e-5}
 
 # What each row of GTA-CLIP leaves out or replaces; "" is the whole method.
-VARIANTS = {
+VARIANTS: dict[str, dict] = {
     "": {},
     "no generate": {"generate": False},
     "no adapt": {"adapt": False},
@@ -31,7 +31,7 @@ VARIANTS = {
 
 
 # One transduction of what the encoder sees as it is: the run that gives CLIP and TransCLIP.
-ONCE = {"iterations": 1, "adapt": False, "generate": False}
+ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
 
 
 def settings_for(backbone: str, **changes) -> Settings:
@@ -101,7 +101,7 @@ def language_model(name: str, seed: int) -> Iterator[LanguageModel]:
 class ShuffledNames:
     """A control: a language model that is asked about another class than the one its answer is used for."""
 
-    def __init__(self, llm: LanguageModel, class_names: Sequence[str], seed: int):
+    def __init__(self, llm: ChatModel, class_names: Sequence[str], seed: int):
         order = random.Random(seed).sample(list(class_names), len(class_names))
         self._llm, self._stands_for = llm, dict(zip(order, order[1:] + order[:1], strict=True))
 
@@ -109,7 +109,7 @@ class ShuffledNames:
         return self._llm.ask(re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', question))
 
 
-def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: LanguageModel, variants: Sequence[str] = tuple(VARIANTS)) -> dict:
+def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, variants: Sequence[str] = tuple(VARIANTS)) -> dict:
     """Every method on the query images of a task, from class names alone.
 
     Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
@@ -123,7 +123,7 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: Langu
     static = describe(template, llm)
     outcomes = {}
 
-    def add(method: str, variant: str, bank: Bank, llm: LanguageModel | None = None, **changes) -> None:
+    def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
         start = time.perf_counter()
         changed = Settings(**{**settings.model_dump(), **changes})
         result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, augment=task.augmentation(pixels.shape[-1]))
@@ -132,7 +132,8 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: Langu
     add("TransCLIP", "", template, **ONCE)
     add("TransCLIP+attributes", "", static, **ONCE)
     for variant in variants:
-        asked, bank = llm, static
+        asked: ChatModel = llm
+        bank = static
         if variant == "shuffled classes":
             asked = ShuffledNames(llm, task.class_names, settings.seed)
             bank = describe(template, asked)

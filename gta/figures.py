@@ -16,7 +16,7 @@ from torch import Tensor
 from gta.generate import Pair
 from gta.results import Row
 
-STYLE = {
+STYLE: dict = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "savefig.bbox": "tight",
@@ -44,7 +44,9 @@ def accuracy_and_gain(rows: Sequence[Row]) -> Figure:
     frame = pd.DataFrame([row.model_dump() for row in rows])
     frame["label"] = [f"{m}, {v}" if v else m for m, v in zip(frame.method, frame.variant, strict=True)]
     frame["control"] = frame.variant != ""
-    order = frame.groupby("label").agg(control=("control", "first"), accuracy=("accuracy", "mean")).sort_values(["control", "accuracy"]).index
+    order = (
+        frame.groupby("label").agg(control=("control", "first"), accuracy=("accuracy", "mean")).sort_values(["control", "accuracy"]).index
+    )
     seeds = sorted(frame.seed.unique())
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.42 * len(order) + 1.4), sharey=True, gridspec_kw={"width_ratios": [1, 1.2]})
     for y, label in enumerate(order):

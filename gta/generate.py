@@ -9,14 +9,18 @@ from dataclasses import replace
 from torch import Tensor
 
 from gta.attributes import Bank
-from gta.llm import LanguageModel
+from gta.llm import ChatModel
 
 Pair = tuple[int, int, int]
 
-DESCRIBE = 'Which visual attributes help to recognise "{name}" in a picture? Give short phrases that could follow "{name} with"; do not use the name.'
+DESCRIBE = (
+    'Which visual attributes help to recognise "{name}" in a picture? '
+    'Give short phrases that could follow "{name} with"; do not use the name.'
+)
 DISTINGUISH = (
     'In pictures, "{a}" is confused with "{b}". Which visual attributes does "{a}" have that "{b}" lacks? '
-    'Give short phrases that could follow "{a} with"; name neither. Already known of the first: {known_a}. Already known of the second: {known_b}.'
+    'Give short phrases that could follow "{a} with"; name neither. '
+    "Already known of the first: {known_a}. Already known of the second: {known_b}."
 )
 
 
@@ -55,14 +59,14 @@ def random_pairs(count: int, bank: Bank, seed: int) -> list[Pair]:
     return random.Random(seed).sample(new, min(count, len(new)))
 
 
-def describe(bank: Bank, llm: LanguageModel) -> Bank:
+def describe(bank: Bank, llm: ChatModel) -> Bank:
     """Static attributes, in place of the templates: one question a class."""
     for i, name in enumerate(bank.class_names):
         bank = bank.add(i, llm.ask(DESCRIBE.format(name=name)), source="static")
     return bank.without_templates()
 
 
-def distinguish(bank: Bank, pairs: Sequence[Pair], llm: LanguageModel, iteration: int) -> Bank:
+def distinguish(bank: Bank, pairs: Sequence[Pair], llm: ChatModel, iteration: int) -> Bank:
     """Two questions a pair, what tells a from b and b from a; all show the lists as they stand now, before any answer."""
     answers = []
     for a, b, count in pairs:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from gta.encoders import Encoder
 
-
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -26,7 +25,8 @@ def load_images(images: Sequence, encoder: Encoder) -> Tensor:
     """
     if len(images) == 0:
         raise ValueError("images: at least one image is needed")
-    store, bad = None, []
+    store: Tensor | None = None
+    bad = []
     for i, image in enumerate(images):
         try:
             pixels = encoder.store(_decode(image))
@@ -36,7 +36,7 @@ def load_images(images: Sequence, encoder: Encoder) -> Tensor:
         if store is None:
             store = torch.empty(len(images), *pixels.shape, dtype=torch.uint8)
         store[i] = pixels
-    if bad:
+    if bad or store is None:
         raise UnreadableImages(f"{len(bad)} of {len(images)} images cannot be read; repair or leave out\n" + "\n".join(bad))
     return store
 

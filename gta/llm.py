@@ -2,10 +2,11 @@
 
 import json
 import os
+from typing import Any, Protocol
 
 import openai
 
-ANSWER = {
+ANSWER: Any = {
     "type": "json_schema",
     "json_schema": {
         "name": "attributes",
@@ -20,6 +21,12 @@ ANSWER = {
 }
 
 
+class ChatModel(Protocol):
+    """Whatever answers a question with a list of attributes."""
+
+    def ask(self, question: str) -> list[str]: ...
+
+
 class LanguageModelError(RuntimeError):
     """The endpoint gave no usable answer; the message names the question and the reason."""
 
@@ -29,7 +36,9 @@ class LanguageModel:
 
     def __init__(self, model: str, base_url: str | None = None, timeout: float = 60.0, tries: int = 3):
         self.model, self.tries, self.calls, self.tokens = model, tries, 0, 0
-        self._client = openai.OpenAI(api_key=os.environ.get("OPENAI_API_KEY", "none"), base_url=base_url, timeout=timeout, max_retries=tries)
+        self._client = openai.OpenAI(
+            api_key=os.environ.get("OPENAI_API_KEY", "none"), base_url=base_url, timeout=timeout, max_retries=tries
+        )
 
     def ask(self, question: str) -> list[str]:
         """The attributes that answer a question, at least one, as non-empty strings.

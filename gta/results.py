@@ -69,15 +69,23 @@ def paired_gain(right: np.ndarray, baseline: np.ndarray) -> tuple[float, float, 
     """
     difference = 100 * (right.astype(float) - baseline.astype(float))
     if np.ptp(difference) == 0:
-        return (float(difference[0]),) * 3
+        return float(difference[0]), float(difference[0]), float(difference[0])
     # A resample of N paired differences in {-100, 0, 100} is a multinomial draw of their three counts.
     values, counts = np.unique(difference, return_counts=True)
     draws = np.random.default_rng(0).multinomial(len(difference), counts / len(difference), size=10_000) @ values / len(difference)
-    return float(difference.mean()), *map(float, np.percentile(draws, [2.5, 97.5]))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(difference.mean()), float(low), float(high)
 
 
 def measure(
-    table: str, task: tasks.Task, backbone: str, encoder: Encoder, settings: Settings, outcomes: Mapping, source_hash: str, status: str = "done"
+    table: str,
+    task: tasks.Task,
+    backbone: str,
+    encoder: Encoder,
+    settings: Settings,
+    outcomes: Mapping,
+    source_hash: str,
+    status: str = "done",
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Score outcomes, a mapping from (method, variant) to (assignments, seconds) that holds ("CLIP", "").
 
@@ -101,7 +109,11 @@ def measure(
             )
         )  # fmt: skip
         top = assignments.topk(min(5, assignments.shape[1]), dim=1)
-        predictions |= {f"{run_id}.top5": top.indices.numpy().astype(np.int32), f"{run_id}.z": top.values.numpy(), f"{run_id}.correct": right}
+        predictions |= {
+            f"{run_id}.top5": top.indices.numpy().astype(np.int32),
+            f"{run_id}.z": top.values.numpy(),
+            f"{run_id}.correct": right,
+        }
     return rows, predictions
 
 
@@ -111,7 +123,7 @@ VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
 def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.ndarray]) -> None:
     """`predictions.npz`, then `rows.csv`: each whole or absent, and no rows without their predictions."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **predictions)
+    np.savez_compressed(buffer, allow_pickle=False, **predictions)
     write_atomically(Path(folder) / "predictions.npz", buffer.getvalue())
     write_table(Path(folder) / "rows.csv", rows)
 
@@ -133,7 +145,7 @@ def read_table(file: Path) -> list[Row]:
     rows = []
     for line, record in enumerate(frame.to_dict("records"), start=2):
         try:
-            rows.append(Row(**record))
+            rows.append(Row.model_validate(record))
         except ValidationError as error:
             raise ValueError(f"{file}, line {line}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
     return rows
@@ -142,7 +154,9 @@ def read_table(file: Path) -> list[Row]:
 def summary(rows: Iterable[Row]) -> pd.DataFrame:
     """A row a method and variant: accuracy and gain over CLIP, mean over seeds, and each seed's gain with its interval."""
     frame = pd.DataFrame([row.model_dump() for row in rows])
-    frame["interval"] = [f"{g:+.1f} [{low:+.1f}, {high:+.1f}]" for g, low, high in zip(frame.gain, frame.gain_low, frame.gain_high, strict=True)]
+    frame["interval"] = [
+        f"{g:+.1f} [{low:+.1f}, {high:+.1f}]" for g, low, high in zip(frame.gain, frame.gain_low, frame.gain_high, strict=True)
+    ]
     grouped = frame.sort_values("seed").groupby(["dataset", "backbone", "method", "variant"])
     table = grouped.agg(accuracy=("accuracy", "mean"), gain=("gain", "mean"), by_seed=("interval", "  ".join), seconds=("seconds", "mean"))
     return table.sort_values("accuracy").round({"accuracy": 1, "gain": 1, "seconds": 1}).reset_index()

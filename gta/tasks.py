@@ -19,7 +19,8 @@ NAMES = ("digits",)
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may see. source: what `load` was given; images: arrays or paths; augmentation: from a pixel size to a transform of one uint8 image."""
+    """What a method may see. source: what `load` was given; images: arrays or paths; augmentation: from a pixel size to a
+    transform of one uint8 image."""
 
     name: str
     source: str
@@ -37,9 +38,9 @@ def load(name: str) -> Task:
     Raises ValueError for a name that is neither.
     """
     if name == "digits":
-        ids, images, _ = digits.load("query")
+        query_ids, images, _ = digits.load("query")
         sentence = "a picture of the digit {name} with {attribute}"
-        return Task(name, name, tuple(ids), images, tuple(DIGITS), "a picture of the digit {}", sentence, glyph_augmentation)
+        return Task(name, name, tuple(query_ids), list(images), tuple(DIGITS), "a picture of the digit {}", sentence, glyph_augmentation)
     paths = _folder(name)
     classes = sorted({path.parent.name for path in paths})
     ids = tuple(str(path.relative_to(name)) for path in paths)
@@ -57,11 +58,13 @@ def query_labels(name: str) -> np.ndarray:
 
 def glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
     """A small turn, shift, stretch and slant: a flip would turn one character into another."""
-    return v2.RandomAffine(degrees=8, translate=(0.06, 0.06), scale=(0.9, 1.1), shear=8, interpolation=v2.InterpolationMode.BILINEAR)
+    bilinear = v2.InterpolationMode.BILINEAR
+    return v2.RandomAffine(degrees=8, translate=(0.06, 0.06), scale=(0.9, 1.1), shear=8, interpolation=bilinear)
 
 
 def _folder(name: str) -> list[Path]:
     paths = sorted(path for path in Path(name).glob("*/*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise ValueError(f"unknown dataset {name!r}{nearest(name, NAMES)}; known: {', '.join(NAMES)}, or a folder with a sub-folder of images for each class")
+        known = f"known: {', '.join(NAMES)}, or a folder with a sub-folder of images for each class"
+        raise ValueError(f"unknown dataset {name!r}{nearest(name, NAMES)}; {known}")
     return paths

@@ -1,9 +1,10 @@
 """The language model of the demo: a local server that speaks the OpenAI chat protocol and knows a guide of glyph shapes.
 
 It is no neural network. A guide is drawn at random from the true shapes: each fact is left out with probability
-`OMITTED`, and each that stays is replaced with probability `WRONG` by a fact of some other character. Questions name
-characters in double quotes; an answer lists what the guide says of the first, and, where a second is named, only what
-the guide does not say of that one too. `python -m gta.embedded.fieldguide --port 8000` serves it to any client.
+`OMITTED`, and each that stays is replaced with probability `WRONG` by a fact of some other character; their order is
+random. Questions name characters in double quotes. Asked about one, it gives the first `AT_FIRST` facts of its page, as
+one who is asked in general says what comes to mind; asked about two, it compares the pages and gives all that it says of
+the first and not of the second. `python -m gta.embedded.fieldguide --port 8000` serves it to any client.
 """
 
 import argparse
@@ -12,13 +13,14 @@ import random
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from gta.embedded.glyphs import FACTS, NAMES
 
 OMITTED = 0.25
 WRONG = 0.1
+AT_FIRST = 2
 LONGEST = 1 << 20  # bytes of a question
 
 
@@ -29,23 +31,31 @@ def draw_guide(seed: int) -> dict[str, list[str]]:
     for name in NAMES:
         others = sorted({fact for other in NAMES for fact in FACTS[other]} - set(FACTS[name]))
         kept = [fact for fact in FACTS[name] if rng.random() >= OMITTED] or [rng.choice(FACTS[name])]
+        rng.shuffle(kept)
         guide[name] = list(dict.fromkeys(rng.choice(others) if rng.random() < WRONG else fact for fact in kept))
     return guide
 
 
 def answer(guide: dict[str, list[str]], question: str) -> list[str]:
-    """What the guide says of the first character named in the question, and not of the second, if there is one.
+    """A list of facts about the first character that the question names.
 
-    Where it says nothing that tells the two apart, all that it says of the first. Raises ValueError if no name is known.
+    Where nothing tells it from the second, all facts of the first. Raises ValueError if the guide knows none of the names.
     """
     names = [name for name in dict.fromkeys(re.findall(r'"([^"]+)"', question)) if name in guide]
     if not names:
         raise ValueError("the question names no character that this guide knows")
     facts = guide[names[0]]
-    return [fact for fact in facts if len(names) < 2 or fact not in guide[names[1]]] or facts
+    if len(names) == 1:
+        return facts[:AT_FIRST]
+    return [fact for fact in facts if fact not in guide[names[1]]] or facts
+
+
+class _Server(ThreadingHTTPServer):
+    guide: dict[str, list[str]]
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -64,7 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": content}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {**used, "total_tokens": sum(used.values())}
-        self._reply(200, {"id": "fieldguide", "object": "chat.completion", "created": 0, "model": "fieldguide", "choices": [choice], "usage": usage})
+        self._reply(
+            200, {"id": "fieldguide", "object": "chat.completion", "created": 0, "model": "fieldguide", "choices": [choice], "usage": usage}
+        )
 
     def _reply(self, status: int, body: dict) -> None:
         content = json.dumps(body).encode()
@@ -81,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
     """Serve a guide on the loopback address while the block runs; gives the base URL for an OpenAI client."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server = _Server(("127.0.0.1", port), _Handler)
     server.guide = guide
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -98,7 +110,5 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with serve(draw_guide(arguments.seed), arguments.port) as url:
         print(f"the field guide of seed {arguments.seed} answers at {url}; stop with Ctrl-C", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            pass

@@ -1,7 +1,9 @@
 """Characters rendered from the fonts that matplotlib ships, warped and captioned: what the embedded encoders learn from.
 
-Handwriting never enters. `STYLES` names two kinds of glyphs: `train`, and `held_out` (fonts that are never trained on,
-leaning and drawn with stronger warps), on which settings are chosen and the encoders are judged.
+Handwriting never enters. `STYLES` names three kinds of glyphs: `train`; `held_out`, fonts that are never trained on,
+leaning and drawn with stronger warps, on which the encoders are judged; and `hand`, those fonts bent in ways that are the
+same throughout one imagined hand, on which settings are chosen. Like handwriting, a hand is far from print as a whole,
+while its own examples of a character are close to one another.
 """
 
 from dataclasses import dataclass
@@ -38,11 +40,17 @@ class Style:
     shear: float
     stretch: float
     warp: float
+    habits: float = 0.0  # strength of the warp that a hand gives to all it writes, and of those it gives to each character
+
+
+HELD_OUT = ("cmss10", "cmtt10", "cmti10", "STIXGeneralItalic")
+ALLOGRAPHS = 3  # ways in which a hand writes one character
 
 
 STYLES = {
     "train": Style((*_DEJAVU, "STIXGeneral", "STIXGeneralBol", "STIXGeneralBolIta", "cmr10", "cmb10", "cmmi10"), 0.0, 0.25, 0.3, 0.2, 0.12),
-    "held_out": Style(("cmss10", "cmtt10", "cmti10", "STIXGeneralItalic"), 0.35, 0.25, 0.3, 0.25, 0.14),
+    "held_out": Style(HELD_OUT, 0.35, 0.25, 0.3, 0.25, 0.14),
+    "hand": Style(HELD_OUT, 0.2, 0.05, 0.05, 0.05, 0.03, habits=0.12),
 }
 
 
@@ -65,15 +73,15 @@ def _draw(font: ImageFont.FreeTypeFont, symbol: str) -> Tensor:
     size = 0.9 * CANVAS / max(glyph.size)
     glyph = glyph.resize([max(1, round(size * side)) for side in glyph.size], Image.Resampling.LANCZOS)
     canvas = Image.new("L", (CANVAS, CANVAS))
-    canvas.paste(glyph, [(CANVAS - side) // 2 for side in glyph.size])
+    canvas.paste(glyph, ((CANVAS - glyph.width) // 2, (CANVAS - glyph.height) // 2))
     return torch.tensor(list(canvas.tobytes()), dtype=torch.float32).view(CANVAS, CANVAS) / 255
 
 
-def render(characters: Tensor, style: str, generator: torch.Generator) -> Tensor:
+def render(characters: Tensor, style: str, generator: torch.Generator, hand: int = 0) -> Tensor:
     """Draw one image for each entry of `characters` (B,), indices into `NAMES`: uint8 (B, 3, SCAN, SCAN), light on dark.
 
-    A random font; rotation, shear, stretch and shift; a smooth random displacement; a thinner or thicker stroke;
-    the box average down to `SCAN` pixels that a coarse scanner takes; contrast and noise.
+    `hand` seeds the habits of the style `hand`. A random font; rotation, shear, stretch and shift; a smooth random
+    displacement; a thinner or thicker stroke; the box average down to `SCAN` pixels that a coarse scanner takes; contrast and noise.
     """
     atlas, s = _atlas(style), STYLES[style]
     n = len(characters)
@@ -89,6 +97,10 @@ def render(characters: Tensor, style: str, generator: torch.Generator) -> Tensor
     scale = torch.diag_embed(uniform(1 - s.stretch, 1 + s.stretch, 2))
     grid = F.affine_grid(torch.cat([turn @ slant @ scale, uniform(-0.1, 0.1, 2, 1)], 2), [n, 1, CANVAS, CANVAS], align_corners=False)
     coarse = torch.randn(n, 2, 5, 5, generator=generator) * s.warp
+    if s.habits:
+        drawn = torch.Generator().manual_seed(hand)
+        everywhere, ways = torch.randn(2, 5, 5, generator=drawn), torch.randn(len(NAMES), ALLOGRAPHS, 2, 5, 5, generator=drawn)
+        coarse += s.habits * (everywhere + ways[characters, torch.randint(ALLOGRAPHS, (n,), generator=generator)])
     warp = F.interpolate(coarse, size=(CANVAS, CANVAS), mode="bicubic", align_corners=True)
     image = F.grid_sample(glyphs[:, None], grid + warp.permute(0, 2, 3, 1), align_corners=False)
     # A blur, then a steep step at a random level, is a cheap dilation (low level) or erosion (high level) of the stroke.

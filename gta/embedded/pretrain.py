@@ -23,12 +23,12 @@ from gta.embedded.glyphs import FACTS, KIND, NAMES, render
 from gta.encoders import EMBEDDED, WordTokenizer, text_forward
 from gta.files import write_atomically
 
-MODEL = {
+MODEL: dict = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 96, "layers": 4, "head_width": 32},
     "text_cfg": {"context_length": 32, "vocab_size": 0, "width": 96, "heads": 3, "layers": 2},
 }
-PREPROCESS = {"mean": [0.3] * 3, "std": [0.35] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+PREPROCESS: dict = {"mean": [0.3] * 3, "std": [0.35] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
 SENTENCE = "a picture of the {kind} {name}"
 
 
@@ -65,17 +65,23 @@ def batch(size: int, style: str, tokenize, rng: random.Random, generator: torch.
     """Images, tokens, and which caption is true of which image, bool (size, size)."""
     characters = torch.randint(len(NAMES), (size,), generator=generator)
     texts, names, facts = zip(*(caption(NAMES[c], rng) for c in characters), strict=True)
-    true_of = [[said in (None, name) and said_facts <= set(FACTS[name]) for name in NAMES] for said, said_facts in zip(names, facts, strict=True)]
+    true_of = [
+        [said in (None, name) and said_facts <= set(FACTS[name]) for name in NAMES] for said, said_facts in zip(names, facts, strict=True)
+    ]
     return preprocess(render(characters, style, generator)), tokenize(list(texts)), torch.tensor(true_of)[:, characters].T
 
 
-def train(model: open_clip.CLIP, tokenize, seed: int, steps: int, batch_size: int = 256, peak: float = 1e-3) -> list[tuple[int, float, float]]:
+def train(
+    model: open_clip.CLIP, tokenize, seed: int, steps: int, batch_size: int = 256, peak: float = 1e-3
+) -> list[tuple[int, float, float]]:
     """Train in place, seeded; the curve is (step, mean training loss since the last point, loss on held-out styles)."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     matrices, others = ([p for p in model.parameters() if (p.ndim >= 2) is wanted] for wanted in (True, False))
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=min(0.1, 100 / steps), cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, peak, total_steps=steps, pct_start=min(0.1, 100 / steps), cycle_momentum=False
+    )
     held_out = batch(512, "held_out", tokenize, random.Random(0), torch.Generator().manual_seed(0))
     curve, losses = [], []
     for step in tqdm(range(1, steps + 1), desc=f"seed {seed}", mininterval=10):
@@ -101,7 +107,10 @@ def _loss(model: open_clip.CLIP, images: Tensor, tokens: Tensor, positives: Tens
 def pretrain(seed: int, steps: int, folder: Path) -> None:
     """Write `seed<seed>.safetensors` (fp16), its curve, and the tokenizer and configuration that all seeds share."""
     tokenizer = train_tokenizer()
-    config = {"model_cfg": {**MODEL, "text_cfg": {**MODEL["text_cfg"], "vocab_size": tokenizer.get_vocab_size()}}, "preprocess_cfg": PREPROCESS}
+    config = {
+        "model_cfg": {**MODEL, "text_cfg": {**MODEL["text_cfg"], "vocab_size": tokenizer.get_vocab_size()}},
+        "preprocess_cfg": PREPROCESS,
+    }
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     write_atomically(folder / "open_clip_config.json", json.dumps(config, indent=2) + "\n")
     torch.manual_seed(seed)

@@ -1,0 +1,35 @@
+"""Small real things that many tests share: the committed encoders, a few glyph images, a served guide."""
+
+import numpy as np
+import pytest
+import torch
+
+from gta import encoders, experiments
+from gta.embedded.glyphs import DIGITS, NAMES, render
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    return encoders.load("embedded", seed=0, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def glyphs():
+    """60 digits in held-out styles: uint8 arrays (8, 8, 3) and their classes."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(60) % len(DIGITS)
+    names = torch.tensor([NAMES.index(name) for name in DIGITS])
+    return list(render(names[classes], "held_out", generator).permute(0, 2, 3, 1).numpy()), classes
+
+
+@pytest.fixture
+def guide_llm():
+    with experiments.language_model("fieldguide", 0) as llm:
+        yield llm
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

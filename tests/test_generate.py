@@ -1,0 +1,90 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gta.attributes import Bank
+from gta.generate import confused_pairs, describe, distinguish, pair_threshold, pairs_to_ask, random_pairs
+
+NAMES = ("zero", "one", "two", "three")
+SENTENCES = ("a picture of the digit {}", "a picture of the digit {name} with {attribute}")
+
+
+class Script:
+    """Answers from a list, and keeps the questions."""
+
+    def __init__(self, *answers):
+        self.answers, self.questions = list(answers), []
+
+    def ask(self, question):
+        self.questions.append(question)
+        return self.answers.pop(0)
+
+
+def bank():
+    return Bank.from_template(NAMES, *SENTENCES)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(2, 5))
+def test_confused_pairs_are_those_of_a_loop(seed, n, m):
+    z = torch.rand(n, m, generator=torch.Generator().manual_seed(seed)).softmax(1)
+    counts = {}
+    for row in z.tolist():
+        (second, b), (first, a) = sorted((value, j) for j, value in enumerate(row))[-2:]
+        if torch.tensor(first) - torch.tensor(second) < 0.1:
+            counts[min(a, b), max(a, b)] = counts.get((min(a, b), max(a, b)), 0) + 1
+    pairs = confused_pairs(z, 0.1)
+    assert {(a, b): count for a, b, count in pairs} == counts
+    assert [p[2] for p in pairs] == sorted((p[2] for p in pairs), reverse=True)
+
+
+def test_one_class_has_no_pair():
+    assert confused_pairs(torch.ones(5, 1)) == []
+
+
+def test_threshold_is_the_smallest_integer_nearest_to_the_share():
+    counts = [9, 7, 5, 5] + [1] * 36  # 40 pairs: 5 % are 2
+    assert pair_threshold([(0, i, c) for i, c in enumerate(counts)]) == 5  # keeps 9 and 7
+    assert pair_threshold([]) == 0
+    assert pair_threshold([(0, 1, 1), (0, 2, 1)], share=0.05) == 1  # few pairs: keeps none
+
+
+def test_asks_above_beta_else_the_most_frequent_new_pair():
+    pairs = [(0, 1, 9), (1, 2, 4), (0, 2, 1)]
+    assert pairs_to_ask(pairs, 3, bank()) == pairs[:2]
+    assert pairs_to_ask(pairs, 100, bank()) == pairs[:1]
+    told = distinguish(bank(), pairs[:2], Script(["x"], ["y"], ["z"], ["w"]), 0)
+    assert pairs_to_ask(pairs, 3, told) == pairs[2:]
+    assert pairs_to_ask(pairs[:2], 3, told) == []
+
+
+def test_random_pairs_are_new_and_seeded():
+    told = distinguish(bank(), [(0, 1, 1)], Script(["x"], ["y"]), 0)
+    drawn = random_pairs(99, told, seed=0)
+    assert len(drawn) == 5 and (0, 1) not in {(a, b) for a, b, _ in drawn}
+    assert drawn == random_pairs(99, told, seed=0) != random_pairs(99, told, seed=1)
+
+
+def test_questions_of_an_iteration_do_not_see_its_answers():
+    llm = Script(["a tail"], ["a hook"], ["a bar"], ["a dot"])
+    told = distinguish(bank(), [(0, 1, 3), (0, 2, 2)], llm, iteration=4)
+    assert not any("a tail" in question for question in llm.questions)
+    assert told.phrases(0) == ["a picture of the digit zero with a tail", "a picture of the digit zero with a bar"]
+    assert told.asked == ((4, "zero", "one", 3), (4, "zero", "two", 2))
+    assert [(a.against, a.iteration) for a in told.attributes[1] if a.source == "pair"] == [("zero", 4)]
+
+
+def test_an_answer_that_names_the_other_class_is_dropped_but_not_a_word_that_contains_it():
+    told = distinguish(bank(), [(0, 1, 3)], Script(["less like One", "a stone look"], ["a bar"]), 0)
+    assert told.phrases(0) == ["a picture of the digit zero with a stone look"]
+
+
+def test_describe_replaces_templates(guide_llm):
+    described = describe(bank(), guide_llm)
+    assert all(attribute.source == "static" for of_class in described.attributes for attribute in of_class)
+    assert guide_llm.calls == len(NAMES)
+
+
+@pytest.mark.parametrize("phrases", [[], ["a loop", "a loop"]])
+def test_a_text_stands_once(phrases):
+    assert len(bank().add(0, phrases, source="static").attributes[0]) == 1 + len(set(phrases))

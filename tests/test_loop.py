@@ -1,0 +1,102 @@
+"""The whole method, on a few glyphs: what it must never depend on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gta import experiments, tasks
+from gta.attributes import Bank
+from gta.generate import describe
+from gta.images import load_images
+from gta.loop import run
+from gta.settings import Settings
+from gta.transduct import text_prior, transduct
+
+TASK = tasks.load("digits")
+SETTINGS = experiments.settings_for("embedded", iterations=3, margin=0.5)
+
+
+def bank():
+    return Bank.from_template(TASK.class_names, TASK.template, TASK.sentence)
+
+
+def label(encoder, images, llm, settings=SETTINGS, **options):
+    augment = TASK.augmentation(encoder.image_size)
+    return run(
+        encoder, images, TASK.class_names, settings, attributes=describe(bank(), llm), llm=llm, augment=augment, progress=False, **options
+    )
+
+
+def test_one_pass_is_clip_and_transclip(encoder, glyphs):
+    pixels = load_images(glyphs[0], encoder)
+    result = run(encoder, pixels, TASK.class_names, Settings(iterations=1), attributes=bank(), progress=False)
+    features = encoder.encode_images(pixels)
+    prior = text_prior(features, [encoder.encode_texts(texts) for texts in bank().texts], encoder.logit_scale)
+    torch.testing.assert_close(result.clip, prior, atol=1e-5, rtol=0)
+    torch.testing.assert_close(result.assignments, transduct(features, prior).assignments, atol=1e-4, rtol=0)
+
+
+def test_the_order_of_images_permutes_the_answer(encoder, glyphs, guide_llm):
+    order = np.random.default_rng(1).permutation(len(glyphs[0]))
+    plain = label(encoder, glyphs[0], guide_llm)
+    shuffled = label(encoder, [glyphs[0][i] for i in order], guide_llm)
+    assert plain.attributes == shuffled.attributes
+    torch.testing.assert_close(plain.assignments[order], shuffled.assignments, atol=1e-3, rtol=0)
+
+
+def test_labels_of_noise_change_nothing(encoder, guide_llm, monkeypatch):
+    first = TASK.images[:80]
+    honest = label(encoder, first, guide_llm)
+    monkeypatch.setattr(tasks, "query_labels", lambda name: np.random.default_rng(0).integers(0, 10, 1393))
+    monkeypatch.setattr("sklearn.datasets.load_digits", None)
+    assert torch.equal(honest.assignments, label(encoder, first, guide_llm).assignments)
+
+
+def test_a_run_repeats_itself_and_leaves_its_encoder_alone(encoder, glyphs, guide_llm):
+    before = {name: weight.clone() for name, weight in encoder.model.state_dict().items()}
+    first, second = (label(encoder, glyphs[0], guide_llm) for _ in range(2))
+    assert torch.equal(first.assignments, second.assignments)
+    assert first.attributes == second.attributes
+    assert all(torch.equal(weight, before[name]) for name, weight in encoder.model.state_dict().items())
+
+
+def test_the_encoder_one_keeps_is_the_one_that_made_z(encoder, glyphs, guide_llm):
+    pixels = load_images(glyphs[0], encoder)
+    result = label(encoder, pixels, guide_llm)
+    features = result.encoder.encode_images(pixels)
+    prior = text_prior(features, [result.encoder.encode_texts(texts) for texts in result.attributes.texts], encoder.logit_scale)
+    torch.testing.assert_close(transduct(features, prior).assignments, result.assignments, atol=1e-4, rtol=0)
+
+
+def test_a_pair_is_asked_once_and_texts_only_grow(encoder, glyphs, guide_llm):
+    result = label(encoder, glyphs[0], guide_llm, SETTINGS.model_copy(update={"margin": 0.9}))
+    asked = [frozenset(pair[1:3]) for pair in result.attributes.asked]
+    assert len(asked) == len(set(asked)) > 0
+    texts = [step["texts"] for step in result.history]
+    assert texts == sorted(texts)
+
+
+def test_shots_enter_the_mixture_and_the_adaptation(encoder, glyphs, guide_llm):
+    images, classes = glyphs
+    shots = (images[:20], classes[:20])
+    few = label(encoder, images[20:], guide_llm, SETTINGS.model_copy(update={"gamma": 0.2}), support=shots)
+    none = label(encoder, images[20:], guide_llm)
+    assert few.assignments.shape == none.assignments.shape == (40, 10)
+    assert not torch.allclose(few.assignments, none.assignments, atol=1e-3)
+
+
+def test_a_bank_of_other_classes_is_refused(encoder, glyphs):
+    with pytest.raises(ValueError, match="other classes"):
+        run(encoder, glyphs[0], ["one", "two"], attributes=bank(), progress=False)
+
+
+def test_every_method_and_control_is_in_the_table(encoder, guide_llm):
+    task = replace(TASK, images=TASK.images[:60])
+    settings = experiments.settings_for("embedded", iterations=2)
+    scored = experiments.assignments(experiments.zero_shot(task, encoder, settings, guide_llm))
+    assert {method for method, _ in scored} == {"CLIP", "CLIP+attributes", "TransCLIP", "TransCLIP+attributes", "GTA-CLIP"}
+    assert {variant for method, variant in scored if method == "GTA-CLIP"} == set(experiments.VARIANTS)
+    with pytest.raises(ValueError, match="did you mean 'no adapt'"):
+        experiments.zero_shot(task, encoder, settings, guide_llm, ["no adap"])

@@ -1,0 +1,61 @@
+"""What every source notebook keeps to, and what papermill says to bad input."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from gta.files import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
+def test_a_source_notebook_is_thin_and_carries_no_output(file):
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1 and "smoke" in tagged[0].source
+    assert not any(word in cell.source for cell in code for word in ("def ", "class ", "lambda"))
+    assert notebook.cells[0].cell_type == "markdown"
+
+
+def papermill(tmp_path, notebook, **parameters):
+    given = [word for key, value in parameters.items() for word in ("-p", key, str(value))]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(ROOT / f"notebooks/{notebook}.ipynb"),
+        str(tmp_path / "out.ipynb"),
+        *given,
+        "--no-progress-bar",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameters", "message"),
+    [
+        ("zero_shot", {"sead": 1}, "unknown parameter 'sead'; did you mean 'seed'"),
+        ("zero_shot", {"dataset": "digit"}, "did you mean 'digits'"),
+        ("figures/zero_shot", {"table": "gone.csv"}, "gone.csv does not exist"),
+    ],
+)
+def test_bad_input_ends_in_an_error_that_names_it_and_writes_no_result(tmp_path, notebook, parameters, message):
+    done = papermill(tmp_path, notebook, out=tmp_path / "run", **parameters)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_smoke_run_writes_rows_predictions_and_bank(tmp_path):
+    done = papermill(tmp_path, "zero_shot", smoke=True, out=tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["attributes.json", "predictions.npz", "rows.csv"]
+    assert "smoke" in (tmp_path / "run/rows.csv").read_text()
+    assert json.loads((tmp_path / "run/attributes.json").read_text())["class_names"][3] == "three"

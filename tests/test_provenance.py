@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from gta import provenance
+from gta.files import ROOT, write_atomically
+from gta.provenance import Step
+
+
+@pytest.fixture
+def step(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    for name, text in {
+        "gta/a.py": "import gta.b",
+        "gta/b.py": "x = 1",
+        "gta/c.py": "x = 2",
+        "run.py": "from gta import a",
+        "in.txt": "1",
+    }.items():
+        write_atomically(tmp_path / name, text)
+    write_atomically(tmp_path / "out.csv", "row\n")
+    made = Step(tmp_path / "stamp.json", tmp_path / "run.py", (tmp_path / "out.csv",), (tmp_path / "in.txt",), {"seed": 0})
+    made.finish()
+    return made
+
+
+def test_a_true_claim_stands(step):
+    assert step.withdraw_if_false() is None and step.stamp.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("gta/b.py", "x = 3", "source_hash"),
+        ("run.py", "from gta import a, b", "source_hash"),
+        ("in.txt", "2", "inputs"),
+        ("out.csv", "", "outputs"),
+        ("stamp.json", "{", "stamp"),
+    ],
+)
+def test_a_change_withdraws_the_claim_and_nothing_else(step, tmp_path, file, text, reason):
+    write_atomically(tmp_path / file, text)
+    assert reason in step.withdraw_if_false()
+    assert not step.stamp.exists() and (tmp_path / "out.csv").exists()
+
+
+def test_a_module_that_is_not_imported_and_a_new_date_change_nothing(step, tmp_path):
+    write_atomically(tmp_path / "gta/c.py", "x = 99")
+    (tmp_path / "out.csv").touch()
+    assert step.withdraw_if_false() is None
+
+
+def test_a_missing_output_and_other_parameters_withdraw_the_claim(step, tmp_path):
+    other = Step(step.stamp, step.entry, step.outputs, step.inputs, {"seed": 1})
+    assert other.withdraw_if_false() == "parameters"
+    step.finish()
+    (tmp_path / "out.csv").unlink()
+    assert "out.csv is missing" in step.withdraw_if_false()
+
+
+def test_the_sources_of_a_notebook_are_what_it_reaches():
+    names = {file.relative_to(ROOT).as_posix() for file in provenance.sources(ROOT / "notebooks/zero_shot.ipynb")}
+    assert {"gta/transduct.py", "gta/affinity.py", "gta/adapt.py", "gta/embedded/fieldguide.py", "notebooks/zero_shot.ipynb"} <= names
+    assert not names & {"gta/embedded/pretrain.py", "gta/embedded/choose.py"}
+
+
+def test_what_is_not_complete_is_not_published(step, tmp_path):
+    index = [{"paper": "Table 1, zero-shot", "csv": "out.csv"}]
+    provenance.publish([step], tmp_path, tmp_path / "results", index)
+    assert (tmp_path / "results/out.csv").read_text() == "row\n"
+    assert json.loads((tmp_path / "results/provenance.json").read_text())["out.csv"]["parameters"] == {"seed": 0}
+    assert (tmp_path / "results/index.csv").read_text() == 'paper,csv\n"Table 1, zero-shot",out.csv\n'
+    step.stamp.unlink()
+    with pytest.raises(FileNotFoundError):
+        provenance.publish([step], tmp_path, tmp_path / "elsewhere", index)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    write_atomically(tmp_path / "a", "old")
+    with pytest.raises(TypeError):
+        write_atomically(tmp_path / "a", 3)
+    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a", "old")]

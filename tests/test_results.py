@@ -1,0 +1,101 @@
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+
+from gta import experiments, results, tasks
+from gta.results import Row
+
+
+def row(**changes):
+    values = dict(run_id="a", table="t", dataset="d", backbone="b", method="CLIP", seed=0, n_correct=1, n_total=3, accuracy=33.3333)
+    values |= dict(gain=0, gain_low=-1, gain_high=1, seconds=1, device="cpu", versions="v", weights="w", source_hash="s")
+    return Row(**{**values, **changes})
+
+
+def test_the_interval_is_that_of_scipy(rng):
+    right, baseline = rng.random(400) < 0.7, rng.random(400) < 0.6
+    gain, low, high = results.paired_gain(right, baseline)
+    difference = 100 * (right.astype(float) - baseline)
+    theirs = bootstrap((difference,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+    assert gain == pytest.approx(difference.mean())
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.4)
+
+
+def test_no_difference_has_no_width():
+    assert results.paired_gain(np.array([True, False]), np.array([True, False])) == (0, 0, 0)
+
+
+names = st.sampled_from(["NA", "007", 'a "quoted" name', "a,b", "Écureuil", "null", ""])
+
+
+@given(st.lists(st.tuples(names, names), min_size=1, max_size=5, unique=True))
+def test_rows_round_trip(tmp_path_factory, cells):
+    rows = [row(run_id=f"0{i}", method=method, variant=variant) for i, (method, variant) in enumerate(cells)]
+    file = tmp_path_factory.mktemp("t") / "t.csv"
+    results.write_table(file, rows)
+    assert sorted(results.read_table(file), key=lambda r: r.run_id) == rows
+
+
+def test_a_row_that_does_not_add_up_is_refused():
+    with pytest.raises(ValueError, match=r"accuracy 50.0 is not 100 \* 1 / 3"):
+        row(accuracy=50.0)
+
+
+def test_a_table_edited_by_hand_is_refused_by_line(tmp_path):
+    file = tmp_path / "t.csv"
+    results.write_table(file, [row()])
+    file.write_text(file.read_text().replace("33.3333", "43.3333"))
+    with pytest.raises(ValueError, match=r"t\.csv, line 2: .*43\.3333"):
+        results.read_table(file)
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv does not exist"):
+        results.read_table(tmp_path / "gone.csv")
+
+
+def test_one_measurement_twice_is_an_error_and_the_same_row_twice_is_one(tmp_path):
+    results.write_table(tmp_path / "t.csv", [row(), row()])
+    assert len(results.read_table(tmp_path / "t.csv")) == 1
+    with pytest.raises(ValueError, match="two different rows with run_id a"):
+        results.write_table(tmp_path / "t.csv", [row(), row(seconds=2)])
+
+
+def _write(arguments):
+    folder, seed = arguments
+    results.write_run(folder / str(seed % 8), [row(run_id=f"r{seed % 8}", seed=seed % 8)], {"image_id": np.array(["a"])})
+
+
+def test_overlapping_runs_lose_and_double_no_row(tmp_path):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(_write, [(tmp_path, seed) for seed in range(40)], chunksize=1)
+    results.combine([tmp_path / str(seed) for seed in range(8)], tmp_path / "t.csv")
+    assert [r.seed for r in results.read_table(tmp_path / "t.csv")] == list(range(8))
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_measure_scores_the_largest_entry(encoder):
+    task = tasks.load("digits")
+    labels = torch.from_numpy(tasks.query_labels("digits"))
+    truth = torch.nn.functional.one_hot(labels, 10).float()
+    wrong = truth.roll(1, dims=1)
+    half = torch.where((torch.arange(len(labels)) % 2 == 0)[:, None], truth, wrong)
+    outcomes = {("CLIP", ""): (wrong, 1.0), ("GTA-CLIP", ""): (truth, 1.0), ("GTA-CLIP", "half"): (half, 1.0)}
+    rows, predictions = results.measure("t", task, "embedded", encoder, experiments.settings_for("embedded"), outcomes, "hash")
+    assert [(r.n_correct, round(r.gain)) for r in rows] == [(0, 0), (1393, 100), (697, 50)]
+    assert len({r.run_id for r in rows}) == 3
+    assert predictions[f"{rows[1].run_id}.top5"].shape == (1393, 5)
+    assert (predictions[f"{rows[1].run_id}.top5"][:, 0] == labels.numpy()).all()
+    with pytest.raises(ValueError, match="10 assignments for the 1393 images"):
+        results.correct("digits", truth[:10])
+
+
+def test_the_summary_shows_every_seed():
+    table = results.summary([row(run_id=str(s), seed=s, n_correct=s, n_total=4, accuracy=25.0 * s, gain=s) for s in range(3)])
+    assert table.accuracy.tolist() == [25.0]
+    assert table.by_seed[0].count("[") == 3
