@@ -36,7 +36,7 @@ def page_step(name):
 
 RUNS = {step.stamp.parent.name: step for step in (run_step(*cell) for cell in product(*SWEEP["grid"].values()))}
 TABLE = Step(BASE / "stamps/tables/zero_shot.json", Path("gta/results.py"), [BASE / "tables/zero_shot.csv"], [s.outputs[1] for s in RUNS.values()])
-FIGURES = [BASE / f"figures/zero_shot.{kind}" for kind in ("png", "svg")]
+FIGURES = [BASE / f"figures/zero_shot{part}.{kind}" for part in ("", "_names_withheld") for kind in ("png", "svg")]
 NOTEBOOKS = {
     "figures/zero_shot": notebook_step(
         "figures/zero_shot",

@@ -41,8 +41,8 @@ class Bank:
         if not class_names or len(set(class_names)) != len(class_names):
             twice = sorted({name for name in class_names if list(class_names).count(name) > 1})
             raise ValueError(f"class_names: {'the same name twice: ' + ', '.join(map(repr, twice)) if twice else 'at least one is needed'}")
-        if "{}" not in template or "{name}" not in sentence or "{attribute}" not in sentence:
-            raise ValueError(f"template {template!r} needs {{}}, and sentence {sentence!r} needs {{name}} and {{attribute}}")
+        if "{}" not in template or "{attribute}" not in sentence:
+            raise ValueError(f"template {template!r} needs {{}}, and sentence {sentence!r} needs {{attribute}}")
         texts = tuple((Attribute(template.replace("{}", name), "template"),) for name in class_names)
         return cls(tuple(class_names), template, sentence, texts)
 

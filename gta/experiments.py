@@ -20,6 +20,7 @@ from gta.settings import Checked, Settings
 # Chosen on imagined hands, never on handwriting: `python -m gta.embedded.choose`.
 EMBEDDED: dict = {"iterations": 10, "lr": 3e-5, "lr_projection": 3e-5}
 
+WITHHELD = "names withheld"
 # What each row of GTA-CLIP leaves out or replaces; "" is the whole method.
 VARIANTS: dict[str, dict] = {
     "": {},
@@ -27,6 +28,8 @@ VARIANTS: dict[str, dict] = {
     "no adapt": {"adapt": False},
     "random pairs": {"pairs": "random"},
     "shuffled classes": {},
+    WITHHELD: {},
+    f"{WITHHELD}, no generate": {"generate": False},
 }
 
 
@@ -40,7 +43,7 @@ def settings_for(backbone: str, **changes) -> Settings:
 
 
 class ZeroShot(Checked):
-    """Parameters of `notebooks/zero_shot.ipynb`. smoke: two iterations and the whole method alone, never published."""
+    """Parameters of `notebooks/zero_shot.ipynb`. smoke: two iterations and two variants, never published."""
 
     dataset: str
     backbone: str
@@ -56,6 +59,11 @@ class ZeroShot(Checked):
     def settings(self) -> Settings:
         chosen = 2 if self.smoke else self.iterations
         return settings_for(self.backbone, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
+
+    @property
+    def chosen(self) -> list[str]:
+        """The variants to run."""
+        return ["", WITHHELD] if self.smoke else self.variants
 
 
 class Quickstart(Checked):
@@ -113,13 +121,15 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     """Every method on the query images of a task, from class names alone.
 
     Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
-    "shuffled classes" all attributes are those of another class. Raises ValueError for an unknown variant.
+    "shuffled classes" all attributes are those of another class; in "names withheld" no text says the name of its class.
+    Raises ValueError for an unknown variant.
     """
     for variant in variants:
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}{nearest(variant, VARIANTS)}; known: {', '.join(map(repr, VARIANTS))}")
     pixels = load_images(task.images, encoder)
     template = Bank.from_template(task.class_names, task.template, task.sentence)
+    nameless = Bank.from_template(task.class_names, task.template, task.nameless)
     static = describe(template, llm)
     outcomes = {}
 
@@ -132,21 +142,24 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     add("TransCLIP", "", template, **ONCE)
     add("TransCLIP+attributes", "", static, **ONCE)
     for variant in variants:
-        asked: ChatModel = llm
-        bank = static
-        if variant == "shuffled classes":
-            asked = ShuffledNames(llm, task.class_names, settings.seed)
-            bank = describe(template, asked)
+        asked = ShuffledNames(llm, task.class_names, settings.seed) if variant == "shuffled classes" else llm
+        named = nameless if variant.startswith(WITHHELD) else template
+        bank = static if (asked, named) == (llm, template) else describe(named, asked)
+        if bank is not static and not VARIANTS[variant]:
             add("TransCLIP+attributes", variant, bank, **ONCE)
         add("GTA-CLIP", variant, bank, asked, **VARIANTS[variant])
     return outcomes
 
 
 def assignments(outcomes: dict) -> dict:
-    """{(method, variant): (z, seconds)} to be scored; the prior of a TransCLIP run is the CLIP row beside it."""
+    """{(method, variant): (z, seconds, baseline)} to be scored; the prior of a TransCLIP run is the CLIP row beside it.
+
+    baseline: the row to compare with, CLIP by name or, where names are withheld, CLIP by the first attributes.
+    """
     scored = {}
     for (method, variant), (result, seconds) in outcomes.items():
+        baseline = ("CLIP+attributes", WITHHELD) if variant.startswith(WITHHELD) else ("CLIP", "")
         if method.startswith("TransCLIP"):
-            scored[method.removeprefix("Trans"), variant] = (result.clip, seconds)
-        scored[method, variant] = (result.assignments, seconds)
+            scored[method.removeprefix("Trans"), variant] = (result.clip, seconds, baseline)
+        scored[method, variant] = (result.assignments, seconds, baseline)
     return scored

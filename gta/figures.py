@@ -28,6 +28,7 @@ STYLE: dict = {
     "grid.alpha": 0.3,
     "svg.hashsalt": "gta",
 }
+METHODS = ("CLIP", "CLIP+attributes", "TransCLIP", "TransCLIP+attributes", "GTA-CLIP")
 PALETTE = sns.color_palette("colorblind")
 mpl.rcParams.update(STYLE)
 
@@ -39,14 +40,14 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None})
 
 
-def accuracy_and_gain(rows: Sequence[Row]) -> Figure:
-    """Left, accuracy of every method, a dot a seed and a bar at their mean; right, gain over CLIP with each seed's interval."""
-    frame = pd.DataFrame([row.model_dump() for row in rows])
+def accuracy_and_gain(rows: Sequence[Row], baseline: str) -> Figure:
+    """Of the rows that are compared with `baseline`: left, accuracy, a dot a seed and a bar at their mean; right, the gain
+    with each seed's interval. Methods are blue, controls grey."""
+    frame = pd.DataFrame([row.model_dump() for row in rows if row.baseline == baseline])
     frame["label"] = [f"{m}, {v}" if v else m for m, v in zip(frame.method, frame.variant, strict=True)]
     frame["control"] = frame.variant != ""
-    order = (
-        frame.groupby("label").agg(control=("control", "first"), accuracy=("accuracy", "mean")).sort_values(["control", "accuracy"]).index
-    )
+    frame["rank"] = [METHODS.index(method) for method in frame.method]
+    order = list(dict.fromkeys(frame.sort_values(["control", "rank", "variant"]).label))
     seeds = sorted(frame.seed.unique())
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.42 * len(order) + 1.4), sharey=True, gridspec_kw={"width_ratios": [1, 1.2]})
     for y, label in enumerate(order):
@@ -58,10 +59,10 @@ def accuracy_and_gain(rows: Sequence[Row]) -> Figure:
             height = y + 0.22 * (seeds.index(row.seed) - (len(seeds) - 1) / 2)
             right.plot([row.gain_low, row.gain_high], [height] * 2, color=color, lw=1.6)
             right.plot([row.gain], [height], "o", color=color, ms=4)
-    left.set(yticks=range(len(order)), yticklabels=order, xlabel="accuracy, % (a dot a seed; bar: their mean)")
+    left.set(yticks=range(len(order)), yticklabels=order, xlabel="accuracy, %")
     left.invert_yaxis()
     right.axvline(0, color="0.3", lw=1)
-    right.set(xlabel="gain over CLIP, points (95 % paired bootstrap over images, a line a seed)")
+    right.set(xlabel=f"gain over {baseline}, points")
     figure.tight_layout()
     return figure
 

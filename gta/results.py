@@ -21,7 +21,8 @@ from gta.settings import Checked, Settings
 
 
 class Row(Checked):
-    """One measurement. gain: accuracy minus that of CLIP of the same run, in points, with its 95 % paired bootstrap interval."""
+    """One measurement. gain: accuracy minus that of the row `baseline` of the same run, in points, with its 95 % paired
+    bootstrap interval over images."""
 
     run_id: str
     table: str
@@ -34,6 +35,7 @@ class Row(Checked):
     n_correct: int = Field(ge=0)
     n_total: int = Field(ge=1)
     accuracy: float
+    baseline: str
     gain: float
     gain_low: float
     gain_high: float
@@ -51,6 +53,7 @@ class Row(Checked):
         return self
 
 
+VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
 TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed"]
 
 
@@ -87,24 +90,23 @@ def measure(
     source_hash: str,
     status: str = "done",
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """Score outcomes, a mapping from (method, variant) to (assignments, seconds) that holds ("CLIP", "").
+    """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key to compare with).
 
     Returns a row each, and the per-image predictions of them all: image_id (N,), and for each run_id the five likeliest
     classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (N,).
     """
     rows, predictions = [], {"image_id": np.array(task.image_ids)}
-    baseline = correct(task.source, outcomes["CLIP", ""][0])
     device = torch.cuda.get_device_name() if encoder.device.type == "cuda" else f"cpu {platform.machine()} x{torch.get_num_threads()}"
-    for (method, variant), (assignments, seconds) in outcomes.items():
+    for (method, variant), (assignments, seconds, baseline) in outcomes.items():
         identity = [table, task.name, backbone, encoder.weights_sha256, method, variant, settings.digest]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
         right = correct(task.source, assignments)
-        gain, low, high = paired_gain(right, baseline)
+        gain, low, high = paired_gain(right, correct(task.source, outcomes[baseline][0]))
         rows.append(
             Row(
                 run_id=run_id, table=table, dataset=task.name, backbone=backbone, method=method, variant=variant, seed=settings.seed,
                 n_correct=int(right.sum()), n_total=len(right), accuracy=round(100 * right.mean(), 4), seconds=round(seconds, 3),
-                gain=round(gain, 4), gain_low=round(low, 4), gain_high=round(high, 4), device=device, versions=VERSIONS,
+                baseline=", ".join(filter(None, baseline)), gain=round(gain, 4), gain_low=round(low, 4), gain_high=round(high, 4), device=device, versions=VERSIONS,
                 weights=encoder.weights_sha256[:12], source_hash=source_hash, status=status,
             )
         )  # fmt: skip
@@ -115,9 +117,6 @@ def measure(
             f"{run_id}.correct": right,
         }
     return rows, predictions
-
-
-VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
 
 
 def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.ndarray]) -> None:
@@ -152,13 +151,19 @@ def read_table(file: Path) -> list[Row]:
 
 
 def summary(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row a method and variant: accuracy and gain over CLIP, mean over seeds, and each seed's gain with its interval."""
+    """A row a method and variant: accuracy and gain over its baseline, mean over seeds, and each seed's gain with its interval."""
     frame = pd.DataFrame([row.model_dump() for row in rows])
     frame["interval"] = [
         f"{g:+.1f} [{low:+.1f}, {high:+.1f}]" for g, low, high in zip(frame.gain, frame.gain_low, frame.gain_high, strict=True)
     ]
     grouped = frame.sort_values("seed").groupby(["dataset", "backbone", "method", "variant"])
-    table = grouped.agg(accuracy=("accuracy", "mean"), gain=("gain", "mean"), by_seed=("interval", "  ".join), seconds=("seconds", "mean"))
+    table = grouped.agg(
+        accuracy=("accuracy", "mean"),
+        baseline=("baseline", "first"),
+        gain=("gain", "mean"),
+        by_seed=("interval", "  ".join),
+        seconds=("seconds", "mean"),
+    )
     return table.sort_values("accuracy").round({"accuracy": 1, "gain": 1, "seconds": 1}).reset_index()
 
 

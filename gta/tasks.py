@@ -19,7 +19,8 @@ NAMES = ("digits",)
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may see. source: what `load` was given; images: arrays or paths; augmentation: from a pixel size to a
+    """What a method may see. source: what `load` was given; images: arrays or paths; template,
+    sentence and nameless: a class as a text, with an attribute, and by the attribute alone; augmentation: from a pixel size to a
     transform of one uint8 image."""
 
     name: str
@@ -29,6 +30,7 @@ class Task:
     class_names: tuple[str, ...]
     template: str
     sentence: str
+    nameless: str
     augmentation: Callable[[int], Callable[[Tensor], Tensor]]
 
 
@@ -39,13 +41,15 @@ def load(name: str) -> Task:
     """
     if name == "digits":
         query_ids, images, _ = digits.load("query")
-        sentence = "a picture of the digit {name} with {attribute}"
-        return Task(name, name, tuple(query_ids), list(images), tuple(DIGITS), "a picture of the digit {}", sentence, glyph_augmentation)
+        template, sentence = "a picture of the digit {}", "a picture of the digit {name} with {attribute}"
+        nameless = "a character with {attribute}"
+        return Task(name, name, tuple(query_ids), list(images), tuple(DIGITS), template, sentence, nameless, glyph_augmentation)
     paths = _folder(name)
     classes = sorted({path.parent.name for path in paths})
     ids = tuple(str(path.relative_to(name)) for path in paths)
     names = tuple(folder.replace("_", " ") for folder in classes)
-    return Task(Path(name).name, name, ids, paths, names, "a photo of a {}.", "a photo of a {name} with {attribute}.", natural_augmentation)
+    template, sentence, nameless = "a photo of a {}.", "a photo of a {name} with {attribute}.", "a photo of something with {attribute}."
+    return Task(Path(name).name, name, ids, paths, names, template, sentence, nameless, natural_augmentation)
 
 
 def query_labels(name: str) -> np.ndarray:

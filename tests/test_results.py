@@ -13,7 +13,7 @@ from gta.results import Row
 
 def row(**changes):
     values = dict(run_id="a", table="t", dataset="d", backbone="b", method="CLIP", seed=0, n_correct=1, n_total=3, accuracy=33.3333)
-    values |= dict(gain=0, gain_low=-1, gain_high=1, seconds=1, device="cpu", versions="v", weights="w", source_hash="s")
+    values |= dict(baseline="CLIP", gain=0, gain_low=-1, gain_high=1, seconds=1, device="cpu", versions="v", weights="w", source_hash="s")
     return Row(**{**values, **changes})
 
 
@@ -85,7 +85,8 @@ def test_measure_scores_the_largest_entry(encoder):
     truth = torch.nn.functional.one_hot(labels, 10).float()
     wrong = truth.roll(1, dims=1)
     half = torch.where((torch.arange(len(labels)) % 2 == 0)[:, None], truth, wrong)
-    outcomes = {("CLIP", ""): (wrong, 1.0), ("GTA-CLIP", ""): (truth, 1.0), ("GTA-CLIP", "half"): (half, 1.0)}
+    outcomes = {("CLIP", ""): wrong, ("GTA-CLIP", ""): truth, ("GTA-CLIP", "half"): half}
+    outcomes = {key: (z, 1.0, ("CLIP", "")) for key, z in outcomes.items()}
     rows, predictions = results.measure("t", task, "embedded", encoder, experiments.settings_for("embedded"), outcomes, "hash")
     assert [(r.n_correct, round(r.gain)) for r in rows] == [(0, 0), (1393, 100), (697, 50)]
     assert len({r.run_id for r in rows}) == 3

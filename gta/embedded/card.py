@@ -1,9 +1,10 @@
 """What the model card reports of the embedded encoders: `python -m gta.embedded.card` rewrites measures.csv and curves.png.
 
-Two kinds of measures. On held-out glyph styles, where the truth is known because we drew it: accuracy by name over all
-34 characters, and how often a true attribute is nearer to an image than a false one. On the unlabelled handwriting, without
-labels: the cosine to the nearest neighbour, the share of images that are predicted as their nearest neighbour is, and the
-mean confidence.
+Three kinds of measures. On held-out glyph styles, where the truth is known because we drew it: accuracy by name over all
+34 characters, and how often a true attribute is nearer to an image than a false one. Of the text encoder: the cosine of a
+name's text to the same text with a true, and with a false attribute (how much an attribute says beside a name). On the
+unlabelled handwriting, without labels: the cosine to the nearest neighbour, the share of images that are predicted as their
+nearest neighbour is, and the mean confidence.
 """
 
 import random
@@ -39,6 +40,18 @@ def held_out_measures(encoder: Encoder, count: int = 2000) -> dict[str, float]:
     return {"held_out_name": 100 * float(by_name), "held_out_attribute": 100 * right / count}
 
 
+def text_measures(encoder: Encoder) -> dict[str, float]:
+    """Mean cosine of each name's text to the same text with one of its attributes, and with one that is false."""
+    rng, means = random.Random(0), {}
+    names = [SENTENCE.format(kind=KIND[name], name=name) for name in NAMES]
+    facts = sorted({fact for of_name in FACTS.values() for fact in of_name})
+    for key, true in (("cosine_with_true", True), ("cosine_with_false", False)):
+        said = [rng.choice([fact for fact in facts if (fact in FACTS[name]) is true]) for name in NAMES]
+        longer = encoder.encode_texts([f"{text} with {fact}" for text, fact in zip(names, said, strict=True)])
+        means[key] = float((encoder.encode_texts(names) * longer).sum(1).mean())
+    return means
+
+
 def label_free_measures(encoder: Encoder) -> dict[str, float]:
     """Of the unlabelled handwriting: nearest cosine, agreement with the nearest image in percent, mean confidence."""
     task = tasks.load("digits")
@@ -55,7 +68,7 @@ def main() -> None:
     for seed in range(5):
         encoder = encoders.load("embedded", seed=seed, device="cpu")
         parameters = sum(p.numel() for p in encoder.model.parameters())
-        measures = {**held_out_measures(encoder), **label_free_measures(encoder)}
+        measures = {**held_out_measures(encoder), **text_measures(encoder), **label_free_measures(encoder)}
         rows.append(
             {"seed": seed, "parameters": parameters, "logit_scale": encoder.logit_scale, **measures, "sha256": encoder.weights_sha256[:12]}
         )

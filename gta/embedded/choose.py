@@ -61,5 +61,4 @@ if __name__ == "__main__":
     write_atomically(arguments.out, frame.to_csv(index=False))
     table = frame.pivot_table(index="rate", columns="iterations", values="accuracy")
     print(table.round(2).to_string())
-    rate, iterations = table.stack().idxmax()
-    print(f"best mean over seeds: rate {rate}, iterations {iterations}")
+    print(f"best mean over seeds: (rate, iterations) = {table.stack().idxmax()}")
