@@ -31,11 +31,11 @@ def notebook_step(name, entry, outputs, inputs, parameters):
 
 
 def page_step(name):
-    return Step(BASE / "stamps" / f"{name}.page.json", Path("notebooks") / f"{name}.ipynb", [BASE / f"{name}.html"], [BASE / f"{name}.ipynb"])
+    return Step(BASE / "stamps" / f"{name}.page.json", Path("gta/pages.py"), [BASE / f"{name}.html"], [BASE / f"{name}.ipynb"])
 
 
 RUNS = {step.stamp.parent.name: step for step in (run_step(*cell) for cell in product(*SWEEP["grid"].values()))}
-TABLE = Step(BASE / "stamps/tables/zero_shot.json", Path("gta/results.py"), [BASE / "tables/zero_shot.csv"], [s.outputs[1] for s in RUNS.values()])
+TABLE = Step(BASE / "stamps/tables/zero_shot.json", Path("gta/tables.py"), [BASE / "tables/zero_shot.csv"], [s.outputs[1] for s in RUNS.values()])
 FIGURES = [BASE / f"figures/zero_shot{part}.{kind}" for part in ("", "_names_withheld") for kind in ("png", "svg")]
 NOTEBOOKS = {
     "figures/zero_shot": notebook_step(
@@ -94,7 +94,7 @@ rule table:
     output:
         TABLE.stamp,
     run:
-        shell("python -m gta.results combine {TABLE.outputs[0]} " + " ".join(str(step.stamp.parent) for step in RUNS.values()))
+        shell("python -m gta.tables combine {TABLE.outputs[0]} " + " ".join(str(step.stamp.parent) for step in RUNS.values()))
         TABLE.finish()
 
 
@@ -122,7 +122,7 @@ rule page:
         name="|".join(NOTEBOOKS),
     run:
         step = PAGES[wildcards.name]
-        shell(f"jupyter nbconvert --to html --HTMLExporter.sanitize_html=True {step.inputs[0]} > {log} 2>&1 || (tail -n 25 {log}; exit 1)")
+        shell(f"python -m gta.pages {step.inputs[0]} {step.outputs[0]} > {log} 2>&1 || (tail -n 25 {log}; exit 1)")
         step.finish()
 
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import pandas as pd
+
 from gta import tasks
 from gta.attributes import Bank
 from gta.embedded import fieldguide
@@ -13,7 +15,7 @@ from gta.encoders import Encoder
 from gta.generate import describe
 from gta.images import load_images
 from gta.llm import ChatModel, LanguageModel
-from gta.loop import run
+from gta.loop import Result, run
 from gta.names import nearest
 from gta.settings import Checked, Settings
 
@@ -30,6 +32,7 @@ VARIANTS: dict[str, dict] = {
     "shuffled classes": {},
     WITHHELD: {},
     f"{WITHHELD}, no generate": {"generate": False},
+    f"{WITHHELD}, random pairs": {"pairs": "random"},
 }
 
 
@@ -149,6 +152,11 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
             add("TransCLIP+attributes", variant, bank, **ONCE)
         add("GTA-CLIP", variant, bank, asked, **VARIANTS[variant])
     return outcomes
+
+
+def history(result: Result) -> pd.DataFrame:
+    """What happened in each iteration, without a look at any label."""
+    return pd.DataFrame(result.history).drop(columns="labels").set_index("iteration").round(3)
 
 
 def assignments(outcomes: dict) -> dict:

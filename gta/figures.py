@@ -44,7 +44,9 @@ def accuracy_and_gain(rows: Sequence[Row], baseline: str) -> Figure:
     """Of the rows that are compared with `baseline`: left, accuracy, a dot a seed and a bar at their mean; right, the gain
     with each seed's interval. Methods are blue, controls grey."""
     frame = pd.DataFrame([row.model_dump() for row in rows if row.baseline == baseline])
-    frame["label"] = [f"{m}, {v}" if v else m for m, v in zip(frame.method, frame.variant, strict=True)]
+    setting = baseline.partition(", ")[2]  # that all these rows share
+    frame["variant"] = [variant.removeprefix(setting).removeprefix(", ") for variant in frame.variant]
+    frame["label"] = [", ".join(filter(None, names)) for names in zip(frame.method, frame.variant, strict=True)]
     frame["control"] = frame.variant != ""
     frame["rank"] = [METHODS.index(method) for method in frame.method]
     order = list(dict.fromkeys(frame.sort_values(["control", "rank", "variant"]).label))

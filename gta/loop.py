@@ -67,7 +67,7 @@ def run(
     clip: Tensor | None = None
     beta: int | None = None
     history: list[dict[str, Any]] = []
-    for t in tqdm(range(settings.iterations), desc="GTA-CLIP", unit="iteration", disable=not progress):
+    for t in tqdm(range(settings.iterations), desc="GTA-CLIP", unit="iteration", mininterval=5, disable=not progress):
         start = time.perf_counter()
         space = _Space(encoder, encoder.encode_images(pixels), labels, settings)
         prior, result = space.infer(bank)

@@ -1,9 +1,8 @@
-"""Results: scoring, intervals, rows and tables. The only room that sees the labels of query images."""
+"""Results: scoring, intervals, rows and their files. The only room that sees the labels of query images."""
 
 import hashlib
 import io
 import platform
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -45,6 +44,10 @@ class Row(Checked):
     weights: str
     source_hash: str
     status: str = "done"
+
+    def __str__(self) -> str:
+        name = ", ".join(filter(None, (self.method, self.variant)))
+        return f"{name:45} {self.accuracy:5.1f} %   {self.gain:+5.1f} [{self.gain_low:+.1f}, {self.gain_high:+.1f}] over {self.baseline}"
 
     @model_validator(mode="after")
     def _accuracy_is_the_ratio(self):
@@ -96,20 +99,37 @@ def measure(
     classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (N,).
     """
     rows, predictions = [], {"image_id": np.array(task.image_ids)}
-    device = torch.cuda.get_device_name() if encoder.device.type == "cuda" else f"cpu {platform.machine()} x{torch.get_num_threads()}"
+    cpu = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+    settled = {
+        "table": table,
+        "dataset": task.name,
+        "backbone": backbone,
+        "seed": settings.seed,
+        "device": torch.cuda.get_device_name() if encoder.device.type == "cuda" else cpu,
+        "versions": VERSIONS,
+        "weights": encoder.weights_sha256[:12],
+        "source_hash": source_hash,
+        "status": status,
+    }
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
         identity = [table, task.name, backbone, encoder.weights_sha256, method, variant, settings.digest]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
         right = correct(task.source, assignments)
         gain, low, high = paired_gain(right, correct(task.source, outcomes[baseline][0]))
+        points = {"gain": gain, "gain_low": low, "gain_high": high, "accuracy": 100 * right.mean()}
         rows.append(
             Row(
-                run_id=run_id, table=table, dataset=task.name, backbone=backbone, method=method, variant=variant, seed=settings.seed,
-                n_correct=int(right.sum()), n_total=len(right), accuracy=round(100 * right.mean(), 4), seconds=round(seconds, 3),
-                baseline=", ".join(filter(None, baseline)), gain=round(gain, 4), gain_low=round(low, 4), gain_high=round(high, 4), device=device, versions=VERSIONS,
-                weights=encoder.weights_sha256[:12], source_hash=source_hash, status=status,
+                **settled,
+                **{key: round(float(value), 4) for key, value in points.items()},
+                run_id=run_id,
+                method=method,
+                variant=variant,
+                baseline=", ".join(filter(None, baseline)),
+                n_correct=int(right.sum()),
+                n_total=len(right),
+                seconds=round(seconds, 3),
             )
-        )  # fmt: skip
+        )
         top = assignments.topk(min(5, assignments.shape[1]), dim=1)
         predictions |= {
             f"{run_id}.top5": top.indices.numpy().astype(np.int32),
@@ -148,41 +168,3 @@ def read_table(file: Path) -> list[Row]:
         except ValidationError as error:
             raise ValueError(f"{file}, line {line}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
     return rows
-
-
-def summary(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row a method and variant: accuracy and gain over its baseline, mean over seeds, and each seed's gain with its interval."""
-    frame = pd.DataFrame([row.model_dump() for row in rows])
-    frame["interval"] = [
-        f"{g:+.1f} [{low:+.1f}, {high:+.1f}]" for g, low, high in zip(frame.gain, frame.gain_low, frame.gain_high, strict=True)
-    ]
-    grouped = frame.sort_values("seed").groupby(["dataset", "backbone", "method", "variant"])
-    table = grouped.agg(
-        accuracy=("accuracy", "mean"),
-        baseline=("baseline", "first"),
-        gain=("gain", "mean"),
-        by_seed=("interval", "  ".join),
-        seconds=("seconds", "mean"),
-    )
-    return table.sort_values("accuracy").round({"accuracy": 1, "gain": 1, "seconds": 1}).reset_index()
-
-
-def combine(folders: Iterable[Path], file: Path) -> None:
-    """One table from the rows of many runs: runs never share a file, so none can lose another's rows."""
-    write_table(file, [row for folder in folders for row in read_table(Path(folder) / "rows.csv")])
-
-
-def main(arguments: list[str]) -> None:
-    """`show TABLE...` prints summaries; `combine TABLE FOLDER...` writes one table from the rows of runs."""
-    match arguments:
-        case ["show", *files]:
-            for file in files:
-                print(file, summary(read_table(Path(file))).to_string(index=False), sep="\n")
-        case ["combine", file, *folders]:
-            combine(map(Path, folders), Path(file))
-        case _:
-            sys.exit(f"usage: python -m gta.results\n{main.__doc__}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from gta import experiments, results, tasks
+from gta import experiments, results, tables, tasks
 from gta.results import Row
 
 
@@ -74,7 +74,7 @@ def _write(arguments):
 def test_overlapping_runs_lose_and_double_no_row(tmp_path):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         pool.map(_write, [(tmp_path, seed) for seed in range(40)], chunksize=1)
-    results.combine([tmp_path / str(seed) for seed in range(8)], tmp_path / "t.csv")
+    tables.combine([tmp_path / str(seed) for seed in range(8)], tmp_path / "t.csv")
     assert [r.seed for r in results.read_table(tmp_path / "t.csv")] == list(range(8))
     assert not list(tmp_path.rglob(".*"))
 
@@ -97,6 +97,6 @@ def test_measure_scores_the_largest_entry(encoder):
 
 
 def test_the_summary_shows_every_seed():
-    table = results.summary([row(run_id=str(s), seed=s, n_correct=s, n_total=4, accuracy=25.0 * s, gain=s) for s in range(3)])
+    table = tables.summary([row(run_id=str(s), seed=s, n_correct=s, n_total=4, accuracy=25.0 * s, gain=s) for s in range(3)])
     assert table.accuracy.tolist() == [25.0]
-    assert table.by_seed[0].count("[") == 3
+    assert table["gain of seed 2"].tolist() == ["+2.0 [-1.0, +1.0]"]
