@@ -13,6 +13,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision import transforms
 
 from gta.names import nearest
@@ -57,12 +58,14 @@ class Encoder:
         """Unit features (B, d) of a batch of uint8 pixels (B, 3, H, W); differentiable."""
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         with self._autocast():
-            return self.model.encode_image((pixels.to(self.device).float() / 255 - mean) / std, normalize=True).float()
+            features = self.model.encode_image((pixels.to(self.device).float() / 255 - mean) / std)
+        return F.normalize(features.float(), dim=-1)  # outside of autocast: bf16 is too coarse for unit rows
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Unit features (n, d) of texts; differentiable."""
         with self._autocast():
-            return text_forward(self.model, self.tokenizer(list(texts)).to(self.device)).float()
+            features = text_forward(self.model, self.tokenizer(list(texts)).to(self.device))
+        return F.normalize(features.float(), dim=-1)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, batch_size: int = 256) -> Tensor:
@@ -161,7 +164,7 @@ class WordTokenizer:
 
 
 def text_forward(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
-    """Unit text features (n, d) of padded tokens (n, context), read only as far as the longest text of the batch.
+    """Text features (n, d) of padded tokens (n, context), read only as far as the longest text of the batch.
 
     Exact under CLIP's causal mask: no token sees what comes after it. Other text towers read the whole context.
     """

@@ -22,19 +22,18 @@ from gta.settings import Checked, Settings
 # Chosen on imagined hands, never on handwriting: `python -m gta.embedded.choose`.
 EMBEDDED: dict = {"iterations": 10, "lr": 3e-5, "lr_projection": 3e-5}
 
-WITHHELD = "names withheld"
-# What each row of GTA-CLIP leaves out or replaces; "" is the whole method.
-VARIANTS: dict[str, dict] = {
-    "": {},
-    "no generate": {"generate": False},
-    "no adapt": {"adapt": False},
-    "random pairs": {"pairs": "random"},
-    "shuffled classes": {},
-    WITHHELD: {},
-    f"{WITHHELD}, no generate": {"generate": False},
-    f"{WITHHELD}, random pairs": {"pairs": "random"},
+SHUFFLED, WITHHELD = "shuffled classes", "names withheld"
+# What each row of GTA-CLIP changes in the settings, and which attributes it begins with; "" is the whole method.
+VARIANTS: dict[str, tuple[dict, str]] = {
+    "": ({}, ""),
+    "no generate": ({"generate": False}, ""),
+    "no adapt": ({"adapt": False}, ""),
+    "random pairs": ({"pairs": "random"}, ""),
+    SHUFFLED: ({}, SHUFFLED),
+    WITHHELD: ({}, WITHHELD),
+    f"{WITHHELD}, no generate": ({"generate": False}, WITHHELD),
+    f"{WITHHELD}, random pairs": ({"pairs": "random"}, WITHHELD),
 }
-
 
 # One transduction of what the encoder sees as it is: the run that gives CLIP and TransCLIP.
 ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
@@ -133,8 +132,7 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     pixels = load_images(task.images, encoder)
     template = Bank.from_template(task.class_names, task.template, task.sentence)
     nameless = Bank.from_template(task.class_names, task.template, task.nameless)
-    static = describe(template, llm)
-    outcomes = {}
+    outcomes, beginnings = {}, {}
 
     def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
         start = time.perf_counter()
@@ -143,14 +141,13 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
         outcomes[method, variant] = (result, time.perf_counter() - start)
 
     add("TransCLIP", "", template, **ONCE)
-    add("TransCLIP+attributes", "", static, **ONCE)
     for variant in variants:
-        asked = ShuffledNames(llm, task.class_names, settings.seed) if variant == "shuffled classes" else llm
-        named = nameless if variant.startswith(WITHHELD) else template
-        bank = static if (asked, named) == (llm, template) else describe(named, asked)
-        if bank is not static and not VARIANTS[variant]:
-            add("TransCLIP+attributes", variant, bank, **ONCE)
-        add("GTA-CLIP", variant, bank, asked, **VARIANTS[variant])
+        changes, begin = VARIANTS[variant]
+        if begin not in beginnings:
+            asked = ShuffledNames(llm, task.class_names, settings.seed) if begin == SHUFFLED else llm
+            beginnings[begin] = describe(nameless if begin == WITHHELD else template, asked), asked
+            add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
+        add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
 
 

@@ -76,10 +76,12 @@ def run(
         asked: list[Pair] = []
         if settings.generate and llm is not None:
             pairs = confused_pairs(result.assignments, settings.margin)
-            beta = pair_threshold(pairs, settings.pair_share) if beta is None else beta
-            asked = pairs_to_ask(pairs, beta, bank)
+            if beta is None and pairs:
+                beta = pair_threshold(pairs, settings.pair_share)
+            asked = pairs_to_ask(pairs, beta or 0, bank)
             if settings.pairs == "random":
                 asked = random_pairs(len(asked), bank, seed=settings.seed * 1000 + t)
+        if llm is not None and asked:
             bank = distinguish(bank, asked, llm, t)
             _, result = space.infer(bank)
 

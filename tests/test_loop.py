@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gta import experiments, tasks
 from gta.attributes import Bank
+from gta.embedded import digits
 from gta.generate import describe
 from gta.images import load_images
 from gta.loop import run
@@ -49,9 +51,26 @@ def test_the_order_of_images_permutes_the_answer(encoder, glyphs, guide_llm):
 def test_labels_of_noise_change_nothing(encoder, guide_llm, monkeypatch):
     first = TASK.images[:80]
     honest = label(encoder, first, guide_llm)
-    monkeypatch.setattr(tasks, "query_labels", lambda name: np.random.default_rng(0).integers(0, 10, 1393))
-    monkeypatch.setattr("sklearn.datasets.load_digits", None)
-    assert torch.equal(honest.assignments, label(encoder, first, guide_llm).assignments)
+    true_load, noise = digits.load, np.random.default_rng(0).integers(0, 10, 1393)
+    monkeypatch.setattr(digits, "load", lambda split: (*true_load(split)[:2], noise))
+    images = tasks.load("digits").images[:80]
+    assert torch.equal(honest.assignments, label(encoder, images, guide_llm).assignments)
+    assert (tasks.query_labels("digits") == noise).all()
+
+
+def test_the_names_of_files_change_nothing(encoder, glyphs, guide_llm, tmp_path):
+    """Images in folders by class, under names that sort in one order and in another."""
+    answers = []
+    for numbers in (np.arange(60), np.random.default_rng(2).permutation(60)):
+        folder = tmp_path / str(len(answers))
+        number = {f"{TASK.class_names[c]}/{n:03d}.png": i for i, (c, n) in enumerate(zip(glyphs[1], numbers, strict=True))}
+        for image_id, i in number.items():
+            (folder / image_id).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(glyphs[0][i]).save(folder / image_id)
+        task = tasks.load(str(folder))
+        z = label(encoder, task.images, guide_llm).assignments
+        answers.append(z[torch.tensor([number[i] for i in task.image_ids]).argsort()])
+    torch.testing.assert_close(*answers, atol=1e-3, rtol=0)
 
 
 def test_a_run_repeats_itself_and_leaves_its_encoder_alone(encoder, glyphs, guide_llm):
