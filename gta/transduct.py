@@ -6,8 +6,12 @@ A Gaussian mixture with one shared diagonal covariance, a Laplacian on the k-nea
     J(z, mu, sigma) = - (1/50) sum_i z_i . log p_i  -  (1/6) sum_ij w_ij z_i . z_j  +  sum_i z_i . (log z_i - lam log prior_i)
                       - (gamma N / S) sum_s z_s . log p_s          over support images, whose z_s is fixed one-hot
 
-by alternating z, then mu, then sigma. The term f^2 / sigma of the Gaussian is the same for all classes and cancels in
-z; sigma needs only Z^T F and the sum of F^2. So a round costs a few (N, d) x (d, M) products, and memory is O(N M).
+by alternating z, then mu, then sigma. The z steps never raise J while no eigenvalue of W + W^T is below -12, nor would the
+others, but for the unit norm of mu: with it J may rise, by up to 1e-4 an image in a round in our tests.
+
+Cost: f^2 / sigma is the same for all classes and cancels in z; sigma needs only Z^T F and the variance of F. So a round is
+two (N, d) x (d, M) products and some passes over (N, M), of which three are held beside `prior`. Around the mean image,
+from which all is measured, float32 keeps z within 2e-5 of float64. Of equally confident images the lower index comes first.
 """
 
 import warnings
@@ -16,14 +20,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from gta.affinity import knn_graph
+from gta.affinity import knn_graph, largest, nearest, unit_rows
 
 TEMPERATURE = 50.0  # divides the Gaussian log-likelihood
 LAPLACIAN = 1 / 6  # weight of the graph: 1 / (2 * 3 neighbours)
 CONFIDENT = 8  # images that initialise a prototype
 GAMMAS = (0.002, 0.01, 0.02, 0.2)
+FLOOR = 1e-10  # of a variance, where images do not differ at all
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,30 @@ class Transduction:
     objective: list[float]
 
 
+@torch.no_grad()
 def text_prior(features: Tensor, text_features: Sequence[Tensor], logit_scale: float = 100.0) -> Tensor:
     """softmax_j( logit_scale * mean_k f_i . t_jk ), the zero-shot prediction of CLIP from lists of texts.
 
-    features: (N, d) unit rows; text_features: M tensors (n_j, d), unit rows, n_j >= 1. Returns (N, M), rows sum to 1.
+    features: (N, d) unit rows; text_features: M tensors (n_j, d), unit rows, n_j >= 1; any float dtype.
+    Returns (N, M), rows sum to 1, in float32 or, for float64 features, in float64. Raises ValueError naming argument and row.
     """
-    counts = torch.tensor([len(texts) for texts in text_features], device=features.device)
+    x = unit_rows("features", features)
+    counts = torch.tensor([len(texts) for texts in text_features])
     if len(counts) == 0 or (counts == 0).any():
-        raise ValueError(f"text_features: class {int(counts.argmin()) if len(counts) else 0} has no text; give each class at least one")
-    texts = torch.cat(list(text_features)).to(features.device, _working_dtype(features))
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=features.device), counts)
-    means = texts.new_zeros(len(counts), texts.shape[1]).index_add_(0, owner, texts) / counts[:, None]
-    return (logit_scale * features.to(texts) @ means.T).softmax(1)
+        missing = int(counts.argmin()) if len(counts) else 0
+        raise ValueError(f"text_features[{missing}] is missing or empty; give each class at least one text")
+    try:
+        texts = unit_rows("text_features", torch.cat(list(text_features)), like=x)
+    except (ValueError, RuntimeError):
+        for j, of_class in enumerate(text_features):  # once more, to name the class
+            unit_rows(f"text_features[{j}]", of_class, like=x)
+        raise
+    owner = torch.repeat_interleave(torch.arange(len(counts)), counts).to(x.device)
+    means = x.new_zeros(len(counts), x.shape[1]).index_add_(0, owner, texts) / counts.to(x)[:, None]
+    return (x @ (logit_scale * means).T).softmax(1)
 
 
+@torch.no_grad()
 def transduct(
     features: Tensor,
     prior: Tensor,
@@ -60,48 +74,65 @@ def transduct(
     gamma: float = 0.01,
     neighbors: int = 3,
     affinity: Tensor | None = None,
+    start: Transduction | None = None,
     rounds: int = 10,
     inner: int = 5,
 ) -> Transduction:
     """Infer z for all images jointly: `rounds` of (`inner` Jacobi updates of z, then mu, then sigma), then a last set of z.
 
     features: (N, d) unit rows, any float dtype and device; computed in float32 or, for float64 input, in float64.
-    prior: (N, M) from `text_prior` or any other method's predictions; never changed.
+    prior: (N, M) from `text_prior` or any other method's predictions; never changed. An exact 0 rules a class out.
     support_features, support_labels: (S, d) unit rows and (S,) integers in 0..M-1, the few-shot setting, in which gamma
     weighs the support images. lam: weight of the prior; by default 1, and 0.5 with support.
     affinity: a ready sparse graph, (N, N) or (N + S, N) with query rows first, in place of `knn_graph`.
-    Raises ValueError naming the argument and the row for what cannot be right.
+    start: an earlier result to go on from, in place of the prior and the prototypes made from it.
+    A class without images or shots keeps the prototype it had, at first that of the mean image.
+    Raises ValueError naming the argument, the row and the mend for what cannot be right.
     """
-    x = _unit_rows("features", features).to(_working_dtype(features))
-    prior = _distributions(prior, len(x)).to(x)
-    support, onehot = _support(x, prior.shape[1], support_features, support_labels)
+    x = unit_rows("features", features)
+    prior = _distributions(prior, x)
+    support, labels = _support(x, prior.shape[1], support_features, support_labels)
     lam = (0.5 if len(support) else 1.0) if lam is None else lam
-    graph, pull = _graph(knn_graph(x, support, neighbors) if affinity is None else affinity.to(x), onehot)
-    log_prior = torch.special.xlogy(lam, prior)
+    _not_negative(lam=lam, gamma=gamma, rounds=rounds, inner=inner)
+    if affinity is None:
+        affinity = knn_graph(x, support if len(support) else None, neighbors)
+    graph, pull = _graph(affinity, x, labels, prior.shape[1])
 
-    # Weights of the mixture: 1/N for a query image, 50 gamma / S for a support image.
-    weight = TEMPERATURE * gamma / len(support) if len(support) else 0.0
+    # A query image weighs 1 / N in mu and sigma, a support image `weight`.
+    weight = TEMPERATURE * gamma / max(1, len(support))
     total = 1 + weight * len(support)
-    second_moment = ((x**2).mean(0) + weight * (support**2).sum(0)) / total
-    support_sums, support_counts = weight * onehot.T @ support, weight * onehot.sum(0)
+    spread, centre = torch.var_mean(x, 0, correction=0)
+    spread = (spread + weight * (support - centre).square().sum(0)) / total
+    shots, shot_sums = _class_sums(support, labels, prior.shape[1])
 
-    z, variance, objective = prior, torch.full_like(x[0], 1 / x.shape[1]), []
-    mu = _initial_prototypes(x, prior, support, onehot)
+    if start is None:
+        z, mu, variance = prior, _first_prototypes(x, prior, shots, shot_sums), torch.full_like(centre, 1 / len(centre))
+    else:
+        z, mu, variance = start.assignments.to(x), start.prototypes.to(x), start.variance.to(x)
+    z = z.clone(memory_format=torch.contiguous_format)
+    unary, logits, objective = torch.empty_like(z), torch.empty_like(z), []
     for step in range(rounds + 1):
-        log_gauss = (x @ (mu / variance).T - 0.5 * (mu**2 / variance).sum(1)) / TEMPERATURE
+        # lam log prior + log p / 50, but for what all classes share; then z, from the z of all images at once.
+        slope = (mu - centre) / (TEMPERATURE * variance)
+        torch.addmm(-(slope * (mu + centre) / 2).sum(1), x, slope.T, out=unary)
+        unary += torch.special.xlogy(lam, prior, out=logits)
+        unary += LAPLACIAN * pull
         for _ in range(inner):
-            z = (log_prior + log_gauss + LAPLACIAN * (graph @ z + pull)).softmax(1)
+            torch.addmm(unary, graph, z, alpha=LAPLACIAN, out=logits)
+            torch.softmax(logits, 1, out=z)
         if step == rounds:
             break
-        sums, counts = (z.T @ x) / len(x) + support_sums, z.mean(0) + support_counts
-        mu = _prototypes(sums, mu)
-        variance = (second_moment - (2 * sums * mu - counts[:, None] * mu**2).sum(0) / total).clamp_min(1e-12)
-        gauss = len(x) / (2 * TEMPERATURE) * total * (len(variance) + variance.log().sum())
-        laplace = LAPLACIAN * (z * (graph @ z / 2 + pull)).sum()
-        objective.append(float(gauss - laplace + torch.special.xlogy(z, z).sum() - torch.special.xlogy(lam * z, prior).sum()))
+        counts, sums = z.mean(0) + weight * shots, z.T @ x / len(x) + weight * shot_sums
+        mu = _prototypes(sums, counts, mu)
+        from_centre, shift = sums - counts[:, None] * centre, mu - centre
+        residual = spread - (shift * (2 * from_centre - counts[:, None] * shift)).sum(0) / total
+        variance = residual.clamp_min(FLOOR)
+        gauss = len(x) * total / (2 * TEMPERATURE) * float((residual / variance + variance.log()).sum())
+        objective.append(gauss + _label_terms(z, prior, lam, graph, pull, logits))
     return Transduction(z, mu, variance, objective)
 
 
+@torch.no_grad()
 def select_gamma(
     features: Tensor,
     prior: Tensor,
@@ -117,88 +148,115 @@ def select_gamma(
 ) -> tuple[float, Transduction]:
     """The gamma whose z is right for most validation images, each judged by its nearest query image; the first of equals.
 
-    Every gamma starts anew. Returns that gamma and its result; the other arguments are those of `transduct`.
+    val_features, val_labels: (V, d) unit rows and (V,) integers in 0..M-1; the other arguments are those of `transduct`.
+    Every gamma starts anew. Returns that gamma and its result.
     """
-    x = features.to(_working_dtype(features))
-    nearest = (val_features.to(x) @ x.T).argmax(1)
-    if affinity is None:
-        affinity = knn_graph(x, support_features.to(x), neighbors)
-    best_gamma, best, most = None, None, -1
-    for gamma in gammas:
+    if len(gammas) == 0:
+        raise ValueError("gammas is empty; give at least one to choose from")
+    x = unit_rows("features", features)
+    judge = nearest(unit_rows("val_features", val_features, like=x), x, 1)[1][:, 0]
+    truth = _labels("val_labels", val_labels, len(judge), prior.shape[1]).to(x.device)
+    affinity = knn_graph(x, support_features, neighbors) if affinity is None else affinity
+
+    def judged(gamma: float) -> tuple[int, Transduction]:
         result = transduct(
-            features, prior, support_features=support_features, support_labels=support_labels, gamma=gamma, affinity=affinity, **options
+            x, prior, support_features=support_features, support_labels=support_labels, gamma=gamma, affinity=affinity, **options
         )
-        right = int((result.assignments[nearest].argmax(1) == val_labels.to(x.device)).sum())
+        return int((result.assignments[judge].argmax(1) == truth).sum()), result
+
+    chosen, (most, best) = gammas[0], judged(gammas[0])
+    for gamma in gammas[1:]:
+        right, result = judged(gamma)
         if right > most:
-            best_gamma, best, most = gamma, result, right
-    return best_gamma, best
+            chosen, most, best = gamma, right, result
+    return chosen, best
 
 
-def _prototypes(sums: Tensor, previous: Tensor) -> Tensor:
-    """Unit rows along `sums`; a class that no image belongs to keeps its prototype."""
-    norm = sums.norm(dim=1, keepdim=True)
-    return torch.where(norm > torch.finfo(sums.dtype).tiny, sums / norm.clamp_min(torch.finfo(sums.dtype).tiny), previous)
+def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor) -> Tensor:
+    """The mean of a class's support images, or of its 8 most confident images where it has none, or of all images."""
+    mean_image = _prototypes(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1])
+    top = largest(prior.T, min(CONFIDENT, len(x)))
+    confidence = prior.T.gather(1, top)
+    confident = _prototypes((confidence[:, :, None] * x[top]).sum(1), confidence.sum(1), mean_image)
+    return _prototypes(shot_sums, shots, confident)
 
 
-def _initial_prototypes(x: Tensor, prior: Tensor, support: Tensor, onehot: Tensor) -> Tensor:
-    """From the 8 most confident images of each class, or the mean of its support images where it has any."""
-    top = prior.topk(min(CONFIDENT, len(x)), dim=0)
-    confident = _prototypes((top.values[:, :, None] * x[top.indices]).sum(0), x.new_zeros(prior.shape[1], x.shape[1]))
-    return _prototypes(onehot.T @ support, confident)
+def _prototypes(sums: Tensor, counts: Tensor, otherwise: Tensor) -> Tensor:
+    """The means sums / counts, set to unit norm; `otherwise` for a class to which no image belongs."""
+    kind = torch.finfo(sums.dtype)
+    means = sums / counts[:, None].clamp_min(kind.tiny / kind.eps)
+    norm = means.norm(dim=1, keepdim=True)
+    return torch.where(norm > kind.eps, means / norm, otherwise)
 
 
-def _graph(affinity: Tensor, onehot: Tensor) -> tuple[Tensor, Tensor]:
-    """W + W^T among query images as one sparse matrix, and the constant pull of the support rows, (N, M)."""
-    n = affinity.shape[1]
-    if affinity.shape[0] not in (n, n + len(onehot)):
-        raise ValueError(f"affinity has shape {tuple(affinity.shape)}, expected ({n}, {n}) or ({n + len(onehot)}, {n})")
-    coo = affinity.to_sparse_coo().coalesce()
+def _label_terms(z: Tensor, prior: Tensor, lam: float, graph: Tensor, pull: Tensor, scratch: Tensor) -> float:
+    """The terms of J that hold z alone; sums over classes in the working dtype, over images in float64."""
+    pulled = (z[pull.indices()[0], pull.indices()[1]] * pull.values()).sum()
+    per_image = -LAPLACIAN / 2 * torch.addmm(scratch.zero_(), graph, z, out=scratch).mul_(z).sum(1)
+    per_image -= torch.special.entr(z, out=scratch).sum(1)
+    if lam:
+        per_image -= lam * torch.special.xlogy(z, prior, out=scratch).sum(1)
+    return float(per_image.double().sum() - LAPLACIAN * pulled)
+
+
+def _class_sums(support: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """How many support images each class has, (M,), and the sum of their features, (M, d)."""
+    counts = torch.bincount(labels, minlength=classes).to(support.dtype)
+    return counts, support.new_zeros(classes, support.shape[1]).index_add_(0, labels, support)
+
+
+def _graph(affinity: Tensor, x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """W + W^T among query images, and the constant pull of the support images on them, (N, M); both sparse."""
+    n, s = len(x), len(labels)
+    if tuple(affinity.shape) not in ((n, n), (n + s, n)):
+        raise ValueError(f"affinity has shape {tuple(affinity.shape)}, expected ({n}, {n}) or, query rows first, ({n + s}, {n})")
+    coo = affinity.to_sparse_coo().to(x).coalesce()
     (row, column), value = coo.indices(), coo.values()
+    if not value.isfinite().all():
+        raise ValueError(f"affinity has a weight that is not finite in row {int(row[~value.isfinite()][0])}; set it to 0")
     query = row < n
     both = torch.stack([torch.cat([row[query], column[query]]), torch.cat([column[query], row[query]])])
     graph = torch.sparse_coo_tensor(both, value[query].repeat(2), (n, n), check_invariants=False).coalesce()
     with warnings.catch_warnings():  # CSR multiplies faster than COO, and warns of being in beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         graph = graph.to_sparse_csr()
-    pull = onehot.new_zeros(n, onehot.shape[1]).index_add_(0, column[~query], value[~query, None] * onehot[row[~query] - n])
-    return graph, pull
+    of_support = torch.stack([column[~query], labels[row[~query] - n]])
+    return graph, torch.sparse_coo_tensor(of_support, value[~query], (n, classes), check_invariants=False).coalesce()
 
 
 def _support(x: Tensor, classes: int, features: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Support features and one-hot labels; both empty in the zero-shot setting."""
-    if (features is None) != (labels is None):
+    """Support features and labels; both empty in the zero-shot setting."""
+    if features is None and labels is None:
+        return x[:0], torch.empty(0, dtype=torch.long, device=x.device)
+    if features is None or labels is None:
         raise ValueError("support_features and support_labels go together: one of them is missing")
-    if features is None:
-        return x[:0], x.new_zeros(0, classes)
-    labels = torch.as_tensor(labels, device=x.device)
-    if labels.shape != (len(features),) or labels.is_floating_point():
-        raise ValueError(f"support_labels must be {len(features)} integers, one for each row of support_features, not {tuple(labels.shape)} {labels.dtype}")
+    features = unit_rows("support_features", features, like=x)
+    return features, _labels("support_labels", labels, len(features), classes).to(x.device)
+
+
+def _labels(name: str, labels: Tensor, size: int, classes: int) -> Tensor:
+    labels = torch.as_tensor(labels)
+    if labels.shape != (size,) or labels.is_floating_point():
+        raise ValueError(f"{name} must be {size} integers, one for each row of features, not {tuple(labels.shape)} {labels.dtype}")
     wrong = ((labels < 0) | (labels >= classes)).nonzero()
     if len(wrong):
         row = int(wrong[0])
-        raise ValueError(f"support_labels[{row}] is {int(labels[row])}, outside 0..{classes - 1}, the columns of prior")
-    return _unit_rows("support_features", features).to(x), F.one_hot(labels.long(), classes).to(x)
+        raise ValueError(f"{name}[{row}] is {int(labels[row])}, outside 0..{classes - 1}; labels number the columns of prior")
+    return labels.long()
 
 
-def _working_dtype(features: Tensor) -> torch.dtype:
-    return torch.promote_types(features.dtype, torch.float32)
-
-
-def _unit_rows(name: str, features: Tensor) -> Tensor:
-    if features.ndim != 2 or len(features) == 0 or not features.is_floating_point():
-        raise ValueError(f"{name} must be a float matrix with at least one row, not {tuple(features.shape)} {features.dtype}")
-    norm = torch.linalg.vector_norm(features, dim=1, dtype=_working_dtype(features))
-    wrong = (~((norm - 1).abs() < 0.02)).nonzero()
+def _distributions(prior: Tensor, x: Tensor) -> Tensor:
+    if prior.ndim != 2 or len(prior) != len(x) or prior.shape[1] == 0:
+        raise ValueError(f"prior has shape {tuple(prior.shape)}, expected ({len(x)}, classes): one row for each row of features")
+    prior = prior.to(x)
+    wrong = (~((prior.amin(1) >= 0) & ((prior.sum(1) - 1).abs() < 0.02))).nonzero()
     if len(wrong):
-        row = int(wrong[0])
-        raise ValueError(f"{name}[{row}] has norm {float(norm[row]):.4g}; rows must be finite and of unit norm: divide each row by its norm")
-    return features
-
-
-def _distributions(prior: Tensor, n: int) -> Tensor:
-    if prior.ndim != 2 or len(prior) != n or prior.shape[1] == 0:
-        raise ValueError(f"prior has shape {tuple(prior.shape)}, expected ({n}, classes): one row for each row of features")
-    wrong = (~((prior >= 0).all(1) & ((prior.float().sum(1) - 1).abs() < 0.02))).nonzero()
-    if len(wrong):
-        raise ValueError(f"prior[{int(wrong[0])}] is not a probability distribution: entries must be at least 0 and sum to 1")
+        mend = "entries must be at least 0 and sum to 1: take the softmax of logits, or divide each row by its sum"
+        raise ValueError(f"prior[{int(wrong[0])}] is not a probability distribution; {mend}")
     return prior
+
+
+def _not_negative(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} is {value}; it must be finite and at least 0")

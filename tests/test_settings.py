@@ -1,7 +1,9 @@
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from gta.experiments import ZeroShot, settings_for
+from gta.experiments import EMBEDDED, ZeroShot, settings_for
+from gta.files import ROOT
 from gta.settings import Settings
 
 GOOD = {"dataset": "digits", "backbone": "embedded", "pretrained": None, "seed": 0, "llm": "fieldguide"}
@@ -42,3 +44,9 @@ def test_a_notebooks_variables_are_its_parameters():
 def test_a_misspelt_or_ill_typed_parameter_is_refused(change, message):
     with pytest.raises(ValidationError, match=message):
         ZeroShot.read({**GOOD, **change})
+
+
+def test_the_embedded_settings_are_those_that_were_chosen():
+    choice = pd.read_csv(ROOT / "gta/embedded/choice.csv")
+    rate, iterations = choice.pivot_table(index="rate", columns="iterations", values="accuracy").stack().idxmax()
+    assert EMBEDDED == {"iterations": iterations, "lr": rate, "lr_projection": rate}
