@@ -49,4 +49,4 @@ def test_a_misspelt_or_ill_typed_parameter_is_refused(change, message):
 def test_the_embedded_settings_are_those_that_were_chosen():
     choice = pd.read_csv(ROOT / "gta/embedded/choice.csv")
     rate, iterations = choice.pivot_table(index="rate", columns="iterations", values="accuracy").stack().idxmax()
-    assert EMBEDDED == {"iterations": iterations, "lr": rate, "lr_projection": rate}
+    assert {"iterations": iterations, "lr": rate, "lr_projection": rate} == EMBEDDED
