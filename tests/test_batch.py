@@ -26,7 +26,7 @@ def _env(folder):
 
 def to_make(folder) -> dict[str, int]:
     """How many jobs of each rule a dry run lists."""
-    text = snakemake(folder, "--dry-run", "--quiet", "none")
+    text = snakemake(folder, "--dry-run", "--quiet", "host")
     jobs = text.partition("Job stats:")[2].partition("total")[0].splitlines()[3:]
     return {name: int(count) for name, count in (line.split() for line in jobs if line.strip()) if name != "demo"}
 
