@@ -5,16 +5,18 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 
-from gta import tasks
+from gta import prompts, tasks
 from gta.attributes import Bank
 from gta.embedded import fieldguide
 from gta.encoders import Encoder
 from gta.generate import describe
 from gta.images import load_images
-from gta.llm import ChatModel, LanguageModel
+from gta.ledger import Ledger
+from gta.llm import ChatModel, LanguageModel, Question, Reply
 from gta.loop import Result, run
 from gta.names import nearest
 from gta.settings import Checked, Settings
@@ -96,16 +98,19 @@ class Figure(Checked):
 
 
 @contextmanager
-def language_model(name: str, seed: int) -> Iterator[LanguageModel]:
-    """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol."""
+def language_model(name: str, seed: int, ledger: Ledger | None = None) -> Iterator[LanguageModel]:
+    """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
+
+    Raises ValueError for another name.
+    """
     if name == "fieldguide":
         with fieldguide.serve(fieldguide.draw_guide(seed)) as url:
-            yield LanguageModel("fieldguide", url)
+            yield LanguageModel(f"fieldguide-{seed}", url, ledger)  # another guide is another model
     else:
         model, at, url = name.partition("@")
         if not (model and at and url):
             raise ValueError(f"llm {name!r} is neither 'fieldguide' nor MODEL@URL, such as gpt-4o@https://api.openai.com/v1")
-        yield LanguageModel(model, url)
+        yield LanguageModel(model, url, ledger)
 
 
 class ShuffledNames:
@@ -113,10 +118,14 @@ class ShuffledNames:
 
     def __init__(self, llm: ChatModel, class_names: Sequence[str], seed: int):
         order = random.Random(seed).sample(list(class_names), len(class_names))
-        self._llm, self._stands_for = llm, dict(zip(order, order[1:] + order[:1], strict=True))
+        self._llm, self.model = llm, llm.model
+        self._stands_for = dict(zip(order, order[1:] + order[:1], strict=True))
 
-    def ask(self, question: str) -> list[str]:
-        return self._llm.ask(re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', question))
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        return self._llm.ask([replace(question, text=self._of_another(question.text)) for question in questions])
+
+    def _of_another(self, text: str) -> str:
+        return re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', text)
 
 
 def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, variants: Sequence[str] = tuple(VARIANTS)) -> dict:
@@ -132,12 +141,14 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     pixels = load_images(task.images, encoder)
     template = Bank.from_template(task.class_names, task.template, task.sentence)
     nameless = Bank.from_template(task.class_names, task.template, task.nameless)
+    questions = prompts.load(task.domain)
     outcomes, beginnings = {}, {}
 
     def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
         start = time.perf_counter()
         changed = Settings(**{**settings.model_dump(), **changes})
-        result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, augment=task.augmentation(pixels.shape[-1]))
+        augment = task.augmentation(pixels.shape[-1])
+        result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, questions=questions, augment=augment)
         outcomes[method, variant] = (result, time.perf_counter() - start)
 
     add("TransCLIP", "", template, **ONCE)
@@ -145,7 +156,7 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
         changes, begin = VARIANTS[variant]
         if begin not in beginnings:
             asked = ShuffledNames(llm, task.class_names, settings.seed) if begin == SHUFFLED else llm
-            beginnings[begin] = describe(nameless if begin == WITHHELD else template, asked), asked
+            beginnings[begin] = describe(nameless if begin == WITHHELD else template, asked, questions), asked
             add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
         add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
