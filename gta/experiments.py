@@ -5,17 +5,19 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from gta import prompts, tasks
-from gta.attributes import Bank
+from gta.attributes import Bank, Memory
 from gta.embedded import fieldguide
 from gta.encoders import Encoder
 from gta.generate import describe
 from gta.images import load_images
-from gta.ledger import Ledger
+from gta.ledger import Ledger, Mode
 from gta.llm import ChatModel, LanguageModel, Question, Reply
 from gta.loop import Result, run
 from gta.names import nearest
@@ -89,6 +91,27 @@ class Quickstart(Checked):
         return settings_for(self.backbone, **ONCE)
 
 
+class Attributes(Checked):
+    """Parameters of `notebooks/attributes.ipynb`. ledger: a folder where answers are kept; mode: as in `gta.ledger`."""
+
+    dataset: str
+    backbone: str
+    pretrained: str | None
+    seed: int
+    llm: str
+    ledger: str
+    mode: Mode
+    memory: Memory
+    iterations: int | None
+    smoke: bool
+    out: str
+
+    @property
+    def settings(self) -> Settings:
+        chosen = 2 if self.smoke else self.iterations
+        return settings_for(self.backbone, seed=self.seed, memory=self.memory, **({} if chosen is None else {"iterations": chosen}))
+
+
 class Figure(Checked):
     """Parameters of the notebooks that draw a figure from a table."""
 
@@ -160,6 +183,43 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
             add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
         add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
+
+
+def pair_similarity(encoder: Encoder, before: Bank, after: Bank) -> pd.DataFrame:
+    """How alike the classes of each asked pair are to an encoder: the cosine of the means of their texts, before and after."""
+    cosines = [_cosines(encoder, bank) for bank in (before, after)]
+    rows = [
+        {"iteration": t, "pair": f"{after.class_names[a]} / {after.class_names[b]}", "images": count}
+        | {when: float(cosine[a, b]) for when, cosine in zip(("before", "after"), cosines, strict=True)}
+        for t, a, b, count in after.asked
+    ]
+    return pd.DataFrame(rows, columns=["iteration", "pair", "images", "before", "after"])
+
+
+def _cosines(encoder: Encoder, bank: Bank) -> Tensor:
+    means = torch.stack([encoder.encode_texts(texts).mean(0) for texts in bank.texts])
+    return torch.nn.functional.cosine_similarity(means[:, None], means[None], dim=-1)
+
+
+def dropped(bank: Bank) -> pd.DataFrame:
+    """What was said and not taken, cut or given up: a line each."""
+    return pd.DataFrame([asdict(line) for line in bank.dropped], columns=["iteration", "name", "against", "reason", "text"])
+
+
+def asked(ledger: Ledger) -> pd.DataFrame:
+    """What a ledger holds: a line a question, with the last answer as it came."""
+    rows = [
+        {
+            "about": entry["about"],
+            "status": entry["status"],
+            "tries": len(entry["attempts"]),
+            "tokens": sum(attempt["prompt_tokens"] + attempt["completion_tokens"] for attempt in entry["attempts"]),
+            "question": entry["request"]["messages"][-1]["content"],
+            "answer": entry["attempts"][-1]["raw"] if entry["attempts"] else None,
+        }
+        for entry in ledger
+    ]
+    return pd.DataFrame(rows, columns=["about", "status", "tries", "tokens", "question", "answer"]).sort_values("about", ignore_index=True)
 
 
 def history(result: Result) -> pd.DataFrame:
