@@ -49,13 +49,16 @@ def settings_for(backbone: str, **changes) -> Settings:
 
 
 class ZeroShot(Checked):
-    """Parameters of `notebooks/zero_shot.ipynb`. smoke: two iterations and two variants, never published."""
+    """Parameters of `notebooks/zero_shot.ipynb`. ledger, mode: as in `gta.ledger`; smoke: two iterations and two variants,
+    never published."""
 
     dataset: str
     backbone: str
     pretrained: str | None
     seed: int
     llm: str
+    ledger: str
+    mode: Mode
     iterations: int | None
     variants: list[str]
     smoke: bool
@@ -92,7 +95,7 @@ class Quickstart(Checked):
 
 
 class Attributes(Checked):
-    """Parameters of `notebooks/attributes.ipynb`. ledger: a folder where answers are kept; mode: as in `gta.ledger`."""
+    """Parameters of `notebooks/attributes.ipynb`. ledger, mode: as in `gta.ledger`."""
 
     dataset: str
     backbone: str
@@ -127,8 +130,9 @@ def language_model(name: str, seed: int, ledger: Ledger | None = None) -> Iterat
     Raises ValueError for another name.
     """
     if name == "fieldguide":
-        with fieldguide.serve(fieldguide.draw_guide(seed)) as url:
-            yield LanguageModel(f"fieldguide-{seed}", url, ledger)  # another guide is another model
+        guide = fieldguide.draw_guide(seed)
+        with fieldguide.serve(guide) as url:
+            yield LanguageModel(fieldguide.name_of(guide), url, ledger)
     else:
         model, at, url = name.partition("@")
         if not (model and at and url):
@@ -185,13 +189,14 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     return outcomes
 
 
-def pair_similarity(encoder: Encoder, before: Bank, after: Bank) -> pd.DataFrame:
-    """How alike the classes of each asked pair are to an encoder: the cosine of the means of their texts, before and after."""
-    cosines = [_cosines(encoder, bank) for bank in (before, after)]
+def pair_similarity(encoder: Encoder, bank: Bank) -> pd.DataFrame:
+    """How alike the classes of each asked pair are to an encoder: the cosine of the means of their texts, without any
+    answer about a pair and with all of them."""
+    cosines = [_cosines(encoder, bank.at(-1)), _cosines(encoder, bank)]
     rows = [
-        {"iteration": t, "pair": f"{after.class_names[a]} / {after.class_names[b]}", "images": count}
+        {"iteration": t, "pair": f"{bank.class_names[a]} / {bank.class_names[b]}", "images": count}
         | {when: float(cosine[a, b]) for when, cosine in zip(("before", "after"), cosines, strict=True)}
-        for t, a, b, count in after.asked
+        for t, a, b, count in bank.asked
     ]
     return pd.DataFrame(rows, columns=["iteration", "pair", "images", "before", "after"])
 

@@ -114,7 +114,7 @@ def pair_similarity(frame: pd.DataFrame, most: int = 20) -> Figure:
     axis.scatter(shown.before, range(len(shown)), color="0.55", s=22, label="before")
     axis.scatter(shown.after, range(len(shown)), color=PALETTE[0], s=22, label="after")
     axis.set(yticks=range(len(shown)), yticklabels=list(shown.pair), xlabel="cosine of the two classes' mean texts")
-    axis.invert_yaxis()
+    axis.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.tight_layout()
     return figure
