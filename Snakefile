@@ -12,14 +12,15 @@ from gta.provenance import Step
 
 SMOKE = bool(config.get("smoke", False))
 BASE = Path("runs/smoke" if SMOKE else "runs")
+LEDGER = str(BASE / "ledger")  # answers of language models, shared by all runs
 SWEEP = yaml.safe_load(Path("notebooks/sweeps/zero_shot.yaml").read_text())
 ENCODERS = Path("gta/embedded/encoders")
-DATA = [Path("gta/embedded/shapes.yaml")]
+DATA = [Path("gta/embedded/shapes.yaml"), Path("gta/prompts.yaml")]
 
 
 def run_step(dataset, backbone, seed):
     folder = BASE / "zero_shot" / f"{dataset}-{backbone}-s{seed}".replace("/", "_")
-    parameters = {"dataset": dataset, "backbone": backbone, "seed": seed, "smoke": SMOKE, "out": str(folder)}
+    parameters = {"dataset": dataset, "backbone": backbone, "seed": seed, "smoke": SMOKE, "out": str(folder), "ledger": LEDGER}
     outputs = [folder / name for name in ("zero_shot.ipynb", "rows.csv", "predictions.npz", "attributes.json")]
     weights = [ENCODERS / f"seed{seed}.safetensors"] if backbone == "embedded" else []
     return Step(folder / "stamp.json", Path(SWEEP["notebook"]), outputs, [*weights, *DATA], parameters)
@@ -44,6 +45,13 @@ NOTEBOOKS = {
         FIGURES,
         [TABLE.outputs[0]],
         {"table": str(TABLE.outputs[0]), "out": str(BASE / "figures")},
+    ),
+    "attributes": notebook_step(
+        "attributes",
+        "notebooks/attributes.ipynb",
+        [BASE / "attributes/attributes.json"],
+        [ENCODERS / "seed0.safetensors", *DATA],
+        {"out": str(BASE / "attributes"), "ledger": LEDGER},
     ),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
 }

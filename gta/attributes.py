@@ -1,46 +1,67 @@
 """The attribute bank: for every class its texts, and where each came from."""
 
 import json
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, get_args
 
+from gta.answers import normalised
 from gta.files import write_atomically
+from gta.names import fill
+
+Memory = Literal["cumulative", "one_iteration"]
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One text of a class. source: `template`, `static` or `pair`; against and iteration say which question it answers."""
+    """One text of a class. source: `template`, `static`, `habitat`, `pair` or `imported`; against and iteration: which
+    question it answers; origin: the model that said it, or the file that it was read from."""
 
     text: str
     source: str
+    against: str | None = None
+    iteration: int | None = None
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was said of a class and not taken, or cut, or why nothing was said, with the provenance of `Attribute`."""
+
+    name: str
+    reason: str
+    text: str = ""
     against: str | None = None
     iteration: int | None = None
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Texts per class, in the order of `class_names`; `asked` logs (iteration, a, b, count) of every pair asked about.
+    """Texts per class, in the order of `class_names`, in which a spelling may occur twice.
 
     template turns a class name into a text ("a photo of a {}."); sentence a name and an attribute ("a photo of a {name}
-    with {attribute}."). Banks are values: a method returns a new one.
+    with {attribute}."). asked logs (iteration, a, b, count) of every pair asked about, a and b as class indices; dropped
+    what was not taken. memory: whether the answers of an iteration serve all later ones or only itself. Banks are values:
+    a method returns a new one.
     """
 
     class_names: tuple[str, ...]
     template: str
     sentence: str
     attributes: tuple[tuple[Attribute, ...], ...]
-    asked: tuple[tuple[int, str, str, int], ...] = ()
+    asked: tuple[tuple[int, int, int, int], ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    memory: Memory = "cumulative"
 
     @classmethod
     def from_template(
         cls, class_names: Sequence[str], template: str = "a photo of a {}.", sentence: str = "a photo of a {name} with {attribute}."
     ) -> "Bank":
-        """One text a class: where every run begins. Raises ValueError for no class, a repeated name or a template without its fields."""
-        if not class_names or len(set(class_names)) != len(class_names):
-            twice = sorted({name for name in class_names if list(class_names).count(name) > 1})
-            raise ValueError(f"class_names: {'the same name twice: ' + ', '.join(map(repr, twice)) if twice else 'at least one is needed'}")
+        """One text a class: where every run begins. Raises ValueError for no class, an empty name or a template without its fields."""
+        if not class_names or not all(name.strip() for name in class_names):
+            raise ValueError("class_names: at least one is needed, and none may be empty")
         if "{}" not in template or "{attribute}" not in sentence:
             raise ValueError(f"template {template!r} needs {{}}, and sentence {sentence!r} needs {{attribute}}")
         texts = tuple((Attribute(template.replace("{}", name), "template"),) for name in class_names)
@@ -50,37 +71,100 @@ class Bank:
     def texts(self) -> list[list[str]]:
         return [[attribute.text for attribute in of_class] for of_class in self.attributes]
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each reason to drop or cut a text occurred."""
+        return Counter(dropped.reason for dropped in self.dropped)
+
     def phrases(self, class_index: int) -> list[str]:
         """The texts of a class other than its template: what a question shows the language model."""
         return [a.text for a in self.attributes[class_index] if a.source != "template"]
+
+    def at(self, iteration: int) -> "Bank":
+        """As an iteration sees it: without later answers and, where memory is `one_iteration`, without earlier ones."""
+        seen = (lambda t: t == iteration) if self.memory == "one_iteration" else (lambda t: t <= iteration)
+        attributes = tuple(tuple(a for a in of_class if a.iteration is None or seen(a.iteration)) for of_class in self.attributes)
+        return replace(self, attributes=attributes)
 
     def without_templates(self) -> "Bank":
         """Without the template text of every class that has another."""
         attributes = tuple(tuple(a for a in of_class if a.source != "template") or of_class for of_class in self.attributes)
         return replace(self, attributes=attributes)
 
-    def add(self, class_index: int, phrases: Sequence[str], **provenance) -> "Bank":
-        """With each phrase as a sentence about the class, those it already has left out; provenance as in `Attribute`."""
-        kept = list(self.attributes[class_index])
-        for phrase in phrases:
-            # Split before anything is filled in: a class may be called "{attribute}".
-            parts = re.split(r"(\{name\}|\{attribute\})", self.sentence)
-            text = "".join({"{name}": self.class_names[class_index], "{attribute}": phrase}.get(part, part) for part in parts)
-            if text not in (attribute.text for attribute in kept):
-                kept.append(Attribute(text, **provenance))
-        return replace(self, attributes=(*self.attributes[:class_index], tuple(kept), *self.attributes[class_index + 1 :]))
+    def add(self, class_index: int, phrases: Sequence[str], **provenance: Any) -> "Bank":
+        """With each phrase as a sentence about the class; provenance as in `Attribute`."""
+        name = self.class_names[class_index]
+        return self.add_texts(class_index, [fill(self.sentence, name=name, attribute=phrase) for phrase in phrases], **provenance)
+
+    def add_texts(self, class_index: int, texts: Sequence[str], **provenance: Any) -> "Bank":
+        """With whole texts of a class; those that say what it already has are dropped as `duplicate`."""
+        now = self if provenance.get("iteration") is None else self.at(provenance["iteration"])
+        known = {normalised(attribute.text) for attribute in now.attributes[class_index]}
+        added: list[Attribute] = []
+        twice: list[str] = []
+        for text in texts:
+            if normalised(text) in known:
+                twice.append(text)
+            else:
+                known.add(normalised(text))
+                added.append(Attribute(text, **provenance))
+        grown = (*self.attributes[class_index], *added)
+        bank = replace(self, attributes=(*self.attributes[:class_index], grown, *self.attributes[class_index + 1 :]))
+        return bank.drop(class_index, [("duplicate", text) for text in twice], **provenance)
+
+    def drop(self, class_index: int, dropped: Sequence[tuple[str, str]], **provenance: Any) -> "Bank":
+        """With (reason, text) of what was not taken in the log."""
+        which = {key: provenance[key] for key in ("against", "iteration") if key in provenance}
+        logged = tuple(Dropped(self.class_names[class_index], reason, text, **which) for reason, text in dropped)
+        return replace(self, dropped=self.dropped + logged)
+
+    def within(self, shorten: Callable[[str], str]) -> "Bank":
+        """With every text cut to what an encoder reads, and the whole of those that were cut in the log, as `cut to the context`."""
+        bank = self
+        for i, of_class in enumerate(self.attributes):
+            short = tuple(replace(a, text=shorten(a.text)) for a in of_class)
+            for before, after in zip(of_class, short, strict=True):
+                if before != after:
+                    bank = bank.drop(i, [("cut to the context", before.text)], against=before.against, iteration=before.iteration)
+            bank = replace(bank, attributes=(*bank.attributes[:i], short, *bank.attributes[i + 1 :]))
+        return bank
 
     def save(self, file: Path) -> None:
-        """As readable JSON: one attribute a line, so that two banks can be compared with diff."""
-        write_atomically(file, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        """As readable JSON: classes in their order, one text a line by iteration, so that two banks can be compared with diff."""
+        classes = [
+            _line({"name": name})[:-1] + ', "texts": [\n' + ",\n".join("   " + _line(_brief(a)) for a in of_class) + "\n  ]}"
+            for name, of_class in zip(self.class_names, self.attributes, strict=True)
+        ]
+        asked = [
+            _line({"iteration": t, "a": a, "b": b, "names": [self.class_names[a], self.class_names[b]], "count": count})
+            for t, a, b, count in self.asked
+        ]
+        head = [f'"{key}": {_line(getattr(self, key))}' for key in ("template", "sentence", "memory")]
+        lists = {"classes": classes, "asked": asked, "dropped": [_line(_brief(dropped)) for dropped in self.dropped]}
+        body = [f'"{key}": [\n' + ",\n".join(f"  {line}" for line in lines) + "\n ]" for key, lines in lists.items()]
+        write_atomically(file, "{\n " + ",\n ".join([*head, *body]) + "\n}\n")
 
     @classmethod
-    def load(cls, file: Path) -> "Bank":
+    def load(cls, file: Path | str) -> "Bank":
         """What `save` wrote. Raises ValueError naming the file where it is something else."""
         try:
             data = json.loads(Path(file).read_text())
-            attributes = tuple(tuple(Attribute(**a) for a in of_class) for of_class in data["attributes"])
-            asked = tuple(tuple(pair) for pair in data["asked"])
-            return cls(tuple(data["class_names"]), data["template"], data["sentence"], attributes, asked)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            names = tuple(of_class["name"] for of_class in data["classes"])
+            attributes = tuple(tuple(Attribute(**a) for a in of_class["texts"]) for of_class in data["classes"])
+            asked = tuple((pair["iteration"], pair["a"], pair["b"], pair["count"]) for pair in data["asked"])
+            if any([names[a], names[b]] != pair["names"] for pair, (_, a, b, _) in zip(data["asked"], asked, strict=True)):
+                raise ValueError("the names of an asked pair are not those of its classes")
+            if data["memory"] not in get_args(Memory) or not all(attributes):
+                raise ValueError("an unknown memory, or a class without a text")
+            dropped = tuple(Dropped(**line) for line in data["dropped"])
+            return cls(names, data["template"], data["sentence"], attributes, asked, dropped, data["memory"])
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{file} is not an attribute bank: {error!r}") from error
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _brief(entry: Attribute | Dropped) -> dict[str, Any]:
+    return {key: value for key, value in asdict(entry).items() if value is not None}

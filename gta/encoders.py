@@ -81,6 +81,19 @@ class Encoder:
         features[torch.tensor(order, device=self.device)] = torch.cat(parts)
         return features
 
+    def shorten(self, text: str) -> str:
+        """The text, or as many of its first words as the text encoder reads; it would drop the rest without a word."""
+        words = text.split()
+        while len(words) > 1 and not self._fits(" ".join(words)):
+            words.pop()
+        return text if len(words) == len(text.split()) else " ".join(words)
+
+    def _fits(self, text: str) -> bool:
+        """Whether the last place of the context stays free: tokenizers fill it when they cut."""
+        if isinstance(self.tokenizer, WordTokenizer):
+            return self.tokenizer.length(text) <= self.tokenizer.context_length
+        return bool(self.tokenizer([text])[0, -1] == self.tokenizer([""])[0, -1])
+
     def _autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
@@ -157,6 +170,10 @@ class WordTokenizer:
                 raise ValueError(f"{text!r} has {len(encoding.ids)} tokens, this encoder reads {self.context_length}")
             ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
         return ids
+
+    def length(self, text: str) -> int:
+        """Tokens of a text, its end included."""
+        return len(self._tokenizer.encode(text).ids)
 
     @property
     def words(self) -> list[str]:

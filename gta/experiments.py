@@ -5,16 +5,20 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 
 import pandas as pd
+import torch
+from torch import Tensor
 
-from gta import tasks
-from gta.attributes import Bank
+from gta import prompts, tasks
+from gta.attributes import Bank, Memory
 from gta.embedded import fieldguide
 from gta.encoders import Encoder
 from gta.generate import describe
 from gta.images import load_images
-from gta.llm import ChatModel, LanguageModel
+from gta.ledger import Ledger, Mode
+from gta.llm import ChatModel, LanguageModel, Question, Reply
 from gta.loop import Result, run
 from gta.names import nearest
 from gta.settings import Checked, Settings
@@ -45,13 +49,16 @@ def settings_for(backbone: str, **changes) -> Settings:
 
 
 class ZeroShot(Checked):
-    """Parameters of `notebooks/zero_shot.ipynb`. smoke: two iterations and two variants, never published."""
+    """Parameters of `notebooks/zero_shot.ipynb`. ledger, mode: as in `gta.ledger`; smoke: two iterations and two variants,
+    never published."""
 
     dataset: str
     backbone: str
     pretrained: str | None
     seed: int
     llm: str
+    ledger: str
+    mode: Mode
     iterations: int | None
     variants: list[str]
     smoke: bool
@@ -87,6 +94,27 @@ class Quickstart(Checked):
         return settings_for(self.backbone, **ONCE)
 
 
+class Attributes(Checked):
+    """Parameters of `notebooks/attributes.ipynb`. ledger, mode: as in `gta.ledger`."""
+
+    dataset: str
+    backbone: str
+    pretrained: str | None
+    seed: int
+    llm: str
+    ledger: str
+    mode: Mode
+    memory: Memory
+    iterations: int | None
+    smoke: bool
+    out: str
+
+    @property
+    def settings(self) -> Settings:
+        chosen = 2 if self.smoke else self.iterations
+        return settings_for(self.backbone, seed=self.seed, memory=self.memory, **({} if chosen is None else {"iterations": chosen}))
+
+
 class Figure(Checked):
     """Parameters of the notebooks that draw a figure from a table."""
 
@@ -96,16 +124,20 @@ class Figure(Checked):
 
 
 @contextmanager
-def language_model(name: str, seed: int) -> Iterator[LanguageModel]:
-    """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol."""
+def language_model(name: str, seed: int, ledger: Ledger | None = None) -> Iterator[LanguageModel]:
+    """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
+
+    Raises ValueError for another name.
+    """
     if name == "fieldguide":
-        with fieldguide.serve(fieldguide.draw_guide(seed)) as url:
-            yield LanguageModel("fieldguide", url)
+        guide = fieldguide.draw_guide(seed)
+        with fieldguide.serve(guide) as url:
+            yield LanguageModel(fieldguide.name_of(guide), url, ledger)
     else:
         model, at, url = name.partition("@")
         if not (model and at and url):
             raise ValueError(f"llm {name!r} is neither 'fieldguide' nor MODEL@URL, such as gpt-4o@https://api.openai.com/v1")
-        yield LanguageModel(model, url)
+        yield LanguageModel(model, url, ledger)
 
 
 class ShuffledNames:
@@ -113,10 +145,14 @@ class ShuffledNames:
 
     def __init__(self, llm: ChatModel, class_names: Sequence[str], seed: int):
         order = random.Random(seed).sample(list(class_names), len(class_names))
-        self._llm, self._stands_for = llm, dict(zip(order, order[1:] + order[:1], strict=True))
+        self._llm, self.model = llm, llm.model
+        self._stands_for = dict(zip(order, order[1:] + order[:1], strict=True))
 
-    def ask(self, question: str) -> list[str]:
-        return self._llm.ask(re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', question))
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        return self._llm.ask([replace(question, text=self._of_another(question.text)) for question in questions])
+
+    def _of_another(self, text: str) -> str:
+        return re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', text)
 
 
 def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, variants: Sequence[str] = tuple(VARIANTS)) -> dict:
@@ -132,12 +168,14 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     pixels = load_images(task.images, encoder)
     template = Bank.from_template(task.class_names, task.template, task.sentence)
     nameless = Bank.from_template(task.class_names, task.template, task.nameless)
+    questions = prompts.load(task.domain)
     outcomes, beginnings = {}, {}
 
     def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
         start = time.perf_counter()
         changed = Settings(**{**settings.model_dump(), **changes})
-        result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, augment=task.augmentation(pixels.shape[-1]))
+        augment = task.augmentation(pixels.shape[-1])
+        result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, questions=questions, augment=augment)
         outcomes[method, variant] = (result, time.perf_counter() - start)
 
     add("TransCLIP", "", template, **ONCE)
@@ -145,10 +183,48 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
         changes, begin = VARIANTS[variant]
         if begin not in beginnings:
             asked = ShuffledNames(llm, task.class_names, settings.seed) if begin == SHUFFLED else llm
-            beginnings[begin] = describe(nameless if begin == WITHHELD else template, asked), asked
+            beginnings[begin] = describe(nameless if begin == WITHHELD else template, asked, questions), asked
             add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
         add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
+
+
+def pair_similarity(encoder: Encoder, bank: Bank) -> pd.DataFrame:
+    """How alike the classes of each asked pair are to an encoder: the cosine of the means of their texts, without any
+    answer about a pair and with all of them."""
+    cosines = [_cosines(encoder, bank.at(-1)), _cosines(encoder, bank)]
+    rows = [
+        {"iteration": t, "pair": f"{bank.class_names[a]} / {bank.class_names[b]}", "images": count}
+        | {when: float(cosine[a, b]) for when, cosine in zip(("before", "after"), cosines, strict=True)}
+        for t, a, b, count in bank.asked
+    ]
+    return pd.DataFrame(rows, columns=["iteration", "pair", "images", "before", "after"])
+
+
+def _cosines(encoder: Encoder, bank: Bank) -> Tensor:
+    means = torch.stack([encoder.encode_texts(texts).mean(0) for texts in bank.texts])
+    return torch.nn.functional.cosine_similarity(means[:, None], means[None], dim=-1)
+
+
+def dropped(bank: Bank) -> pd.DataFrame:
+    """What was said and not taken, cut or given up: a line each."""
+    return pd.DataFrame([asdict(line) for line in bank.dropped], columns=["iteration", "name", "against", "reason", "text"])
+
+
+def asked(ledger: Ledger) -> pd.DataFrame:
+    """What a ledger holds: a line a question, with the last answer as it came."""
+    rows = [
+        {
+            "about": entry["about"],
+            "status": entry["status"],
+            "tries": len(entry["attempts"]),
+            "tokens": sum(attempt["prompt_tokens"] + attempt["completion_tokens"] for attempt in entry["attempts"]),
+            "question": entry["request"]["messages"][-1]["content"],
+            "answer": entry["attempts"][-1]["raw"] if entry["attempts"] else None,
+        }
+        for entry in ledger
+    ]
+    return pd.DataFrame(rows, columns=["about", "status", "tries", "tokens", "question", "answer"]).sort_values("about", ignore_index=True)
 
 
 def history(result: Result) -> pd.DataFrame:

@@ -105,6 +105,21 @@ def pair_heatmap(pairs: Sequence[Pair], class_names: Sequence[str]) -> Figure:
     return figure
 
 
+def pair_similarity(frame: pd.DataFrame, most: int = 20) -> Figure:
+    """Of `gta.experiments.pair_similarity`: an arrow a pair from the cosine before to the one after, the first `most` pairs."""
+    shown = frame.head(most)
+    figure, axis = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2))
+    for y, row in enumerate(shown.itertuples()):
+        axis.annotate("", (row.after, y), (row.before, y), arrowprops={"arrowstyle": "->", "color": PALETTE[0], "shrinkA": 0, "shrinkB": 0})
+    axis.scatter(shown.before, range(len(shown)), color="0.55", s=22, label="before")
+    axis.scatter(shown.after, range(len(shown)), color=PALETTE[0], s=22, label="after")
+    axis.set(yticks=range(len(shown)), yticklabels=list(shown.pair), xlabel="cosine of the two classes' mean texts")
+    axis.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    figure.tight_layout()
+    return figure
+
+
 def history(steps: Sequence[dict]) -> Figure:
     """Label-free quantities over the iterations: share of changed labels, mean confidence, number of texts."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.6))

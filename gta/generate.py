@@ -1,27 +1,24 @@
 """Step 1, generate: ask a language model what tells confused classes apart (GTA-CLIP, arXiv 2501.06031)."""
 
+from __future__ import annotations
+
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from gta import prompts
+from gta.answers import sort_out
 from gta.attributes import Bank
-from gta.llm import ChatModel
+from gta.llm import ChatModel, Question
+from gta.names import fill
+from gta.prompts import Prompts
+
+if TYPE_CHECKING:  # asking needs no torch
+    from torch import Tensor
 
 Pair = tuple[int, int, int]
-
-DESCRIBE = (
-    'Which visual attributes help to recognise "{name}" in a picture? '
-    'Give short phrases that could follow "{name} with"; do not use the name.'
-)
-DISTINGUISH = (
-    'In pictures, "{a}" is confused with "{b}". Which visual attributes does "{a}" have that "{b}" lacks? '
-    'Give short phrases that could follow "{a} with"; name neither. '
-    "Already known of the first: {known_a}. Already known of the second: {known_b}."
-)
 
 
 def confused_pairs(assignments: Tensor, margin: float = 0.1) -> list[Pair]:
@@ -46,39 +43,56 @@ def pair_threshold(pairs: Sequence[Pair], share: float = 0.05) -> int:
 
 def pairs_to_ask(pairs: Sequence[Pair], beta: int, bank: Bank) -> list[Pair]:
     """The pairs above beta that were not asked before; where there are new pairs but none above, the most frequent one."""
-    asked = {frozenset(names) for _, *names, _ in bank.asked}
-    new = [p for p in pairs if frozenset((bank.class_names[p[0]], bank.class_names[p[1]])) not in asked]
-    return [p for p in new if p[2] > beta] or new[:1]
+    new = [pair for pair in pairs if _is_new(pair[0], pair[1], bank)]
+    return [pair for pair in new if pair[2] > beta] or new[:1]
 
 
 def random_pairs(count: int, bank: Bank, seed: int) -> list[Pair]:
     """The control: `count` pairs, each as likely, among those not asked before."""
-    asked = {frozenset(names) for _, *names, _ in bank.asked}
     m = len(bank.class_names)
-    new = [(a, b, 0) for a in range(m) for b in range(a + 1, m) if frozenset((bank.class_names[a], bank.class_names[b])) not in asked]
+    new = [(a, b, 0) for a in range(m) for b in range(a + 1, m) if _is_new(a, b, bank)]
     return random.Random(seed).sample(new, min(count, len(new)))
 
 
-def describe(bank: Bank, llm: ChatModel) -> Bank:
-    """Static attributes, in place of the templates: one question a class."""
-    for i, name in enumerate(bank.class_names):
-        bank = bank.add(i, llm.ask(DESCRIBE.format(name=name)), source="static")
+def _is_new(a: int, b: int, bank: Bank) -> bool:
+    """Not asked before, and with names that differ: nothing tells apart two classes of one name."""
+    return bank.class_names[a] != bank.class_names[b] and not any({a, b} == {x, y} for _, x, y, _ in bank.asked)
+
+
+def describe(bank: Bank, llm: ChatModel, questions: Prompts | None = None) -> Bank:
+    """Static attributes, in place of the templates: what a class looks like and, in natural domains, where it is found.
+
+    A class about which the model gave up keeps its template. questions: by default those of the general domain.
+    """
+    questions = questions or prompts.load()
+    kinds = [("static", questions.describe), ("habitat", questions.habitat)]
+    asked = [(i, source, text) for i in range(len(bank.class_names)) for source, text in kinds if text]
+    names = bank.class_names
+    replies = llm.ask([Question(fill(text, name=names[i]), names[i]) for i, _, text in asked])
+    for (i, source, _), reply in zip(asked, replies, strict=True):
+        bank = _take(bank, i, reply.phrases, reply.gave_up, source=source, origin=llm.model)
     return bank.without_templates()
 
 
-def distinguish(bank: Bank, pairs: Sequence[Pair], llm: ChatModel, iteration: int) -> Bank:
-    """Two questions a pair, what tells a from b and b from a; all show the lists as they stand now, before any answer."""
-    answers = []
-    for a, b, count in pairs:
-        for this, other in ((a, b), (b, a)):
-            known = {"known_a": _listed(bank.phrases(this)), "known_b": _listed(bank.phrases(other))}
-            answers.append((this, other, llm.ask(DISTINGUISH.format(a=bank.class_names[this], b=bank.class_names[other], **known))))
-        bank = replace(bank, asked=(*bank.asked, (iteration, bank.class_names[a], bank.class_names[b], count)))
-    for this, other, phrases in answers:
-        named = re.compile(rf"(?<!\w){re.escape(bank.class_names[other])}(?!\w)", re.IGNORECASE)
-        said = [phrase for phrase in phrases if not named.search(phrase)]
-        bank = bank.add(this, said, source="pair", against=bank.class_names[other], iteration=iteration)
-    return bank
+def distinguish(bank: Bank, pairs: Sequence[Pair], llm: ChatModel, iteration: int, questions: Prompts | None = None) -> Bank:
+    """Two questions a pair, what tells a from b and b from a; all show the lists as they stand when the iteration begins."""
+    text = (questions or prompts.load()).distinguish
+    now, names = bank.at(iteration), bank.class_names
+    asked = [direction for a, b, _ in pairs for direction in ((a, b), (b, a))]
+    fields = [{"a": names[i], "b": names[j], "known_a": _listed(now.phrases(i)), "known_b": _listed(now.phrases(j))} for i, j in asked]
+    replies = llm.ask([Question(fill(text, **field), field["a"], field["b"]) for field in fields])
+    for (i, j), reply in zip(asked, replies, strict=True):
+        provenance = {"source": "pair", "against": names[j], "iteration": iteration, "origin": llm.model}
+        bank = _take(bank, i, reply.phrases, reply.gave_up, **provenance)
+    return replace(bank, asked=(*bank.asked, *((iteration, a, b, count) for a, b, count in pairs)))
+
+
+def _take(bank: Bank, i: int, phrases: Sequence[str], gave_up: str | None, **provenance) -> Bank:
+    """The usable phrases of a reply as texts of class i, the others in the log."""
+    kept, dropped = sort_out(phrases, provenance.get("against"))
+    if gave_up is not None:
+        dropped = [("gave up", gave_up)]
+    return bank.add(i, kept, **provenance).drop(i, dropped, **provenance)
 
 
 def _listed(phrases: Sequence[str]) -> str:

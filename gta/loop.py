@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from gta.encoders import Encoder
 from gta.generate import Pair, confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
 from gta.images import load_images
 from gta.llm import ChatModel
+from gta.prompts import Prompts
 from gta.settings import Settings
 from gta.transduct import Transduction, text_prior, transduct
 
@@ -39,8 +42,9 @@ def run(
     class_names: Sequence[str],
     settings: Settings | None = None,
     *,
-    attributes: Bank | None = None,
+    attributes: Bank | Path | str | None = None,
     llm: ChatModel | None = None,
+    questions: Prompts | None = None,
     support: tuple[Sequence | Tensor, Tensor] | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     progress: bool = True,
@@ -48,16 +52,19 @@ def run(
     """Label all images from class names, by T iterations of the three steps.
 
     images: whatever `gta.images.load_images` reads, or its uint8 (N, 3, H, W). settings: by default the paper's.
-    attributes: the bank to begin with, by default "a photo of a NAME."; llm: asked about confused pairs, None leaves the bank
-    as it is. support: labelled images and their classes (S,), the few-shot setting. augment: from one uint8 image to
-    another, by default that for photographs. `encoder` is not changed. The adaptation after the last transduction, which
-    nothing would use, is left out.
+    attributes: the bank to begin with, or its file, by default "a photo of a NAME."; llm: asked about confused pairs with
+    `questions`, None leaves the bank as it is. A bank with a log of pairs is that of a whole run and is replayed: each
+    iteration gets the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the
+    few-shot setting. augment: from one uint8 image to another, by default that for photographs. `encoder` is not changed.
+    The adaptation after the last transduction, which nothing would use, is left out.
+
+    Raises ValueError for a bank of other classes, or one to replay beside an llm or under another memory; what llm raises.
     """
     settings = settings or Settings()
-    bank = attributes or Bank.from_template(class_names)
-    if bank.class_names != tuple(class_names):
-        raise ValueError("attributes: the bank is of other classes than class_names, or in another order")
+    bank, replayed = _begin(attributes, class_names, settings, llm)
     encoder = encoder.copy()
+    shorten = cache(encoder.shorten)
+    bank = bank.within(shorten)
     pixels, labels = _pixels(images, encoder), torch.empty(0, dtype=torch.long)
     if support is not None:
         shots, labels = _pixels(support[0], encoder), torch.as_tensor(support[1]).long()
@@ -70,28 +77,47 @@ def run(
     for t in tqdm(range(settings.iterations), desc="GTA-CLIP", unit="iteration", mininterval=5, disable=not progress):
         start = time.perf_counter()
         space = _Space(encoder, encoder.encode_images(pixels), labels, settings)
-        prior, result = space.infer(bank)
+        before = bank.at(t if replayed is None else t - 1)
+        prior, result = space.infer(before)
         clip = prior if clip is None else clip
 
         asked: list[Pair] = []
-        if settings.generate and llm is not None:
+        if replayed is not None:
+            asked = [(a, b, count) for iteration, a, b, count in replayed if iteration == t]
+        elif settings.generate and llm is not None:
             pairs = confused_pairs(result.assignments, settings.margin)
             if beta is None and pairs:
                 beta = pair_threshold(pairs, settings.pair_share)
             asked = pairs_to_ask(pairs, beta or 0, bank)
             if settings.pairs == "random":
                 asked = random_pairs(len(asked), bank, seed=settings.seed * 1000 + t)
-        if llm is not None and asked:
-            bank = distinguish(bank, asked, llm, t)
-            _, result = space.infer(bank)
+            if asked:
+                bank = distinguish(bank, asked, llm, t, questions).within(shorten)
+        now = bank.at(t)
+        if asked:
+            _, result = space.infer(now)
 
         loss = None
         if settings.adapt and t < settings.iterations - 1:
             selection = with_support(confident_images(result.assignments, settings.confident), labels, len(result.assignments))
-            loss = adapt(encoder, pixels, selection, bank.texts, settings, augment, seed=settings.seed * 1000 + t)
-        history.append(_summary(t, result, history, len(asked), bank, loss, time.perf_counter() - start))
+            loss = adapt(encoder, pixels, selection, now.texts, settings, augment, seed=settings.seed * 1000 + t)
+        history.append(_summary(t, result, history, len(asked), now, loss, time.perf_counter() - start))
     assert clip is not None  # settings.iterations >= 1
     return Result(result.assignments.cpu(), clip.cpu(), bank, encoder, history)
+
+
+def _begin(attributes: Bank | Path | str | None, class_names: Sequence[str], settings: Settings, llm: ChatModel | None):
+    """The bank to begin with, and the log of pairs to replay, None where there is none or nothing is generated."""
+    bank = Bank.load(attributes) if isinstance(attributes, (Path, str)) else attributes or Bank.from_template(class_names)
+    if bank.class_names != tuple(class_names):
+        raise ValueError("attributes: the bank is of other classes than class_names, or in another order")
+    if not (bank.asked and settings.generate):
+        return replace(bank, memory=settings.memory), None
+    if llm is not None:
+        raise ValueError("attributes: a bank with a log of pairs is replayed; pass it without an llm")
+    if bank.memory != settings.memory:
+        raise ValueError(f"attributes: the bank was grown with memory {bank.memory!r}; set settings.memory to it")
+    return bank, bank.asked
 
 
 @dataclass

@@ -39,6 +39,7 @@ class Settings(Checked):
     generate: bool = True
     adapt: bool = True
     pairs: Literal["confused", "random"] = "confused"  # random: the control, as many pairs but any
+    memory: Literal["cumulative", "one_iteration"] = "cumulative"  # how long the answers of an iteration serve
     margin: float = Field(0.1, gt=0, le=1)  # alpha: two classes of an image are confused when z differs by less
     pair_share: float = Field(0.05, gt=0, le=1)  # share of the pairs seen at first that beta keeps
     lam: float | None = Field(None, ge=0)  # weight of the text prior: 1, and 0.5 with support

@@ -21,7 +21,7 @@ NAMES = ("digits",)
 class Task:
     """What a method may see. source: what `load` was given; images: arrays or paths; template,
     sentence and nameless: a class as a text, with an attribute, and by the attribute alone; augmentation: from a pixel size to a
-    transform of one uint8 image."""
+    transform of one uint8 image; domain: whose questions the language model is asked (`gta/prompts.yaml`)."""
 
     name: str
     source: str
@@ -32,6 +32,7 @@ class Task:
     sentence: str
     nameless: str
     augmentation: Callable[[int], Callable[[Tensor], Tensor]]
+    domain: str = "general"
 
 
 def load(name: str) -> Task:
@@ -43,7 +44,7 @@ def load(name: str) -> Task:
         query_ids, images, _ = digits.load("query")
         template, sentence = "a picture of the digit {}", "a picture of the digit {name} with {attribute}"
         nameless = "a character with {attribute}"
-        return Task(name, name, tuple(query_ids), list(images), tuple(DIGITS), template, sentence, nameless, glyph_augmentation)
+        return Task(name, name, tuple(query_ids), list(images), tuple(DIGITS), template, sentence, nameless, glyph_augmentation, "glyphs")
     paths = _folder(name)
     classes = sorted({path.parent.name for path in paths})
     ids = tuple(str(path.relative_to(name)) for path in paths)

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from gta.attributes import Bank
 from gta.generate import confused_pairs, describe, distinguish, pair_threshold, pairs_to_ask, random_pairs
+from gta.llm import Reply
+from gta.prompts import Prompts
 
 NAMES = ("zero", "one", "two", "three")
 SENTENCES = ("a picture of the digit {}", "a picture of the digit {name} with {attribute}")
@@ -13,12 +15,15 @@ SENTENCES = ("a picture of the digit {}", "a picture of the digit {name} with {a
 class Script:
     """Answers from a list, and keeps the questions."""
 
+    model = "script"
+
     def __init__(self, *answers):
         self.answers, self.questions = list(answers), []
 
-    def ask(self, question):
-        self.questions.append(question)
-        return self.answers.pop(0)
+    def ask(self, questions):
+        self.questions += questions
+        replies = [self.answers.pop(0) for _ in questions]
+        return [Reply((), reply) if isinstance(reply, str) else Reply(tuple(reply)) for reply in replies]
 
 
 def bank():
@@ -67,24 +72,61 @@ def test_random_pairs_are_new_and_seeded():
 
 def test_questions_of_an_iteration_do_not_see_its_answers():
     llm = Script(["a tail"], ["a hook"], ["a bar"], ["a dot"])
-    told = distinguish(bank(), [(0, 1, 3), (0, 2, 2)], llm, iteration=4)
-    assert not any("a tail" in question for question in llm.questions)
-    assert told.phrases(0) == ["a picture of the digit zero with a tail", "a picture of the digit zero with a bar"]
-    assert told.asked == ((4, "zero", "one", 3), (4, "zero", "two", 2))
-    assert [(a.against, a.iteration) for a in told.attributes[1] if a.source == "pair"] == [("zero", 4)]
+    told = distinguish(bank().add(0, ["a serif"], source="static"), [(0, 1, 3), (0, 2, 2)], llm, iteration=4)
+    assert not any("a tail" in question.text for question in llm.questions)
+    assert ["a serif" in question.text for question in llm.questions] == [True] * 4
+    assert [(question.name, question.against) for question in llm.questions[:2]] == [("zero", "one"), ("one", "zero")]
+    assert told.phrases(0) == [f"a picture of the digit zero with a {mark}" for mark in ("serif", "tail", "bar")]
+    assert told.asked == ((4, 0, 1, 3), (4, 0, 2, 2))
+    assert [(a.against, a.iteration, a.origin) for a in told.attributes[1] if a.source == "pair"] == [("zero", 4, "script")]
 
 
 def test_an_answer_that_names_the_other_class_is_dropped_but_not_a_word_that_contains_it():
     told = distinguish(bank(), [(0, 1, 3)], Script(["less like One", "a stone look"], ["a bar"]), 0)
     assert told.phrases(0) == ["a picture of the digit zero with a stone look"]
+    assert told.counts == {"names the other class": 1}
 
 
 def test_describe_replaces_templates(guide_llm):
     described = describe(bank(), guide_llm)
     assert all(attribute.source == "static" for of_class in described.attributes for attribute in of_class)
-    assert guide_llm.calls == len(NAMES)
+    assert guide_llm.usage.calls == len(NAMES)
 
 
 @pytest.mark.parametrize("phrases", [[], ["a loop", "a loop"]])
 def test_a_text_stands_once(phrases):
     assert len(bank().add(0, phrases, source="static").attributes[0]) == 1 + len(set(phrases))
+
+
+def test_a_pair_that_was_given_up_is_logged_and_not_asked_again():
+    told = distinguish(bank(), [(0, 1, 3)], Script("refused", ["a bar"]), 2)
+    assert [(d.name, d.against, d.iteration, d.reason, d.text) for d in told.dropped] == [("zero", "one", 2, "gave up", "refused")]
+    assert told.texts[0] == bank().texts[0] and pairs_to_ask([(0, 1, 3)], 0, told) == []
+
+
+def test_a_class_that_was_given_up_keeps_its_template():
+    described = describe(bank(), Script("refused", ["a bar"], ["a bar"], ["a bar"]))
+    assert described.texts[0] == bank().texts[0] and described.texts[1] == ["a picture of the digit one with a bar"]
+
+
+def test_classes_of_one_name_are_no_pair_and_keep_apart():
+    two = Bank.from_template(["missile", "owl", "missile"])
+    assert pairs_to_ask([(0, 2, 9), (0, 1, 4), (1, 2, 3)], 0, two) == [(0, 1, 4), (1, 2, 3)]
+    told = distinguish(two, [(0, 1, 4)], Script(["fins"], ["wings"]), 0)
+    assert pairs_to_ask([(0, 1, 4), (1, 2, 3)], 0, told) == [(1, 2, 3)]
+    assert [len(texts) for texts in told.texts] == [2, 2, 1]
+
+
+def test_natural_domains_ask_where_a_thing_is_found():
+    llm = Script(*[["reeds behind it"]] * 8)
+    described = describe(bank(), llm, Prompts("look of {name}", "{a} {b}", "place of {name}"))
+    assert [question.text for question in llm.questions[:2]] == ["look of zero", "place of zero"]
+    assert {a.source for a in described.attributes[0]} == {"static"} and described.counts == {"duplicate": 4}
+
+
+def test_a_class_name_is_filled_in_once():
+    """A class may be called "{b}"."""
+    told = Bank.from_template(["{b}", "owl"])
+    llm = Script(["fins"], ["wings"])
+    distinguish(told, [(0, 1, 1)], llm, 0, Prompts("{name}", "<{a}> not <{b}>"))
+    assert [question.text for question in llm.questions] == ["<{b}> not <owl>", "<owl> not <{b}>"]

@@ -9,9 +9,11 @@ from PIL import Image
 
 from gta import experiments, tasks
 from gta.attributes import Bank
-from gta.embedded import digits
+from gta.embedded import digits, fieldguide
 from gta.generate import describe
 from gta.images import load_images
+from gta.ledger import Ledger
+from gta.llm import CapReached, LanguageModel
 from gta.loop import run
 from gta.settings import Settings
 from gta.transduct import text_prior, transduct
@@ -95,6 +97,51 @@ def test_a_pair_is_asked_once_and_texts_only_grow(encoder, glyphs, guide_llm):
     assert len(asked) == len(set(asked)) > 0
     texts = [step["texts"] for step in result.history]
     assert texts == sorted(texts)
+
+
+@pytest.mark.parametrize("memory", ["cumulative", "one_iteration"])
+def test_a_bank_with_its_log_replays_the_run_without_a_language_model(encoder, glyphs, guide_llm, tmp_path, memory):
+    settings = SETTINGS.model_copy(update={"margin": 0.9, "memory": memory})
+    first = label(encoder, glyphs[0], guide_llm, settings)
+    assert {t for t, *_ in first.attributes.asked} >= {0, 1}
+    first.attributes.save(tmp_path / "bank.json")
+    # Another margin stands for another machine's rounding: what is asked comes from the log, not from z.
+    other = settings.model_copy(update={"margin": 0.01})
+    augment = TASK.augmentation(encoder.image_size)
+    options = {"attributes": tmp_path / "bank.json", "augment": augment, "progress": False}
+    again = run(encoder, glyphs[0], TASK.class_names, other, **options)
+    assert torch.equal(first.assignments, again.assignments) and torch.equal(first.clip, again.clip)
+    assert first.attributes == again.attributes
+    assert [(s["asked"], s["texts"]) for s in first.history] == [(s["asked"], s["texts"]) for s in again.history]
+    with pytest.raises(ValueError, match="without an llm"):
+        run(encoder, glyphs[0], TASK.class_names, other, llm=guide_llm, **options)
+    wrong = other.model_copy(update={"memory": {"cumulative": "one_iteration", "one_iteration": "cumulative"}[memory]})
+    with pytest.raises(ValueError, match="grown with memory"):
+        run(encoder, glyphs[0], TASK.class_names, wrong, **options)
+
+
+def test_with_memory_of_one_iteration_answers_serve_once(encoder, glyphs, guide_llm):
+    settings = SETTINGS.model_copy(update={"margin": 0.9, "memory": "one_iteration"})
+    result = label(encoder, glyphs[0], guide_llm, settings)
+    static = sum(len(texts) for texts in describe(bank(), guide_llm).texts)
+    of_iteration = [sum(a.iteration == t for of_class in result.attributes.attributes for a in of_class) for t in range(3)]
+    assert [step["texts"] for step in result.history] == [static + new for new in of_iteration]
+    assert sum(new > 0 for new in of_iteration) >= 2
+
+
+def test_an_outage_in_the_middle_loses_no_answer(encoder, glyphs, tmp_path):
+    """A cap stands for whatever ends a run; the run after it is that of a run that nothing ended."""
+    settings = SETTINGS.model_copy(update={"margin": 0.9})
+    with fieldguide.serve(fieldguide.draw_guide(0)) as url:
+        whole = label(encoder, glyphs[0], LanguageModel("guide", url, Ledger(tmp_path / "whole"), progress=False), settings)
+        cut = LanguageModel("guide", url, Ledger(tmp_path / "cut"), max_calls=14, progress=False)
+        with pytest.raises(CapReached):
+            label(encoder, glyphs[0], cut, settings)
+        resumed = LanguageModel("guide", url, Ledger(tmp_path / "cut"), progress=False)
+        again = label(encoder, glyphs[0], resumed, settings)
+    assert resumed.usage.recorded == 14 and torch.equal(whole.assignments, again.assignments)
+    replayed = label(encoder, glyphs[0], LanguageModel("guide", url, Ledger(tmp_path / "cut", "replay"), progress=False), settings)
+    assert whole.attributes == again.attributes == replayed.attributes
 
 
 def test_shots_enter_the_mixture_and_the_adaptation(encoder, glyphs, guide_llm):

@@ -1,6 +1,7 @@
 """What every source notebook keeps to, and what papermill says to bad input."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import nbformat
 import pytest
 
 from gta.files import ROOT
+from gta.pages import render
 
+KEY = "sk-very-secret-0123456789"
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
 
@@ -35,7 +38,7 @@ def papermill(tmp_path, notebook, **parameters):
         *given,
         "--no-progress-bar",
     ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OPENAI_API_KEY": KEY})
 
 
 @pytest.mark.parametrize(
@@ -54,8 +57,20 @@ def test_bad_input_ends_in_an_error_that_names_it_and_writes_no_result(tmp_path,
 
 
 def test_a_smoke_run_writes_rows_predictions_and_bank(tmp_path):
-    done = papermill(tmp_path, "zero_shot", smoke=True, out=tmp_path / "run")
+    done = papermill(tmp_path, "zero_shot", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger")
     assert done.returncode == 0, done.stderr
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["attributes.json", "predictions.npz", "rows.csv"]
     assert "smoke" in (tmp_path / "run/rows.csv").read_text()
-    assert json.loads((tmp_path / "run/attributes.json").read_text())["class_names"][3] == "three"
+    assert json.loads((tmp_path / "run/attributes.json").read_text())["classes"][3]["name"] == "three"
+
+
+def test_the_attributes_page_records_once_then_replays_and_never_shows_the_key(tmp_path):
+    for run, mode in (("first", "record"), ("again", "replay")):
+        done = papermill(tmp_path, "attributes", smoke=True, out=tmp_path / run, ledger=tmp_path / "ledger", mode=mode)
+        assert done.returncode == 0, done.stderr
+        assert KEY not in done.stdout + done.stderr
+    assert "14 answered from the ledger, 0 given up; 0 calls" in (tmp_path / "out.ipynb").read_text()
+    assert (tmp_path / "first/attributes.json").read_bytes() == (tmp_path / "again/attributes.json").read_bytes()
+    assert not any(KEY in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    page = render(tmp_path / "out.ipynb")
+    assert "<table" in page and "became less alike" in page and "<script>" not in page.partition("<body")[2]

@@ -8,6 +8,7 @@ the first and not of the second. `python -m gta.embedded.fieldguide --port 8000`
 """
 
 import argparse
+import hashlib
 import json
 import random
 import re
@@ -34,6 +35,11 @@ def draw_guide(seed: int) -> dict[str, list[str]]:
         rng.shuffle(kept)
         guide[name] = list(dict.fromkeys(rng.choice(others) if rng.random() < WRONG else fact for fact in kept))
     return guide
+
+
+def name_of(guide: dict[str, list[str]]) -> str:
+    """What the model is called: another guide is another model, whose answers a ledger keeps apart."""
+    return f"fieldguide-{hashlib.sha256(json.dumps([AT_FIRST, guide]).encode()).hexdigest()[:8]}"
 
 
 def answer(guide: dict[str, list[str]], question: str) -> list[str]:

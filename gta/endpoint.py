@@ -1,0 +1,148 @@
+"""One chat completion from an endpoint that speaks the OpenAI protocol, whatever the endpoint does.
+
+Outages (429, 5xx, a broken connection, silence, a body that is no chat completion) are tried again with growing waits, or
+after as long as the endpoint asks for. The key comes from OPENAI_API_KEY and appears in nothing that is returned or raised.
+"""
+
+import email.utils
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"attributes": {"type": "array", "items": {"type": "string"}}},
+    "required": ["attributes"],
+    "additionalProperties": False,
+}
+FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "attributes", "strict": True, "schema": SCHEMA}}
+PLAIN = "Answer with a list only, one phrase a line, each line beginning with '- '."
+LONGEST_WAIT = 300.0  # seconds: an endpoint that wants more gets an error, not a sleeping run
+
+
+class LanguageModelError(RuntimeError):
+    """The endpoint did not answer; the message names the question and the reason. What was answered before is kept."""
+
+
+class QuotaExhausted(LanguageModelError):
+    """The account has no credit left: waiting does not help."""
+
+
+class Refused(Exception):
+    """The endpoint's filter does not let a question through."""
+
+
+class _NoCompletion(Exception):
+    """A body with status 200 that is no chat completion."""
+
+
+class Endpoint:
+    """tries: outages in a row; backoff: seconds before the second try, doubled each time; timeout: seconds without a byte.
+
+    Raises ValueError for a base_url with a user or password.
+    """
+
+    def __init__(self, model: str, base_url: str | None, sampling: Mapping[str, Any], tries: int, backoff: float, timeout: float):
+        if "@" in urlsplit(base_url or "").netloc:
+            raise ValueError("base_url holds a user or password; the key comes from OPENAI_API_KEY alone")
+        self.model, self.base_url, self.sampling = model, base_url, dict(sampling)
+        self.tries, self.backoff, self.timeout = tries, backoff, timeout
+        self.place = f"{model} at {urlsplit(base_url or 'https://api.openai.com').netloc}"
+        self._key = os.environ.get("OPENAI_API_KEY") or "none"
+        self._structured = True
+        self._client: openai.OpenAI | None = None
+        self._lock = threading.Lock()
+
+    def complete(self, text: str, sample: int, about: str, before_call: Callable[[], None]) -> Any:
+        """The completion of one user message, with at least one choice; `before_call` runs before each request.
+
+        Asks for the JSON schema, and in plain words where the endpoint knows no schema. Raises LanguageModelError after
+        `tries` outages in a row or at once where waiting cannot help, and Refused.
+        """
+        outages = 0
+        while True:
+            before_call()
+            structured = self._structured
+            try:
+                return self._send(text, sample, structured)
+            except openai.OpenAIError as error:
+                if structured and _wants_no_schema(error):
+                    self._structured = False
+                    continue
+                outages += 1
+                wait = self._wait(error, about, outages)
+            except _NoCompletion as error:
+                outages += 1
+                wait = self._next_wait(f"{about}: {self.place} gave {error}", outages)
+            time.sleep(wait)
+
+    def hide(self, text: str) -> str:
+        """The text without the key, which an endpoint may echo."""
+        return text.replace(self._key, "[key]") if len(self._key) > 6 else text
+
+    def _send(self, text: str, sample: int, structured: bool) -> Any:
+        options: dict[str, Any] = dict(self.sampling)
+        if sample:
+            options["seed"] = sample
+        if structured:
+            options["response_format"] = FORMAT
+        message: Any = {"role": "user", "content": text if structured else f"{text}\n\n{PLAIN}"}
+        try:
+            reply: Any = self._connected().chat.completions.create(model=self.model, messages=[message], **options)
+        except (ValueError, RecursionError) as error:
+            raise _NoCompletion(f"a body that is not JSON ({type(error).__name__})") from None
+        choices = getattr(reply, "choices", None)
+        if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
+            raise _NoCompletion("a body that is no chat completion")
+        return reply
+
+    def _connected(self) -> openai.OpenAI:
+        with self._lock:
+            if self._client is None:
+                self._client = openai.OpenAI(api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
+            return self._client
+
+    def _wait(self, error: openai.OpenAIError, about: str, outages: int) -> float:
+        """Seconds until the next try, or what ends the run, without the client's own error: that one holds the request."""
+        said = f"{about}: {self.place}: {self.hide(str(error))[:1000]}"
+        code = getattr(error, "code", None)
+        if code == "content_filter":
+            raise Refused("content filter") from None
+        if code == "insufficient_quota":
+            raise QuotaExhausted(said) from None
+        status = getattr(error, "status_code", None) or 0
+        passing = isinstance(error, openai.APIConnectionError) or status in (408, 409, 425, 429) or status >= 500
+        if not passing:
+            raise LanguageModelError(said) from None
+        wait, asked = self._next_wait(said, outages), _retry_after(error)
+        if asked is not None and asked > LONGEST_WAIT:
+            raise LanguageModelError(f"{said}; it asks to wait {asked:.0f} s, more than {LONGEST_WAIT:.0f}") from None
+        return wait if asked is None else asked
+
+    def _next_wait(self, said: str, outages: int) -> float:
+        if outages >= self.tries:
+            raise LanguageModelError(f"{said}, {outages} times in a row") from None
+        return self.backoff * 2 ** (outages - 1)
+
+
+def _wants_no_schema(error: openai.OpenAIError) -> bool:
+    words = ("response_format", "json_schema", "structured", "grammar")
+    return getattr(error, "status_code", 0) in (400, 404, 422, 501) and any(word in str(error).casefold() for word in words)
+
+
+def _retry_after(error: openai.OpenAIError) -> float | None:
+    """Seconds that the endpoint asks to wait, from a number or a date."""
+    response = getattr(error, "response", None)
+    value = response.headers.get("retry-after") if response is not None else None
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        date = email.utils.parsedate_tz(value)
+        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())

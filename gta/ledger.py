@@ -1,0 +1,78 @@
+"""The ledger: one file for each request to a language model, so that no answer is paid for twice.
+
+A file is named by the hash of what determines the answer: model, messages, schema, sampling settings, sample number. It
+is written whole after each attempt, so a run that is killed loses only what was in flight.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from gta.files import write_atomically
+
+Mode = Literal["record", "replay", "refresh"]
+
+
+class LedgerMiss(LookupError):
+    """Replay needs an answer that was never recorded; the message names the question and says how to record it."""
+
+
+class Ledger:
+    """A folder of requests and answers.
+
+    mode: `record` uses what is there and asks for the rest; `replay` never asks; `refresh` asks everything anew and keeps
+    the earlier attempts as evidence.
+    """
+
+    def __init__(self, folder: Path | str, mode: Mode = "record"):
+        if mode not in get_args(Mode):
+            raise ValueError(f"ledger mode {mode!r}; known: {', '.join(get_args(Mode))}")
+        self.folder, self.mode = Path(folder), mode
+        self._asked: set[str] = set()  # by this object: what refresh does not ask again
+
+    def find(self, request: Mapping[str, Any], about: str) -> dict[str, Any]:
+        """The entry of a request, or a new one. Its `status` is `open` until it is `answered` or `gave_up`.
+
+        Raises LedgerMiss in replay where nothing final is recorded, ValueError naming the file where it is damaged.
+        """
+        name = digest(request)
+        file = self.folder / f"{name}.json"
+        entry = _read(file) if file.exists() else {"about": about, "request": dict(request), "status": "open", "attempts": []}
+        if self.mode == "replay" and entry["status"] == "open":
+            raise LedgerMiss(
+                f"{about}: no answer in {self.folder} ({file.name}), and mode 'replay' never asks; "
+                f"record it by the same run with mode 'record' and an endpoint for {request['model']!r}"
+            )
+        if self.mode == "refresh" and name not in self._asked:
+            # What was tried before stays readable, and does not count against the tries of this run.
+            entry |= {"status": "open", "attempts": [], "earlier": [*entry.get("earlier", []), *entry["attempts"]]}
+        return entry
+
+    def save(self, entry: Mapping[str, Any]) -> None:
+        """Write an entry, whole."""
+        name = digest(entry["request"])
+        write_atomically(self.folder / f"{name}.json", json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
+        self._asked.add(name)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """All entries, in the order of their names."""
+        return map(_read, sorted(self.folder.glob("[0-9a-f]*.json")))
+
+
+def digest(request: Mapping[str, Any]) -> str:
+    """The name of a request: a hash of its canonical JSON."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        entry = json.loads(file.read_text())
+        if digest(entry["request"]) != file.stem or not isinstance(entry["attempts"], list) or not entry["about"]:
+            raise ValueError("its content does not fit its name")
+        if entry["status"] not in ("open", "answered", "gave_up") or (entry["status"] == "answered" and not entry["answer"]):
+            raise ValueError("its status does not fit its content")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not a ledger entry ({error}): delete it to ask again") from error
+    return entry

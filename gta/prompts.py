@@ -1,0 +1,39 @@
+"""The questions to the language model, by domain, from one readable file that users can replace."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from gta.names import fill, nearest
+
+FILE = Path(__file__).with_name("prompts.yaml")
+NEEDED = {"describe": ("{name}",), "habitat": ("{name}",), "distinguish": ("{a}", "{b}")}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """describe, habitat: about {name}; distinguish: about {a} and {b}, with {known_a} and {known_b}. habitat: None asks nothing."""
+
+    describe: str
+    distinguish: str
+    habitat: str | None = None
+
+
+def load(domain: str = "general", file: Path = FILE) -> Prompts:
+    """The questions of a domain. Raises ValueError, naming the file, for an unknown domain or a question without its fields."""
+    data = yaml.safe_load(Path(file).read_text())
+    if domain not in data["domains"]:
+        raise ValueError(f"{file}: no domain {domain!r}{nearest(domain, data['domains'])}; known: {', '.join(data['domains'])}")
+    own = data["domains"][domain]
+    words = {key: value for key, value in own.items() if key not in NEEDED}
+    questions = {}
+    for question, fields in NEEDED.items():
+        text = own[question] if isinstance(own.get(question), str) else data["questions"][question]
+        if missing := [field for field in fields if field not in text]:
+            raise ValueError(f"{file}: {question} of {domain!r} needs {' and '.join(missing)}")
+        filled = fill(text, **words)
+        questions[question] = filled[:1].upper() + filled[1:]
+    if not own.get("habitat"):
+        questions.pop("habitat")
+    return Prompts(**questions)

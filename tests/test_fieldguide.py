@@ -1,0 +1,47 @@
+import pytest
+
+from gta import experiments, prompts
+from gta.embedded import fieldguide
+from gta.embedded.glyphs import FACTS, NAMES
+from gta.llm import LanguageModelError, Question
+from gta.names import fill
+
+GLYPHS = prompts.load("glyphs")
+
+
+def describe(name):
+    return Question(fill(GLYPHS.describe, name=name), name)
+
+
+def test_the_guide_omits_and_errs_as_stated():
+    guides = [fieldguide.draw_guide(seed) for seed in range(200)]
+    said = [(name, fact) for guide in guides for name in NAMES for fact in guide[name]]
+    wrong = sum(fact not in FACTS[name] for name, fact in said) / len(said)
+    kept = len(said) / sum(len(FACTS[name]) for name in NAMES) / len(guides)
+    assert wrong == pytest.approx(fieldguide.WRONG, abs=0.01)
+    assert kept == pytest.approx(1 - fieldguide.OMITTED, abs=0.02)
+    assert guides[0] == fieldguide.draw_guide(0) != guides[1]
+
+
+def test_the_guide_answers_over_http_what_it_says(guide_llm):
+    guide = fieldguide.draw_guide(0)
+    two = Question(fill(GLYPHS.distinguish, a="three", b="eight", known_a="nothing", known_b="nothing"), "three", "eight")
+    described, told = guide_llm.ask([describe("three"), two])
+    assert list(described.phrases) == guide["three"][: fieldguide.AT_FIRST]
+    assert list(told.phrases) in ([fact for fact in guide["three"] if fact not in guide["eight"]], guide["three"])
+    with pytest.raises(LanguageModelError, match="no character"):
+        guide_llm.ask([Question('What of "platypus"?', "platypus")])
+
+
+def test_shuffled_names_ask_about_another_class(guide_llm):
+    names = NAMES[:10]
+    shuffled = experiments.ShuffledNames(guide_llm, names, seed=0)
+    guide = fieldguide.draw_guide(0)
+    answers = [list(reply.phrases) for reply in shuffled.ask([describe(name) for name in names])]
+    assert sorted(answers) == sorted(guide[name][: fieldguide.AT_FIRST] for name in names)
+    assert all(shuffled._stands_for[name] != name for name in names)
+
+
+def test_a_language_model_is_named_in_full():
+    with pytest.raises(ValueError, match="MODEL@URL"), experiments.language_model("gpt-4o", 0):
+        pass
