@@ -67,11 +67,12 @@ INDEX = [
 ]
 PAGES = {name: page_step(name) for name in NOTEBOOKS}
 STEPS = [*RUNS.values(), TABLE, *NOTEBOOKS.values(), *PAGES.values()]
-# Every stamp is asked for by name: Snakemake does not make a missing file again for the sake of files that are there.
-DEMO = [step.stamp for step in STEPS]
+# Every marker is asked for by name: Snakemake does not make a missing file again for the sake of files that are there.
+DEMO = [step.marker for step in STEPS]
 
-for line in provenance.withdraw_false(STEPS):
-    print(f"stale: {line}")
+for step in STEPS:
+    if (reason := step.refresh()) and step.stamp.exists():
+        print(f"stale: {step.stamp}: {reason}")
 
 
 def papermill(step, log, threads):
@@ -91,7 +92,7 @@ rule demo:
 
 rule run:
     output:
-        str(BASE / "zero_shot/{run}/stamp.json"),
+        str(BASE / "zero_shot/{run}/stamp.ok"),
     log:
         str(BASE / "logs/zero_shot-{run}.log"),
     run:
@@ -100,9 +101,9 @@ rule run:
 
 rule table:
     input:
-        [step.stamp for step in RUNS.values()],
+        [step.marker for step in RUNS.values()],
     output:
-        TABLE.stamp,
+        TABLE.marker,
     run:
         shell("python -m gta.tables combine {TABLE.outputs[0]} " + " ".join(str(step.stamp.parent) for step in RUNS.values()))
         TABLE.finish()
@@ -110,9 +111,9 @@ rule table:
 
 rule notebook:
     input:
-        lambda wildcards: [TABLE.stamp] if wildcards.name.startswith("figures/") else [],
+        lambda wildcards: [TABLE.marker] if wildcards.name.startswith("figures/") else [],
     output:
-        str(BASE / "stamps/{name}.json"),
+        str(BASE / "stamps/{name}.ok"),
     log:
         str(BASE / "logs/{name}.log"),
     wildcard_constraints:
@@ -123,9 +124,9 @@ rule notebook:
 
 rule page:
     input:
-        str(BASE / "stamps/{name}.json"),
+        str(BASE / "stamps/{name}.ok"),
     output:
-        str(BASE / "stamps/{name}.page.json"),
+        str(BASE / "stamps/{name}.page.ok"),
     log:
         str(BASE / "logs/{name}.page.log"),
     wildcard_constraints:

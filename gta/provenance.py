@@ -1,7 +1,8 @@
 """What a result was made from, by content: hashes of sources and files, kept in a stamp beside the result.
 
-A stamp claims "these outputs are what these inputs, parameters and sources make". A claim that no longer holds is
-withdrawn, so that the batch engine, which looks for stamps alone and never at file times, makes the step again.
+A stamp claims "these outputs are what these inputs, parameters and sources make". Beside it lies an empty marker, exactly
+while the claim holds: the batch engine looks for markers alone, never at file times, and makes again what has none. A
+change that is undone gives the marker back.
 """
 
 import ast
@@ -56,7 +57,7 @@ def source_hash(entry: Path) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a batch. The stamp is a file that exists only while its claim holds."""
+    """One step of a batch: what it makes from what, and where its stamp lies."""
 
     stamp: Path
     entry: Path
@@ -68,39 +69,47 @@ class Step:
         hashes = [{str(file): sha256(file) for file in files} for files in (self.inputs, self.outputs)]
         return {"source_hash": source_hash(self.entry), "parameters": dict(self.parameters), "inputs": hashes[0], "outputs": hashes[1]}
 
-    def finish(self) -> None:
-        """Write the stamp, after the outputs. Raises FileNotFoundError where one is missing."""
-        write_atomically(self.stamp, json.dumps(self._claim(), indent=1, sort_keys=True) + "\n")
+    @property
+    def marker(self) -> Path:
+        """The empty file that is there while the claim holds."""
+        return Path(self.stamp).with_suffix(".ok")
 
-    def withdraw_if_false(self) -> str | None:
-        """Remove a stamp whose claim does not hold, and say why; outputs stay until they are made again."""
+    def finish(self) -> None:
+        """Write the stamp and the marker, after the outputs. Raises FileNotFoundError where one is missing."""
+        write_atomically(self.stamp, json.dumps(self._claim(), indent=1, sort_keys=True) + "\n")
+        self.marker.touch()
+
+    def refresh(self) -> str | None:
+        """Set or remove the marker; what no longer holds, or None. Outputs and stamp stay as they are."""
+        reason = self._what_is_false()
+        if reason is None and not self.marker.exists():
+            self.marker.touch()
+        elif reason is not None:
+            self.marker.unlink(missing_ok=True)
+        return reason
+
+    def _what_is_false(self) -> str | None:
         if not Path(self.stamp).exists():
-            return None
+            return "not made yet"
         try:
             claimed, actual = json.loads(Path(self.stamp).read_text()), self._claim()
-            reason = ", ".join(key for key in actual if claimed.get(key) != json.loads(json.dumps(actual[key])))
         except FileNotFoundError as error:
-            reason = f"{error.filename} is missing"
+            return f"{error.filename} is missing"
         except json.JSONDecodeError:
-            reason = "unreadable stamp"
-        if reason:
-            Path(self.stamp).unlink()
-        return reason or None
-
-
-def withdraw_false(steps: Iterable[Step]) -> list[str]:
-    """Withdraw every false claim; a line for each that says what changed."""
-    reasons = [(step, step.withdraw_if_false()) for step in steps]
-    return [f"{step.stamp}: {reason} changed" for step, reason in reasons if reason]
+            return "the stamp is unreadable"
+        changed = [key for key in actual if claimed.get(key) != json.loads(json.dumps(actual[key]))]
+        return f"{', '.join(changed)} changed" if changed else None
 
 
 def publish(steps: Iterable[Step], base: Path, results: Path, index: Sequence[Mapping[str, str]]) -> None:
     """Copy the outputs of complete steps from `base` into `results`, with their claims and an index of tables and figures.
 
-    Raises FileNotFoundError where a step has no stamp: what is not complete is not published.
+    Raises ValueError where the claim of a step does not hold: what is not complete is not published.
     """
     claims = {}
     for step in steps:
+        if reason := step.refresh():
+            raise ValueError(f"{step.stamp}: {reason}; what is not complete is not published")
         claim = json.loads(Path(step.stamp).read_text())
         for file in step.outputs:
             write_atomically(results / file.relative_to(base), file.read_bytes())

@@ -25,7 +25,7 @@ def step(tmp_path, monkeypatch):
 
 
 def test_a_true_claim_stands(step):
-    assert step.withdraw_if_false() is None and step.stamp.exists()
+    assert step.refresh() is None and step.marker.exists()
 
 
 @pytest.mark.parametrize(
@@ -38,24 +38,26 @@ def test_a_true_claim_stands(step):
         ("stamp.json", "{", "stamp"),
     ],
 )
-def test_a_change_withdraws_the_claim_and_nothing_else(step, tmp_path, file, text, reason):
+def test_a_change_takes_the_marker_and_nothing_else_and_undone_gives_it_back(step, tmp_path, file, text, reason):
+    before = (tmp_path / file).read_text()
     write_atomically(tmp_path / file, text)
-    assert reason in step.withdraw_if_false()
-    assert not step.stamp.exists() and (tmp_path / "out.csv").exists()
+    assert reason in step.refresh()
+    assert not step.marker.exists() and (tmp_path / "out.csv").exists()
+    write_atomically(tmp_path / file, before)
+    assert step.refresh() is None and step.marker.exists()
 
 
 def test_a_module_that_is_not_imported_and_a_new_date_change_nothing(step, tmp_path):
     write_atomically(tmp_path / "gta/c.py", "x = 99")
     (tmp_path / "out.csv").touch()
-    assert step.withdraw_if_false() is None
+    assert step.refresh() is None
 
 
-def test_a_missing_output_and_other_parameters_withdraw_the_claim(step, tmp_path):
+def test_a_missing_output_and_other_parameters_take_the_marker(step, tmp_path):
     other = Step(step.stamp, step.entry, step.outputs, step.inputs, {"seed": 1})
-    assert other.withdraw_if_false() == "parameters"
-    step.finish()
+    assert other.refresh() == "parameters changed"
     (tmp_path / "out.csv").unlink()
-    assert "out.csv is missing" in step.withdraw_if_false()
+    assert "out.csv is missing" in step.refresh()
 
 
 def test_the_sources_of_a_notebook_are_what_it_reaches():
@@ -71,7 +73,7 @@ def test_what_is_not_complete_is_not_published(step, tmp_path):
     assert json.loads((tmp_path / "results/provenance.json").read_text())["out.csv"]["parameters"] == {"seed": 0}
     assert (tmp_path / "results/index.csv").read_text() == 'paper,csv\n"Table 1, zero-shot",out.csv\n'
     step.stamp.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="not complete"):
         provenance.publish([step], tmp_path, tmp_path / "elsewhere", index)
 
 
