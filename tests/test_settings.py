@@ -4,7 +4,15 @@ from pydantic import ValidationError
 from gta.experiments import ZeroShot, settings_for
 from gta.settings import Settings
 
-GOOD = {"dataset": "digits", "backbone": "embedded", "pretrained": None, "seed": 0, "llm": "fieldguide"}
+GOOD = {
+    "dataset": "digits",
+    "backbone": "embedded",
+    "pretrained": None,
+    "seed": 0,
+    "llm": "fieldguide",
+    "ledger": "runs/ledger",
+    "mode": "record",
+}
 GOOD |= {"iterations": None, "variants": [""], "smoke": "false", "out": "runs/x"}
 
 
