@@ -12,6 +12,7 @@ GOOD = {
     "llm": "fieldguide",
     "ledger": "runs/ledger",
     "mode": "record",
+    "max_calls": None,
 }
 GOOD |= {"iterations": None, "variants": [""], "smoke": "false", "out": "runs/x"}
 
