@@ -59,6 +59,7 @@ class ZeroShot(Checked):
     llm: str
     ledger: str
     mode: Mode
+    max_calls: int | None
     iterations: int | None
     variants: list[str]
     smoke: bool
@@ -104,6 +105,7 @@ class Attributes(Checked):
     llm: str
     ledger: str
     mode: Mode
+    max_calls: int | None
     memory: Memory
     iterations: int | None
     smoke: bool
@@ -124,7 +126,7 @@ class Figure(Checked):
 
 
 @contextmanager
-def language_model(name: str, seed: int, ledger: Ledger | None = None) -> Iterator[LanguageModel]:
+def language_model(name: str, seed: int, ledger: Ledger | None = None, max_calls: int | None = None) -> Iterator[LanguageModel]:
     """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
 
     Raises ValueError for another name.
@@ -132,12 +134,12 @@ def language_model(name: str, seed: int, ledger: Ledger | None = None) -> Iterat
     if name == "fieldguide":
         guide = fieldguide.draw_guide(seed)
         with fieldguide.serve(guide) as url:
-            yield LanguageModel(fieldguide.name_of(guide), url, ledger)
+            yield LanguageModel(fieldguide.name_of(guide), url, ledger, max_calls=max_calls)
     else:
         model, at, url = name.partition("@")
         if not (model and at and url):
             raise ValueError(f"llm {name!r} is neither 'fieldguide' nor MODEL@URL, such as gpt-4o@https://api.openai.com/v1")
-        yield LanguageModel(model, url, ledger)
+        yield LanguageModel(model, url, ledger, max_calls=max_calls)
 
 
 class ShuffledNames:

@@ -15,10 +15,8 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from gta.answers import LARGEST, UnusableAnswer, parse
-from gta.endpoint import SCHEMA, Endpoint, LanguageModelError, QuotaExhausted, Refused
+from gta.endpoint import SCHEMA, Endpoint, LanguageModelError, Refused
 from gta.ledger import Ledger, digest
-
-__all__ = ["CapReached", "ChatModel", "LanguageModel", "LanguageModelError", "Question", "QuotaExhausted", "Reply", "Usage"]
 
 AGAIN = "The last answer could not be used ({reason}). Answer with the list alone."
 

@@ -3,7 +3,8 @@ import pytest
 from gta import experiments, prompts
 from gta.embedded import fieldguide
 from gta.embedded.glyphs import FACTS, NAMES
-from gta.llm import LanguageModelError, Question
+from gta.endpoint import LanguageModelError
+from gta.llm import Question
 from gta.names import fill
 
 GLYPHS = prompts.load("glyphs")

@@ -10,9 +10,10 @@ import pytest
 from endpoint import GOOD, chat, endpoint, error, reply
 
 from gta.attributes import Bank
+from gta.endpoint import LanguageModelError, QuotaExhausted
 from gta.generate import describe, distinguish
 from gta.ledger import Ledger, LedgerMiss
-from gta.llm import CapReached, LanguageModel, LanguageModelError, Question, QuotaExhausted
+from gta.llm import CapReached, LanguageModel, Question
 from gta.prompts import Prompts
 
 PAIR = Question("what tells it?", "crow", "raven")

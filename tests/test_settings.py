@@ -6,7 +6,16 @@ from gta.experiments import EMBEDDED, ZeroShot, settings_for
 from gta.files import ROOT
 from gta.settings import Settings
 
-GOOD = {"dataset": "digits", "backbone": "embedded", "pretrained": None, "seed": 0, "llm": "fieldguide"}
+GOOD = {
+    "dataset": "digits",
+    "backbone": "embedded",
+    "pretrained": None,
+    "seed": 0,
+    "llm": "fieldguide",
+    "ledger": "runs/ledger",
+    "mode": "record",
+    "max_calls": None,
+}
 GOOD |= {"iterations": None, "variants": [""], "smoke": "false", "out": "runs/x"}
 
 
