@@ -24,7 +24,7 @@ from gta.names import nearest
 from gta.settings import Checked, Settings
 
 # Chosen on imagined hands, never on handwriting: `python -m gta.embedded.choose`.
-EMBEDDED: dict = {"iterations": 10, "lr": 3e-5, "lr_projection": 3e-5}
+EMBEDDED: dict = {"iterations": 15, "lr": 1e-5, "lr_projection": 1e-5}
 
 SHUFFLED, WITHHELD = "shuffled classes", "names withheld"
 # What each row of GTA-CLIP changes in the settings, and which attributes it begins with; "" is the whole method.
@@ -48,9 +48,9 @@ def settings_for(backbone: str, **changes) -> Settings:
     return Settings(**{**(EMBEDDED if backbone == "embedded" else {}), **changes})
 
 
-class ZeroShot(Checked):
-    """Parameters of `notebooks/zero_shot.ipynb`. ledger, mode: as in `gta.ledger`; smoke: two iterations and two variants,
-    never published."""
+class RunParameters(Checked):
+    """What every notebook that asks a language model is given. ledger, mode: as in `gta.ledger`; max_calls: the cap of a run;
+    iterations: None is the backbone's own number; smoke: two iterations, never published."""
 
     dataset: str
     backbone: str
@@ -61,7 +61,6 @@ class ZeroShot(Checked):
     mode: Mode
     max_calls: int | None
     iterations: int | None
-    variants: list[str]
     smoke: bool
     out: str
 
@@ -70,10 +69,26 @@ class ZeroShot(Checked):
         chosen = 2 if self.smoke else self.iterations
         return settings_for(self.backbone, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
 
+
+class ZeroShot(RunParameters):
+    """Parameters of `notebooks/zero_shot.ipynb`."""
+
+    variants: list[str]
+
     @property
     def chosen(self) -> list[str]:
         """The variants to run."""
         return ["", WITHHELD] if self.smoke else self.variants
+
+
+class Attributes(RunParameters):
+    """Parameters of `notebooks/attributes.ipynb`."""
+
+    memory: Memory
+
+    @property
+    def settings(self) -> Settings:
+        return super().settings.model_copy(update={"memory": self.memory})
 
 
 class Quickstart(Checked):
@@ -93,28 +108,6 @@ class Quickstart(Checked):
     def once(self) -> Settings:
         """One transduction: CLIP and TransCLIP."""
         return settings_for(self.backbone, **ONCE)
-
-
-class Attributes(Checked):
-    """Parameters of `notebooks/attributes.ipynb`. ledger, mode: as in `gta.ledger`."""
-
-    dataset: str
-    backbone: str
-    pretrained: str | None
-    seed: int
-    llm: str
-    ledger: str
-    mode: Mode
-    max_calls: int | None
-    memory: Memory
-    iterations: int | None
-    smoke: bool
-    out: str
-
-    @property
-    def settings(self) -> Settings:
-        chosen = 2 if self.smoke else self.iterations
-        return settings_for(self.backbone, seed=self.seed, memory=self.memory, **({} if chosen is None else {"iterations": chosen}))
 
 
 class Figure(Checked):

@@ -61,4 +61,5 @@ if __name__ == "__main__":
     write_atomically(arguments.out, frame.to_csv(index=False))
     table = frame.pivot_table(index="rate", columns="iterations", values="accuracy")
     print(table.round(2).to_string())
-    print(f"best mean over seeds: (rate, iterations) = {table.stack().idxmax()}")
+    rate, iterations = map(float, table.stack().idxmax())  # type: ignore[arg-type]
+    print(f"best mean over seeds: rate {rate:g}, iterations {iterations:.0f}")

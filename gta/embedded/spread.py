@@ -1,6 +1,6 @@
 """How much adapt owes to the images and texts it happens to draw: `python -m gta.embedded.spread` rewrites `spread.csv`.
 
-Five encoders, four sampling seeds, the chosen learning rate and a third of it; transduct and adapt alone, names as the only
+Five encoders, four sampling seeds, the chosen learning rate and three times it; transduct and adapt alone, names as the only
 texts. A report on the handwritten digits, from which nothing is chosen.
 """
 
@@ -32,7 +32,7 @@ def accuracies(seed: int, rate: float, sampling: int) -> dict:
 
 if __name__ == "__main__":
     chosen = experiments.EMBEDDED["lr"]
-    frame = pd.DataFrame([accuracies(*cell) for cell in product(range(5), (chosen, chosen / 3), range(4))])
+    frame = pd.DataFrame([accuracies(*cell) for cell in product(range(5), (chosen, 3 * chosen), range(4))])
     write_atomically(Path(__file__).with_name("spread.csv"), frame.to_csv(index=False))
     frame["gain"] = frame.adapted - frame.transclip
     print(frame.groupby(["rate", "encoder"]).gain.agg(["mean", "min", "max"]).round(1).to_string())
