@@ -1,6 +1,7 @@
 """What every source notebook keeps to, and what papermill says to bad input."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_the_attributes_page_records_once_then_replays_and_never_shows_the_key(t
         done = papermill(tmp_path, "attributes", smoke=True, out=tmp_path / run, ledger=tmp_path / "ledger", mode=mode)
         assert done.returncode == 0, done.stderr
         assert KEY not in done.stdout + done.stderr
-    assert "14 answered from the ledger, 0 given up; 0 calls" in (tmp_path / "out.ipynb").read_text()
+    assert re.search(r"(\d+) questions, \1 answered from the ledger, 0 given up; 0 calls", (tmp_path / "out.ipynb").read_text())
     assert (tmp_path / "first/attributes.json").read_bytes() == (tmp_path / "again/attributes.json").read_bytes()
     assert not any(KEY in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
     page = render(tmp_path / "out.ipynb")
