@@ -1,8 +1,8 @@
 """What every source notebook keeps to, and what papermill says to bad input."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 
