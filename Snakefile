@@ -12,7 +12,7 @@ from gta.provenance import Step
 
 SMOKE = bool(config.get("smoke", False))
 BASE = Path("runs/smoke" if SMOKE else "runs")
-LEDGER = str(BASE / "ledger")  # answers of language models, shared by all runs
+LEDGER = str(BASE / "ledger")  # answers of language models, shared by the runs of a table
 SWEEP = yaml.safe_load(Path("notebooks/sweeps/zero_shot.yaml").read_text())
 ENCODERS = Path("gta/embedded/encoders")
 DATA = [Path("gta/embedded/shapes.yaml"), Path("gta/prompts.yaml")]
@@ -51,7 +51,7 @@ NOTEBOOKS = {
         "notebooks/attributes.ipynb",
         [BASE / "attributes/attributes.json"],
         [ENCODERS / "seed0.safetensors", *DATA],
-        {"out": str(BASE / "attributes"), "ledger": LEDGER},
+        {"out": str(BASE / "attributes"), "ledger": str(BASE / "attributes/ledger")},
     ),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
 }
