@@ -71,7 +71,7 @@ def accuracy_and_gain(rows: Sequence[Row], baseline: str) -> Figure:
 
 def gallery(images: Sequence, titles: Sequence[str], columns: int = 10) -> Figure:
     """Images in a grid, each with a title; images are arrays or paths."""
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))  # no image is an empty row
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.05, rows * 1.3), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")

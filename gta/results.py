@@ -111,11 +111,12 @@ def measure(
         "source_hash": source_hash,
         "status": status,
     }
+    scored = {key: correct(task.source, assignments) for key, (assignments, _, _) in outcomes.items()}
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
         identity = [table, task.name, backbone, encoder.weights_sha256, method, variant, settings.digest]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-        right = correct(task.source, assignments)
-        gain, low, high = paired_gain(right, correct(task.source, outcomes[baseline][0]))
+        right = scored[method, variant]
+        gain, low, high = paired_gain(right, scored[baseline])
         points = {"gain": gain, "gain_low": low, "gain_high": high, "accuracy": 100 * right.mean()}
         rows.append(
             Row(
