@@ -2,7 +2,6 @@
 
 import random
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -160,18 +159,17 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     for variant in variants:
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}{nearest(variant, VARIANTS)}; known: {', '.join(map(repr, VARIANTS))}")
-    pixels = load_images(task.images, encoder)
+    images = load_images(task.images, encoder)
     template = Bank.from_template(task.class_names, task.template, task.sentence)
     nameless = Bank.from_template(task.class_names, task.template, task.nameless)
     questions = prompts.load(task.domain)
     outcomes, beginnings = {}, {}
 
     def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
-        start = time.perf_counter()
         changed = Settings(**{**settings.model_dump(), **changes})
-        augment = task.augmentation(pixels.shape[-1])
-        result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, questions=questions, augment=augment)
-        outcomes[method, variant] = (result, time.perf_counter() - start)
+        augment = task.augmentation(encoder.image_size)
+        result = run(encoder, images, task.class_names, changed, attributes=bank, llm=llm, questions=questions, augment=augment)
+        outcomes[method, variant] = (result, result.seconds)
 
     add("TransCLIP", "", template, **ONCE)
     for variant in variants:

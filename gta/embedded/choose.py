@@ -43,10 +43,10 @@ def accuracies(seed: int, rate: float) -> list[dict]:
     task = load("digits")  # for its names and sentences
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     settings = experiments.settings_for("embedded", iterations=max(ITERATIONS), lr=rate, lr_projection=rate, seed=seed)
-    pixels = load_images(images, encoder)
+    images = load_images(images, encoder)
     with experiments.language_model("fieldguide", 1000 + seed) as llm:
         result = run(
-            encoder, pixels, DIGITS, settings, attributes=describe(bank, llm), llm=llm, augment=glyph_augmentation(32), progress=False
+            encoder, images, DIGITS, settings, attributes=describe(bank, llm), llm=llm, augment=glyph_augmentation(32), progress=False
         )
     right = [100 * float((step["labels"] == classes).float().mean()) for step in result.history]
     return [{"rate": rate, "iterations": t, "seed": seed, "accuracy": round(right[t - 1], 2)} for t in ITERATIONS]
