@@ -38,12 +38,12 @@ def hand_of_digits(seed: int) -> tuple[list, torch.Tensor]:
 
 def accuracies(seed: int, rate: float) -> list[dict]:
     """One run's accuracy after each of `ITERATIONS`."""
-    images, classes = hand_of_digits(seed)
+    hand, classes = hand_of_digits(seed)
     encoder = encoders.load("embedded", seed=seed)
     task = load("digits")  # for its names and sentences
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     settings = experiments.settings_for("embedded", iterations=max(ITERATIONS), lr=rate, lr_projection=rate, seed=seed)
-    images = load_images(images, encoder)
+    images = load_images(hand, encoder)
     with experiments.language_model("fieldguide", 1000 + seed) as llm:
         result = run(
             encoder, images, DIGITS, settings, attributes=describe(bank, llm), llm=llm, augment=glyph_augmentation(32), progress=False
