@@ -10,8 +10,6 @@ from torch import Tensor
 
 from gta.encoders import Encoder
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-
 
 class UnreadableImages(ValueError):
     """Images that could not be decoded; the message lists them all."""
