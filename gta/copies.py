@@ -5,7 +5,7 @@ parquet files or image folder with a column of file names), an image is known by
 """
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -93,7 +93,8 @@ class Copy:
 
 
 def find(manifest: Dataset, root: Path, training: bool = True) -> Copy:
-    """The copy below `root`: in the first of the known folders that exists, or in `root` itself.
+    """The copy below `root`: in the first of the known folders, or `root` itself, that holds images and the lists of the split, or
+    images at least.
 
     training: False passes over a folder `train` where folders are the split (ImageNet's has 1.3 million files).
     Raises FileNotFoundError, with the command that fetches it, where there is no image.
@@ -101,12 +102,17 @@ def find(manifest: Dataset, root: Path, training: bool = True) -> Copy:
     root = Path(root).expanduser()
     inside = homes(manifest)
     passed_over = {*manifest.ignored, *(["train"] if manifest.rule == "val_folders" and not training else [])}
+    found = []
     for base in [*(root / folder for folder in inside if (root / folder).is_dir()), root]:
         if base == root:
-            passed_over |= {home for other in manifests.names() for home in homes(manifests.dataset(other))}
+            passed_over |= {home for other in manifests.names() for home in homes(manifests.dataset(other))} - set(inside)
         files = tuple(_scan(base, passed_over))
         if items := _items(manifest, base, files):
-            return Copy(manifest, base, files, items)
+            found.append(Copy(manifest, base, files, items))
+            if splits.has_lists(manifest, files):
+                return found[-1]
+    if found:
+        return found[0]
     raise FileNotFoundError(
         f"{manifest.name}: no image in {' or '.join(str(root / folder) for folder in inside)} or {root} itself; "
         f"`python -m gta data fetch {manifest.name} --root {root}` brings them or says how"
@@ -176,22 +182,23 @@ def _group(file: Path, group: int, column: str):
 def _match(manifest: Dataset, entries: Sequence[Entry], items: dict[str, Item]) -> dict[str, Item]:
     """Which item is which entry: by the end of its path, else by its class folder and name, else by its name alone.
 
-    The last two are used only where a name is of one entry: Cars has two images called 00001.jpg.
+    The last two are used only where names tell all images apart, or are those of a class: Cars has two images called 00001.jpg,
+    and copies of it that number its images anew.
     """
     by_stem = defaultdict(list)
     for name in sorted(items, key=lambda name: (name.count("/"), name)):
         by_stem[_stem(name)].append(name)
-    alone = Counter(_stem(entry.path) for entry in entries)
+    distinct = len({_stem(entry.path) for entry in entries}) == len(entries)
     where = {}
     for entry in entries:
         whole, stem, c = _plain(entry.path), _stem(entry.path), manifest.classes[entry.label]
         folders = {spelling(name) for name in (c.name, c.folder, PurePosixPath(c.folder).name)}
-        by_class = alone[stem] == 1 or _folder(entry.path) in folders
+        by_class = distinct or _folder(entry.path) in folders
         candidates = by_stem[stem]
         best = next((name for name in candidates if f"/{_plain(name)}".endswith(f"/{whole}")), None)
         if best is None and by_class:
             best = next((name for name in candidates if _folder(name) in folders), None)
-        if best is None and alone[stem] == 1 and len(candidates) == 1:
+        if best is None and distinct and len(candidates) == 1:
             best = candidates[0]
         if best is not None:
             where[entry.path] = items[best]

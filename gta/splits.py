@@ -43,6 +43,12 @@ def read(manifest: Dataset, base: Path, files: Iterable[str]) -> dict[str, list[
     return splits
 
 
+def has_lists(manifest: Dataset, files: Iterable[str]) -> bool:
+    """Whether the lists that a dataset's splits are read from are among the files."""
+    names = {file.rpartition("/")[2] for file in files}
+    return set(_lists(manifest)) <= names
+
+
 def is_the_pinned(file: Path, pin: SplitFile) -> bool:
     """Whether a split file is the published one, by hash; a file without a pin is not."""
     content = file.read_bytes()
@@ -77,13 +83,27 @@ def _check_class(manifest: Dataset, file: Path, path: str, label: int, name: str
         raise ValueError(f"{file}: label {label} is {expected.name!r} in the paper's order, but {path} says {name!r}")
 
 
+def _lists(manifest: Dataset) -> tuple[str, ...]:
+    """The files that hold a dataset's splits; ImageNet's are its folders."""
+    match manifest.rule:
+        case "split_json":
+            assert manifest.split_file is not None
+            return (manifest.split_file.name,)
+        case "aircraft_lists":
+            return tuple(f"images_variant_{split}.txt" for split in SPLITS)
+        case "cub_lists":
+            return "images.txt", "image_class_labels.txt", "train_test_split.txt"
+        case _:
+            return ()
+
+
 def _find(files: Iterable[str], name: str) -> str | None:
     """The nearest to the root of the files with a name."""
     return next((file for file in files if file.rpartition("/")[2] == name), None)
 
 
-def _needed(manifest: Dataset, base: Path, files: Iterable[str], *lists: str) -> list[Path]:
-    files = list(files)
+def _needed(manifest: Dataset, base: Path, files: list[str]) -> list[Path]:
+    lists = _lists(manifest)
     found = [_find(files, name) for name in lists]
     if missing := [name for name, file in zip(lists, found, strict=True) if file is None]:
         raise MissingLists(f"{manifest.name}: no {', '.join(missing)} below {base}")
@@ -93,7 +113,7 @@ def _needed(manifest: Dataset, base: Path, files: Iterable[str], *lists: str) ->
 def _split_json(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str, list[Entry]]:
     pin = manifest.split_file
     assert pin is not None
-    (file,) = _needed(manifest, base, files, pin.name)
+    (file,) = _needed(manifest, base, files)
     if not is_the_pinned(file, pin):
         counts = {split: len(entries) for split, entries in parse_json(file).items()}
         raise ValueError(f"{file} is not the paper's split file: its hash is another; it lists {counts}")
@@ -109,7 +129,7 @@ def _lines(file: Path) -> list[tuple[str, str]]:
 
 
 def _aircraft_lists(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str, list[Entry]]:
-    lists = _needed(manifest, base, files, *(f"images_variant_{split}.txt" for split in SPLITS))
+    lists = _needed(manifest, base, files)
     labels = {name: label for label, name in enumerate(manifest.class_names)}
     splits = {}
     for split, file in zip(SPLITS, lists, strict=True):
@@ -122,9 +142,7 @@ def _aircraft_lists(manifest: Dataset, base: Path, files: list[str]) -> Mapping[
 
 def _cub_lists(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str, list[Entry]]:
     """train_test_split.txt says 1 for train; labels count from 1."""
-    images, classes, is_train = (
-        dict(_lines(file)) for file in _needed(manifest, base, files, "images.txt", "image_class_labels.txt", "train_test_split.txt")
-    )
+    images, classes, is_train = (dict(_lines(file)) for file in _needed(manifest, base, files))
     splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
     for image, path in images.items():
         if image not in classes or is_train.get(image) not in ("0", "1"):

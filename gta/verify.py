@@ -96,13 +96,12 @@ def _count(copy: Copy, report: Report) -> None:
         there = [entry for entry in entries if entry.path in copy.where]
         report.found[split] = len(there)
         report.problem(f"{split}: missing", (entry.path for entry in entries if entry.path not in copy.where))
-        if len(entries) != report.expected[split]:
-            report.problems.append((f"{split}: {len(entries):,} images listed", len(entries), f"the paper has {report.expected[split]:,}"))
         listed, found = (Counter(entry.label for entry in of) for of in (entries, there))
         short = [f"{c.name} {found[i]}/{listed[i]}" for i, c in enumerate(report.manifest.classes) if found[i] != listed[i]]
         report.problem(f"{split}: classes short of images", short)
-        empty = [c.name for i, c in enumerate(report.manifest.classes) if entries and not listed[i]]
-        report.problem(f"{split}: classes without images", empty)
+        if len(entries) != report.expected[split]:
+            report.problems.append((f"{split}: {len(entries):,} images listed", len(entries), f"the paper has {report.expected[split]:,}"))
+            report.problem(f"{split}: classes without images", (c.name for i, c in enumerate(report.manifest.classes) if not listed[i]))
 
 
 def _variants(copy: Copy) -> list[tuple[str, int, str]]:
