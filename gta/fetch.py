@@ -84,11 +84,11 @@ def _settle(manifest: Dataset, root: Path, source: str, archives: dict[str, Arch
 
 def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> tuple[str, dict[str, Archive]]:
     """Try the sources in their order; returns the one that gave the dataset, and its files."""
-    answers = []
+    answers, downloads = [], root / DOWNLOADS / manifest.name
     for source in manifest.sources:
         try:
             say(f"{manifest.name} from {source} ({source.evidence})")
-            files = _download(source, root, say)
+            files = _download(source, downloads / hashlib.sha256(str(source).encode()).hexdigest()[:8], say)
         except (OSError, URLError, WrongBytes) as error:
             if isinstance(error, NoRoom):
                 raise
@@ -100,7 +100,7 @@ def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> 
             raise WrongBytes(reason)
         for file in files:
             _unpack_into(manifest, file, root)
-        shutil.rmtree(root / DOWNLOADS / manifest.name, ignore_errors=True)
+        shutil.rmtree(downloads)
         return str(source), archives
     by_hand = (manifest.steps or "no other way is known").replace("ROOT", str(root))
     raise CannotFetch("\n".join([f"{manifest.name} cannot be fetched.", *answers, by_hand]))
@@ -110,15 +110,14 @@ class NoRoom(OSError):
     """The disk is too small for the files and what is in them."""
 
 
-def _download(source: Source, root: Path, say: Callable[[str], None]) -> list[Path]:
-    """The files of a source, whole and held against every hash that is known of them."""
-    folder = root / DOWNLOADS / "files"
+def _download(source: Source, folder: Path, say: Callable[[str], None]) -> list[Path]:
+    """The files of a source, whole and held against every hash that is known of them, in a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     remotes = [_ask(source, path) for path in source.paths]
     needed, free = sum(remote.bytes or 0 for remote in remotes), shutil.disk_usage(folder).free
-    say(f"  {needed / 1e6:,.1f} MB to fetch, about as much again unpacked; {free / 1e9:,.1f} GB free in {root}")
+    say(f"  {needed / 1e6:,.1f} MB to fetch, about as much again unpacked; {free / 1e9:,.1f} GB free in {folder}")
     if 2 * needed > free * (1 - SHARE):
-        raise NoRoom(f"{root} has {free / 1e9:,.1f} GB free, {2 * needed / 1e9:,.1f} GB are needed; give another --root")
+        raise NoRoom(f"{folder} has {free / 1e9:,.1f} GB free, {2 * needed / 1e9:,.1f} GB are needed; give another --root")
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda remote: _one(source, remote, folder), remotes))
 

@@ -6,8 +6,9 @@ Every fact states how it is known: `verified` in a stored copy of the thing itse
 
 import re
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -280,6 +281,11 @@ class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoa
 
 
 def _read(file: Path, kind: type[M]) -> M:
+    return cast(M, _parsed(file.resolve(), file.stat().st_mtime_ns, kind))
+
+
+@lru_cache(maxsize=64)
+def _parsed(file: Path, changed: int, kind: type[Manifest]) -> Manifest:
     try:
         return kind.model_validate(yaml.load(file.read_text(encoding="utf-8"), _Loader))
     except (ValidationError, ValueError, yaml.YAMLError) as error:

@@ -56,16 +56,12 @@ def move_into(source: Path, target: Path) -> None:
 
 def _unpack(archive: Path, folder: Path, left: int) -> int:
     """Unpack into a folder; returns how many bytes are still allowed."""
-    seen: set[str] = set()
     try:
         for name, content in _members(archive):
             path = PurePosixPath(name)
             if any(part.startswith(NOISE) for part in path.parts):
                 continue
             _check_name(archive, name)
-            if str(path).casefold() in seen:
-                raise BadArchive(f"{archive}: {name!r} is there twice")
-            seen.add(str(path).casefold())
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             with content as stream, open(target, "xb") as out:
@@ -74,6 +70,8 @@ def _unpack(archive: Path, folder: Path, left: int) -> int:
                     if left < 0:
                         raise BadArchive(f"{archive}: more bytes than allowed, at {name!r}")
                     out.write(chunk)
+    except FileExistsError as error:
+        raise BadArchive(f"{archive}: {Path(error.filename).relative_to(folder)} is there twice") from error
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise BadArchive(f"{archive}: {error}") from error
     return left
