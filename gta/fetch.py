@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -89,10 +88,11 @@ def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> 
         try:
             say(f"{manifest.name} from {source} ({source.evidence})")
             files = _download(source, downloads / hashlib.sha256(str(source).encode()).hexdigest()[:8], say)
-        except (OSError, URLError, WrongBytes) as error:
-            if isinstance(error, NoRoom):
-                raise
-            answers.append(f"  {source}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else error!r}")
+        except NoRoom:
+            raise
+        except Exception as error:  # each HTTP library has its own, and a source may fail in any way: the next is tried
+            reason = str(error).partition("\n")[0]
+            answers.append(f"  {source}: {type(error).__name__}: {reason}")
             say(answers[-1])
             continue
         archives = {file.name: _archive(file) for file in files}

@@ -37,6 +37,7 @@ def hub(monkeypatch):
     with fake.serving() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(file_download.constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 128)  # what is kept of a cut download is whole chunks
         monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         yield server
@@ -113,7 +114,8 @@ def test_a_download_that_was_cut_ends_in_the_right_bytes(point, kind, dtd, hub, 
         with pytest.raises(fetch.CannotFetch, match=f"the connection ended at {point:,} of"):
             fetch.fetch("dtd", cut, say=str)
     assert fetch.fetch("dtd", cut, say=str).ready and whole(cut)
-    assert any(begin == f"bytes={point}-" for _, _, begin in hub.log)
+    kept = point if kind == "url" else point // 128 * 128
+    assert kept == 0 or any(begin == f"bytes={kept}-" for _, _, begin in hub.log)
 
 
 @pytest.mark.parametrize("kind", ["hub", "url"])
