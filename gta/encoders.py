@@ -120,7 +120,8 @@ def load(name: str, *, pretrained: str | None = None, seed: int = 0, device: str
         raise ValueError(f"backbone {name!r} needs pretrained weights: one of {tags}, or a checkpoint file, not {pretrained!r}")
     torch.manual_seed(seed)
     model = open_clip.create_model(architecture, pretrained=None if pretrained == "random" else pretrained, device=device)
-    return _encoder(model, open_clip.get_tokenizer(architecture), open_clip.get_model_preprocess_cfg(model), name)
+    called = name if name in OPENAI and pretrained == "openai" else f"{name} {pretrained}"
+    return _encoder(model, open_clip.get_tokenizer(architecture), open_clip.get_model_preprocess_cfg(model), called)
 
 
 def _from_folder(folder: Path, seed: int, name: str, device: str) -> Encoder:

@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gta import prompts, tasks
+from gta import prompts, results, tasks
 from gta.attributes import Bank, Memory
 from gta.embedded import fieldguide
 from gta.encoders import Encoder
+from gta.files import ROOT
 from gta.generate import describe
 from gta.images import load_images
 from gta.ledger import Ledger, Mode
@@ -50,7 +51,8 @@ def settings_for(backbone: str, **changes) -> Settings:
 
 class RunParameters(Checked):
     """What every notebook that asks a language model is given. ledger, mode: as in `gta.ledger`; max_calls: the cap of a run;
-    iterations: None is the backbone's own number; smoke: two iterations, never published."""
+    iterations: None is the backbone's own number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as
+    published (`gta.results.gate`); smoke: two iterations, never published."""
 
     dataset: str
     backbone: str
@@ -61,8 +63,15 @@ class RunParameters(Checked):
     mode: Mode
     max_calls: int | None
     iterations: int | None
+    root: str
+    go_on: bool
     smoke: bool
     out: str
+
+    @property
+    def task(self) -> tasks.Task:
+        """The dataset's query images. Raises as `gta.tasks.load` does."""
+        return tasks.load(self.dataset, ROOT / self.root)
 
     @property
     def settings(self) -> Settings:
@@ -150,12 +159,20 @@ class ShuffledNames:
         return re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', text)
 
 
-def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, variants: Sequence[str] = tuple(VARIANTS)) -> dict:
+def zero_shot(
+    task: tasks.Task,
+    encoder: Encoder,
+    settings: Settings,
+    llm: ChatModel,
+    variants: Sequence[str] = tuple(VARIANTS),
+    go_on: bool = False,
+) -> dict:
     """Every method on the query images of a task, from class names alone.
 
     Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
     "shuffled classes" all attributes are those of another class; in "names withheld" no text says the name of its class.
-    Raises ValueError for an unknown variant.
+    Raises ValueError for an unknown variant, and `gta.results.NotAsPublished` before anything is asked or adapted where plain
+    CLIP is not as published, unless `go_on`.
     """
     for variant in variants:
         if variant not in VARIANTS:
@@ -174,6 +191,8 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
         outcomes[method, variant] = (result, time.perf_counter() - start)
 
     add("TransCLIP", "", template, **ONCE)
+    if told := results.gate(task, encoder.name, outcomes["TransCLIP", ""][0].clip, go_on):
+        print(told)
     for variant in variants:
         changes, begin = VARIANTS[variant]
         if begin not in beginnings:
@@ -182,6 +201,14 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
             add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
         add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
+
+
+def gate(task: tasks.Task, encoder: Encoder, go_on: bool = False) -> None:
+    """`gta.results.gate` before a run that does not begin with plain CLIP; without a published figure nothing is encoded."""
+    if results.published_accuracy(task, encoder.name) is not None:
+        bank = Bank.from_template(task.class_names, task.template, task.sentence)
+        clip = run(encoder, task.images, task.class_names, Settings(**ONCE), attributes=bank, progress=False).clip
+        print(results.gate(task, encoder.name, clip, go_on))
 
 
 def pair_similarity(encoder: Encoder, bank: Bank) -> pd.DataFrame:

@@ -91,8 +91,8 @@ def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> 
         except NoRoom:
             raise
         except Exception as error:  # each HTTP library has its own, and a source may fail in any way: the next is tried
-            reason = str(error).partition("\n")[0]
-            answers.append(f"  {source}: {type(error).__name__}: {reason}")
+            first_line = str(error).partition("\n")[0]
+            answers.append(f"  {source}: {type(error).__name__}: {first_line}")
             say(answers[-1])
             continue
         archives = {file.name: _archive(file) for file in files}

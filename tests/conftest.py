@@ -48,6 +48,7 @@ def cut(tmp_path, cut_folder, monkeypatch):
     folder.mkdir()
     for file in cut_folder.glob("*.yaml"):
         (folder / file.name).symlink_to(file)
+    (folder / "encoders").symlink_to(manifests.FOLDER / "encoders")
     monkeypatch.setattr(manifests, "FOLDER", folder)
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
