@@ -88,10 +88,10 @@ def _endpoint(llm: str | None) -> Check:
     model, at, url = llm.partition("@")
     if not (model and at and url):
         return Check("language model", False, f"{llm!r} is not MODEL@URL", "such as llama3.1@http://localhost:11434/v1")
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
-    )
     try:
+        request = urllib.request.Request(
+            f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
+        )
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             listed = answer.read(1 << 20).decode(errors="replace")
     except (urllib.error.URLError, OSError, ValueError) as error:

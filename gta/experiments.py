@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from gta import prompts, results, tasks
+from gta import gallery, prompts, results, tasks
 from gta.attributes import Bank, Memory
 from gta.embedded import fieldguide
 from gta.encoders import Encoder
@@ -125,6 +126,26 @@ class Figure(Checked):
     table: str
     out: str
     smoke: bool
+
+
+class Datasets(Checked):
+    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; images_a_class: 0 shows none."""
+
+    datasets: str
+    root: str
+    classes: int
+    images_a_class: int
+    smoke: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The datasets to show."""
+        return gallery.chosen(self.datasets)[: 2 if self.smoke else None]
+
+    @property
+    def folder(self) -> Path:
+        """Where their copies are looked for."""
+        return ROOT / self.root
 
 
 @contextmanager

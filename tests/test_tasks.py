@@ -62,4 +62,4 @@ def test_only_rooms_of_data_read_published_splits():
         if (isinstance(node, ast.ImportFrom) and node.module in ("gta.splits", "gta.copies"))
         or (isinstance(node, ast.ImportFrom) and node.module == "gta" and {"splits", "copies"} & {alias.name for alias in node.names})
     }
-    assert reads == {"__main__", "copies", "fetch", "lock", "shots", "tasks", "verify"}
+    assert reads == {"__main__", "copies", "fetch", "gallery", "lock", "shots", "tasks", "verify"}
