@@ -113,6 +113,13 @@ def test_parquet_files_with_names_beside_the_bytes(cut):
     expect(tasks.load("dtd", cut), "dtd", cut)
 
 
+def test_a_broken_parquet_file_is_named(cut):
+    put_lists("dtd", cut / "dtd")
+    put(cut / "dtd/data/train.parquet", b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file"):
+        tasks.load("dtd", cut)
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_an_image_folder_with_a_column_of_file_names(kind, cut):
     put_lists("oxford_pets", cut / "oxford_pets")
