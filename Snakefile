@@ -56,7 +56,7 @@ NOTEBOOKS = {
         {"out": str(BASE / "attributes"), "ledger": str(BASE / "attributes/ledger")},
     ),
     # No photograph is published: most are for research alone.
-    "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_a_class": 0}),
+    "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_each": 0}),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
 }
 INDEX = [

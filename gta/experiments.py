@@ -64,8 +64,8 @@ class RunParameters(Checked):
     mode: Mode
     max_calls: int | None
     iterations: int | None
-    root: str
-    go_on: bool
+    root: str = "data"
+    go_on: bool = False
     smoke: bool
     out: str
 
@@ -129,12 +129,13 @@ class Figure(Checked):
 
 
 class Datasets(Checked):
-    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; images_a_class: 0 shows none."""
+    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; classes: shown of each dataset;
+    images_each: shown of each class, 0 shows none."""
 
     datasets: str
     root: str
     classes: int
-    images_a_class: int
+    images_each: int
     smoke: bool
 
     @property

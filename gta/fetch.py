@@ -111,8 +111,9 @@ def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> 
             _unpack_into(manifest, file, root)
         shutil.rmtree(downloads)
         return str(source), archives
-    by_hand = (manifest.steps or "no other way is known").replace("ROOT", str(root))
-    raise CannotFetch("\n".join([f"{manifest.name} cannot be fetched.", *answers, by_hand]))
+    by_hand = (manifest.steps or "A machine with internet can get one of these files.").replace("ROOT", str(root))
+    command = f"python -m gta data fetch {manifest.name} --root {root} --from FILE"
+    raise CannotFetch("\n".join([f"{manifest.name} cannot be fetched.", *answers, by_hand, f"An archive of yours: `{command}`"]))
 
 
 class NoRoom(OSError):

@@ -152,6 +152,13 @@ def test_masks_of_the_same_name_are_no_photographs(cut):
         expect(tasks.load(name, cut), name, cut)
 
 
+def test_of_two_files_of_one_path_the_nearer_is_taken(cut):
+    base = put_copy("eurosat", cut)
+    for path, _, _ in lines("eurosat", "test"):
+        put(base / "0/backup/2750" / path, picture("backup"))
+    expect(tasks.load("eurosat", cut), "eurosat", cut)
+
+
 def test_folders_that_are_no_class_are_left_out(cut):
     base = put_copy("caltech101", cut)
     for folder in ("BACKGROUND_Google", "Faces_easy"):
