@@ -173,8 +173,8 @@ def _cells(manifest: Dataset, file: Path) -> dict[str, Item]:
         names = parquet.read_row_group(group, columns=[given or f"{image}.path"]).column(0).to_pylist()
         for row, name in enumerate(names):
             text = name if given else (name or {}).get("path")
-            if text is not None:
-                items[str(text)] = Cell(file, group, row, image)
+            # An image without a name is nobody's, but counts: how many there are may tell which split this is.
+            items[f"{file.name}:{group}:{row}" if text is None else str(text)] = Cell(file, group, row, image)
     return items
 
 

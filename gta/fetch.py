@@ -71,7 +71,9 @@ def _is_there(manifest: Dataset, root: Path, say: Callable[[str], None]) -> bool
     """Whether a copy is whole by its names, perhaps with the split file that is added now."""
     try:
         _add_split_file(manifest, root, say)
-    except OSError as error:  # no copy, or no way to the split file's address
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # no way to the split file's address: there may be one to the archive
         say(f"  {error}")
     return verify(manifest.name, root, decode=False).ready
 

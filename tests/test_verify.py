@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 from published import LINES, picture, put, put_copy, put_lists
 
@@ -79,6 +80,16 @@ def test_folders_of_another_split_are_recognised_by_their_counts(cut, monkeypatc
     said = str(report)
     assert "7 images: an official split of DTD" in said and "no split_zhou_DescribableTextures.json" in said
     assert "python -m gta data fetch dtd" in said
+
+
+def test_parquet_files_without_names_are_recognised_by_their_counts(cut):
+    """As a Hub copy of DTD's official split: nothing says which image is which."""
+    put_lists("dtd", cut / "dtd")
+    for split, size in {"train": 3760, "test": 1880}.items():
+        frame = pd.DataFrame({"image": [{"bytes": b"", "path": None}] * size, "label": 0})
+        put(cut / f"dtd/data/{split}-00000-of-00001.parquet", frame.to_parquet())
+    report = verify.verify("dtd", cut)
+    assert report.found["test"] == 0 and "1,880 images: an official split of DTD" in str(report)
 
 
 def test_lists_that_are_missing_come_with_what_to_do(cut):
