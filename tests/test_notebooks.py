@@ -75,3 +75,13 @@ def test_the_attributes_page_records_once_then_replays_and_never_shows_the_key(t
     assert not any(KEY in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
     page = render(tmp_path / "out.ipynb")
     assert "<table" in page and "became less alike" in page and "<script>" not in page.partition("<body")[2]
+
+
+def test_the_page_of_the_datasets_renders_with_what_is_there(tmp_path):
+    """Nothing here: every table stands, and each dataset comes with its command; no machine's path is on the page."""
+    done = papermill(tmp_path, "datasets", smoke=True, root="runs/no-data-here")
+    assert done.returncode == 0, done.stderr
+    page = render(tmp_path / "out.ipynb")
+    for words in ("4,128", "python -m gta data fetch cub --root runs/no-data-here", "nothing to show", "5,793 test images", "inferred"):
+        assert words in page, words
+    assert str(ROOT) not in page
