@@ -57,6 +57,14 @@ NOTEBOOKS = {
     ),
     # No photograph is published: most are for research alone.
     "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_each": 0}),
+    "evolution": notebook_step(
+        "evolution",
+        "notebooks/evolution.ipynb",
+        [BASE / "evolution" / name for name in ("rows.csv", "predictions.npz", "measures.csv")]
+        + [BASE / f"evolution/{name}.{kind}" for name in ("maps", "agreement", "accuracy") for kind in ("png", "svg")],
+        [ENCODERS / "seed0.safetensors", *DATA],
+        {"out": str(BASE / "evolution"), "ledger": str(BASE / "evolution/ledger")},
+    ),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
 }
 INDEX = [
@@ -67,7 +75,15 @@ INDEX = [
         "csv": "tables/zero_shot.csv",
         "figure": "figures/zero_shot.png",
         "figure_notebook": "notebooks/figures/zero_shot.ipynb",
-    }
+    },
+    {
+        "paper": "The image and text spaces over the iterations, on the embedded benchmark",
+        "target": "demo",
+        "notebook": "notebooks/evolution.ipynb",
+        "csv": "evolution/rows.csv",
+        "figure": "evolution/maps.png",
+        "figure_notebook": "notebooks/evolution.ipynb",
+    },
 ]
 PAGES = {name: page_step(name) for name in NOTEBOOKS}
 STEPS = [*RUNS.values(), TABLE, *NOTEBOOKS.values(), *PAGES.values()]

@@ -103,6 +103,12 @@ class Attributes(RunParameters):
         return super().settings.model_copy(update={"memory": self.memory})
 
 
+class Evolution(RunParameters):
+    """Parameters of `notebooks/evolution.ipynb`. pairs: of class names; none: those that were asked for the sake of most images."""
+
+    pairs: list[tuple[str, str]]
+
+
 class Quickstart(Checked):
     """Parameters of `notebooks/quickstart.ipynb`."""
 
@@ -302,4 +308,14 @@ def assignments(outcomes: dict) -> dict:
         if method.startswith("TransCLIP"):
             scored[method.removeprefix("Trans"), variant] = (result.clip, seconds, baseline)
         scored[method, variant] = (result.assignments, seconds, baseline)
+    return scored
+
+
+def iterates(result: Result) -> dict:
+    """As `assignments`, of one run that kept its trail: CLIP as the run began; GTA-CLIP, the last iterate; and every iterate."""
+    baseline, seconds = ("CLIP+attributes", ""), 0.0
+    scored = {baseline: (result.clip, 0.0, baseline), ("GTA-CLIP", ""): (result.assignments, result.seconds, baseline)}
+    for state, step in zip(result.trail, result.history, strict=True):
+        seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
+        scored["GTA-CLIP", f"iterate {state.iteration:02}"] = (state.z, seconds, baseline)
     return scored
