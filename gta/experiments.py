@@ -17,7 +17,7 @@ from gta.embedded import fieldguide
 from gta.encoders import Encoder
 from gta.files import ROOT
 from gta.generate import describe
-from gta.images import load_images
+from gta.images import Images, load_images
 from gta.ledger import Ledger, Mode
 from gta.llm import ChatModel, LanguageModel, Question, Reply
 from gta.loop import Result, run
@@ -246,11 +246,11 @@ def zero_shot(
     return outcomes
 
 
-def gate(task: tasks.Task, encoder: Encoder, go_on: bool = False) -> None:
+def gate(task: tasks.Task, encoder: Encoder, images: Images, go_on: bool = False) -> None:
     """`gta.results.gate` before a run that does not begin with plain CLIP; without a published figure nothing is encoded."""
     if results.published_accuracy(task, encoder.name) is not None:
         bank = Bank.from_template(task.class_names, task.template, task.sentence)
-        clip = run(encoder, task.images, task.class_names, Settings(**ONCE), attributes=bank, progress=False).clip
+        clip = run(encoder, images, task.class_names, Settings(**ONCE), attributes=bank, progress=False).clip
         print(results.gate(task, encoder.name, clip, go_on))
 
 
