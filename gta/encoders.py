@@ -19,6 +19,7 @@ from torchvision import transforms
 from gta.names import nearest
 
 EMBEDDED = Path(__file__).parent / "embedded" / "encoders"
+BIRDS = EMBEDDED.with_name("bird_encoders")  # the embedded encoders of the aviary
 # The OpenAI weights were trained with QuickGELU; the plain names build nn.GELU and are silently a different model.
 OPENAI = {"ViT-B/32": "ViT-B-32-quickgelu", "ViT-B/16": "ViT-B-16-quickgelu", "ViT-L/14": "ViT-L-14-quickgelu"}
 
@@ -98,17 +99,18 @@ class Encoder:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
 
-def load(name: str, *, pretrained: str | None = None, seed: int = 0, device: str | None = None) -> Encoder:
+def load(name: str, *, pretrained: str | None = None, seed: int = 0, device: str | None = None, embedded: Path = EMBEDDED) -> Encoder:
     """An encoder by name.
 
-    name: `embedded` (the glyph encoder of `seed`), `ViT-B/32`, `ViT-B/16` or `ViT-L/14` (OpenAI weights, QuickGELU), any
-    architecture of open_clip together with one of its `pretrained` tags, or a folder like `gta/embedded/encoders`.
+    name: `embedded` (the encoder of `seed` in the folder `embedded`, which a task names), `ViT-B/32`, `ViT-B/16` or
+    `ViT-L/14` (OpenAI weights, QuickGELU), any architecture of open_clip together with one of its `pretrained` tags, or a
+    folder like `gta/embedded/encoders`.
     pretrained: a tag or a checkpoint file; `random` leaves the weights as initialised with `seed`.
     device: by default the GPU where there is one. Raises ValueError for a name or tag that does not exist,
     and open_clip's RuntimeError, which names file and repository, for weights that are neither cached nor reachable.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    folder = EMBEDDED if name == "embedded" else Path(name)
+    folder = embedded if name == "embedded" else Path(name)
     if (folder / "open_clip_config.json").exists():
         return _from_folder(folder, seed, name, device)
     architecture = OPENAI.get(name, name)
