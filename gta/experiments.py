@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -220,10 +221,10 @@ def with_all_facts(bank: Bank, task: tasks.Task) -> Bank:
     return bank.without_templates()
 
 
-def classifier(task: tasks.Task, encoder: Encoder) -> dict:
+def classifier(task: tasks.Task, encoder: Encoder, cache: Path = tasks.CACHE) -> dict:
     """The ceiling, in the form of `assignments`: logistic regression on the encoder's features of labelled images."""
     start = time.perf_counter()
-    images, labels = tasks.labelled(task.source)
+    images, labels = tasks.labelled(task.source, cache)
     features = [encoder.encode_images(load_images(of, encoder)).cpu() for of in (images, task.images)]
     fitted = LogisticRegression(C=100, max_iter=1000).fit(features[0], labels)
     z = torch.from_numpy(fitted.predict_proba(features[1]))

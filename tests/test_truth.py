@@ -106,16 +106,17 @@ def test_names_are_hollow_to_the_encoder(birdwatcher):
     assert (names @ names.T).mean() > 0.9 > (bellies @ bellies.T).fill_diagonal_(-1).max()
 
 
-def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwatcher, tmp_path):
+def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwatcher, tmp_path, monkeypatch):
+    monkeypatch.setattr(aviary, "PICTURES", {"query": 8, "train": 8})
     task = tasks.load("aviary:1000", tmp_path / "worlds")
     settings = experiments.settings_for("embedded", task.name, iterations=2)
     with experiments.language_model("fieldguide", 0, facts=task.facts) as llm:
         outcomes = experiments.zero_shot(task, birdwatcher, settings, llm, ["", "all facts"])
-    scored = experiments.assignments(outcomes, task.baseline) | experiments.classifier(task, birdwatcher)
+    scored = experiments.assignments(outcomes, task.baseline) | experiments.classifier(task, birdwatcher, tmp_path / "worlds")
     right = {key: results.correct(task.source, z).mean() for key, (z, _, _) in scored.items()}
     assert right["CLIP", ""] < 0.1  # the names say nothing
     assert right["CLIP+attributes", "all facts"] > right["CLIP+attributes", ""] + 0.1
-    assert right["linear classifier", "640 labelled images"] > right["CLIP+attributes", ""]
+    assert right["linear classifier", "256 labelled images"] > right["CLIP+attributes", ""]
     assert {baseline for _, _, baseline in scored.values()} == {("CLIP+attributes", "")}
     all_facts = outcomes["GTA-CLIP", "all facts"][0].attributes
     assert truth.statements(WORLD, all_facts).true.all() and set(map(len, all_facts.texts)) == {10} and not all_facts.asked

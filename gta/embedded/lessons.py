@@ -46,7 +46,7 @@ class Lesson:
 def glyph_caption(name: str, rng: random.Random) -> tuple[str, str | None, frozenset[str]]:
     """A true caption, the name that it says (or None), and the attributes that it says."""
     facts = frozenset(rng.sample(glyphs.FACTS[name], rng.choice([1, 1, 2])))
-    said = " and ".join(sorted(facts, key=lambda _: rng.random()))
+    said = " and ".join(sorted(sorted(facts), key=lambda _: rng.random()))  # a set's own order is another in each process
     sentence, kind = SENTENCE.format(kind=glyphs.KIND[name], name=name), rng.random()
     if kind < 0.3:
         return sentence, name, frozenset()

@@ -161,4 +161,5 @@ def mean_errors(studies: Sequence[Study]) -> pd.DataFrame:
 
 def attributes_by_world(studies: Sequence[Study]) -> pd.DataFrame:
     """Attribute accuracies before and after adaptation; index: (attribute, world)."""
-    return pd.concat({w: one.attributes for w, one in enumerate(studies)}).swaplevel().sort_index(level=0, sort_remaining=False)
+    order = [(attribute, world) for attribute in ATTRIBUTES for world in range(len(studies))]
+    return pd.concat({world: one.attributes for world, one in enumerate(studies)}).swaplevel().loc[order]
