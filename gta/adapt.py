@@ -4,12 +4,15 @@ The loss comes from *Improved Zero-Shot Classification by Adapting VLMs with Tex
 image matches every text of its batch that belongs to one of its classes.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
+from tqdm import tqdm
 
 from gta.encoders import Encoder
 from gta.settings import Settings
@@ -34,7 +37,7 @@ def confident_images(assignments: Tensor, count: int = 8) -> Selection:
     return Selection(images, classes)
 
 
-def adaptation_loss(image_features: Tensor, text_features: Tensor, positives: Tensor, logit_scale: float) -> Tensor:
+def adaptation_loss(image_features: Tensor, text_features: Tensor, positives: Tensor, logit_scale: float | Tensor) -> Tensor:
     """mean_i mean_{k in P_i} -log softmax_row(logits)_ik + mean_j mean_{i in Q_j} -log softmax_col(logits)_ij.
 
     image_features, text_features: (B, d) unit rows; positives: (B, B) bool, image x text, true where the text belongs to
@@ -57,35 +60,66 @@ def natural_augmentation(size: int) -> Callable[[Tensor], Tensor]:
 
 def adapt(
     encoder: Encoder,
-    pixels: Tensor,
+    original: Callable[[int], Tensor],
     selection: Selection,
     texts: Sequence[Sequence[str]],
     settings: Settings,
     augment: Callable[[Tensor], Tensor],
     seed: int,
+    groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
+    progress: bool = False,
 ) -> float:
     """One pass over the selected images in shuffled batches, each with one text drawn from the texts of its classes.
 
-    pixels: uint8 (N, 3, H, W); texts: M lists. Changes the encoder's weights in place, but not its logit scale, and
-    returns the mean loss. The optimiser is made anew; normalisation layers stay in eval mode.
+    original: from a row number to the image, uint8 (3, h, w), that `augment` is given; texts: M lists; groups: which
+    parameters learn, and how fast, by default `parameter_groups`. Changes the encoder's weights in place and returns the
+    mean loss. The optimiser is made anew; normalisation layers stay in eval mode. What is drawn depends on `seed` alone,
+    on a GPU too, where worker processes decode and augment ahead.
     """
     optimizer = torch.optim.AdamW(
-        parameter_groups(encoder.model, settings), betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay
+        (groups or parameter_groups)(encoder.model, settings), betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay, fused=True
     )
-    losses = []
-    devices = [encoder.device] if encoder.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for batch in torch.randperm(len(selection.images)).split(settings.batch_size):
-            images = torch.stack([augment(pixels[i]) for i in selection.images[batch]])
-            drawn, owners = draw_texts(selection.classes[batch], texts)
-            positives = selection.classes[batch][:, owners].to(encoder.device)
-            loss = adaptation_loss(encoder.image_features(images), encoder.text_features(drawn), positives, encoder.logit_scale)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    return sum(losses) / len(losses)
+        batches = torch.randperm(len(selection.images)).split(settings.batch_size)
+        drawn = [draw_texts(selection.classes[batch], texts) for batch in batches]
+    loader = _views_ahead(original, augment, selection, batches, seed, encoder.device)
+    losses = []
+    steps = tqdm(
+        zip(batches, drawn, loader, strict=True), "adapting", len(batches), unit="batch", delay=5, leave=False, disable=not progress
+    )
+    for batch, (sentences, owners), views in steps:
+        positives = selection.classes[batch][:, owners].to(encoder.device)
+        scale = encoder.model.logit_scale.exp()
+        loss = adaptation_loss(encoder.image_features(views), encoder.text_features(sentences), positives, scale)
+        encoder.model.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    encoder.model.zero_grad()
+    return float(torch.stack(losses).mean())
+
+
+def _views_ahead(original: Callable, augment: Callable, selection: Selection, batches: Sequence[Tensor], seed: int, device: torch.device):
+    """Batches of augmented images, made by worker processes ahead of a GPU; on a CPU they would take what training needs."""
+    cuda = device.type == "cuda"
+    views = _Views(original, augment, selection.images.tolist(), seed)
+    workers = min(8, os.cpu_count() or 1) if cuda else 0
+    order = [batch.tolist() for batch in batches]
+    # The generator is the loader's own, so that it draws nothing from the global one.
+    return DataLoader(views, batch_sampler=order, num_workers=workers, pin_memory=cuda, generator=torch.Generator())
+
+
+class _Views(Dataset):
+    """Augmented images, each from a random state of its own: the same in any order and on any number of workers."""
+
+    def __init__(self, original: Callable[[int], Tensor], augment: Callable[[Tensor], Tensor], rows: list[int], seed: int):
+        self._original, self._augment, self._rows, self._seed = original, augment, rows, seed
+
+    def __getitem__(self, i: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed * 2**20 + i)
+            return self._augment(self._original(self._rows[i]))
 
 
 def draw_texts(classes: Tensor, texts: Sequence[Sequence[str]]) -> tuple[list[str], Tensor]:
@@ -101,10 +135,18 @@ def draw_texts(classes: Tensor, texts: Sequence[Sequence[str]]) -> tuple[list[st
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict]:
     """The projections into the shared space at `lr_projection`, the rest of both encoders at `lr`, the logit scale left out."""
-    owners = (model, model.visual, getattr(model, "text", None), getattr(model.visual, "attnpool", None))
-    heads = [getattr(owner, name, None) for owner in owners for name in ("proj", "text_projection", "c_proj")]
-    projections = [p for head in heads for p in (head.parameters() if isinstance(head, nn.Module) else [head]) if p is not None]
+    towers = (model, model.visual, getattr(model, "text", None))
+    owners = (*towers, getattr(model.visual, "attnpool", None), getattr(model.visual, "trunk", None))
+    heads = [getattr(owner, name, None) for owner in owners for name in ("proj", "text_projection", "c_proj", "head")]
+    projections = [p for head in heads for p in _matrices(head)]
     chosen = {id(p) for p in projections}
     scales = {"logit_scale", "logit_bias"}
     rest = [p for name, p in model.named_parameters() if id(p) not in chosen and name not in scales]
     return [{"params": projections, "lr": settings.lr_projection}, {"params": rest, "lr": settings.lr}]
+
+
+def _matrices(head: nn.Module | nn.Parameter | None) -> list[nn.Parameter]:
+    """The linear maps of a head, which may hold a norm and a dropout too."""
+    if isinstance(head, nn.Module):
+        return [p for module in head.modules() if isinstance(module, nn.Linear) for p in module.parameters()]
+    return [] if head is None else [head]

@@ -130,7 +130,11 @@ class Bank:
         return bank
 
     def save(self, file: Path) -> None:
-        """As readable JSON: classes in their order, one text a line by iteration, so that two banks can be compared with diff."""
+        """As readable JSON, whole or not at all."""
+        write_atomically(file, self.to_json())
+
+    def to_json(self) -> str:
+        """Classes in their order, one text a line by iteration, so that two banks can be compared with diff."""
         classes = [
             _line({"name": name})[:-1] + ', "texts": [\n' + ",\n".join("   " + _line(_brief(a)) for a in of_class) + "\n  ]}"
             for name, of_class in zip(self.class_names, self.attributes, strict=True)
@@ -142,13 +146,18 @@ class Bank:
         head = [f'"{key}": {_line(getattr(self, key))}' for key in ("template", "sentence", "memory")]
         lists = {"classes": classes, "asked": asked, "dropped": [_line(_brief(dropped)) for dropped in self.dropped]}
         body = [f'"{key}": [\n' + ",\n".join(f"  {line}" for line in lines) + "\n ]" for key, lines in lists.items()]
-        write_atomically(file, "{\n " + ",\n ".join([*head, *body]) + "\n}\n")
+        return "{\n " + ",\n ".join([*head, *body]) + "\n}\n"
 
     @classmethod
     def load(cls, file: Path | str) -> "Bank":
         """What `save` wrote. Raises ValueError naming the file where it is something else."""
+        return cls.from_json(Path(file).read_text(), str(file))
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "Bank":
+        """What `to_json` gave; `source` is what an error calls it."""
         try:
-            data = json.loads(Path(file).read_text())
+            data = json.loads(text)
             names = tuple(of_class["name"] for of_class in data["classes"])
             attributes = tuple(tuple(Attribute(**a) for a in of_class["texts"]) for of_class in data["classes"])
             asked = tuple((pair["iteration"], pair["a"], pair["b"], pair["count"]) for pair in data["asked"])
@@ -159,7 +168,7 @@ class Bank:
             dropped = tuple(Dropped(**line) for line in data["dropped"])
             return cls(names, data["template"], data["sentence"], attributes, asked, dropped, data["memory"])
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ValueError(f"{file} is not an attribute bank: {error!r}") from error
+            raise ValueError(f"{source} is not an attribute bank: {error!r}") from error
 
 
 def _line(value: Any) -> str:

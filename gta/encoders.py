@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import open_clip
@@ -12,29 +12,33 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
+from tqdm import tqdm
 
+from gta import weights
 from gta.names import nearest
 
 EMBEDDED = Path(__file__).parent / "embedded" / "encoders"
 BIRDS = EMBEDDED.with_name("bird_encoders")  # the embedded encoders of the aviary
-# The OpenAI weights were trained with QuickGELU; the plain names build nn.GELU and are silently a different model.
-OPENAI = {"ViT-B/32": "ViT-B-32-quickgelu", "ViT-B/16": "ViT-B-16-quickgelu", "ViT-L/14": "ViT-L-14-quickgelu"}
 
 
 @dataclass
 class Encoder:
-    """A CLIP model with its tokenizer; `store` is its own resizing and cropping, from a PIL image to uint8 (3, H, W)."""
+    """A CLIP model with its tokenizer; `store` is its own resizing and cropping, from a PIL image to uint8 (3, H, W),
+    `preprocessing` the same in words; source: where the weights are from."""
 
     model: open_clip.CLIP
     tokenizer: Callable[[list[str]], Tensor]
     store: Callable
+    preprocessing: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     name: str
+    source: str
     weights_sha256: str
+    _tokens: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -57,30 +61,40 @@ class Encoder:
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Unit features (B, d) of a batch of uint8 pixels (B, 3, H, W); differentiable."""
+        if self.device.type == "cuda":  # a pinned copy runs beside the batch before it
+            pixels = (pixels if pixels.is_pinned() else pixels.pin_memory()).to(self.device, non_blocking=True)
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         with self._autocast():
-            features = self.model.encode_image((pixels.to(self.device).float() / 255 - mean) / std)
+            features = self.model.encode_image(((pixels.float() / 255 - mean) / std).to(self._dtype))
         return F.normalize(features.float(), dim=-1)  # outside of autocast: bf16 is too coarse for unit rows
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Unit features (n, d) of texts; differentiable."""
         with self._autocast():
-            features = text_forward(self.model, self.tokenizer(list(texts)).to(self.device))
+            features = text_forward(self.model, self.tokens(texts).to(self.device))
         return F.normalize(features.float(), dim=-1)
 
     @torch.no_grad()
-    def encode_images(self, pixels: Tensor, batch_size: int = 256) -> Tensor:
+    def encode_images(self, pixels: Tensor, batch_size: int | None = None, progress: bool = False) -> Tensor:
         """Unit features, float32 (N, d), of uint8 pixels (N, 3, H, W), on the encoder's device."""
-        return torch.cat([self.image_features(batch) for batch in pixels.split(batch_size)])
+        with tqdm(total=len(pixels), desc="encoding", unit="image", delay=5, leave=False, disable=not progress) as bar:
+            return _in_batches(self.image_features, pixels, batch_size or self._batch_size, bar)
 
     @torch.no_grad()
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    def encode_texts(self, texts: Sequence[str], batch_size: int | None = None, progress: bool = False) -> Tensor:
         """Unit features, float32 (n, d), of texts; batches are of similar length, so that little padding is read."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        parts = [self.text_features([texts[i] for i in order[s : s + batch_size]]) for s in range(0, len(order), batch_size)]
-        features = torch.empty(len(texts), parts[0].shape[1], device=self.device)
-        features[torch.tensor(order, device=self.device)] = torch.cat(parts)
-        return features
+        order = text_lengths(self.tokens(texts)).argsort(stable=True)
+        ordered = [texts[i] for i in order.tolist()]
+        with tqdm(total=len(texts), desc="encoding", unit="text", delay=5, leave=False, disable=not progress) as bar:
+            features = _in_batches(self.text_features, ordered, batch_size or self._batch_size, bar)
+        return features[order.argsort().to(features.device)]
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (n, context), padded with 0; each distinct text goes through the tokenizer once."""
+        new = sorted(set(texts) - self._tokens.keys())
+        if new:
+            self._tokens.update(zip(new, self.tokenizer(new), strict=True))
+        return torch.stack([self._tokens[text] for text in texts])
 
     def shorten(self, text: str) -> str:
         """The text, or as many of its first words as the text encoder reads; it would drop the rest without a word."""
@@ -96,58 +110,96 @@ class Encoder:
         return bool(self.tokenizer([text])[0, -1] == self.tokenizer([""])[0, -1])
 
     def _autocast(self):
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and self._dtype == torch.float32)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the weights that read an image."""
+        return next(module.weight.dtype for module in self.model.visual.modules() if isinstance(module, nn.Conv2d))
+
+    @property
+    def _batch_size(self) -> int:
+        """Large enough for the device to be busy; halved where its memory is too small."""
+        return 512 if self.device.type == "cuda" else 32
 
 
-def load(name: str, *, pretrained: str | None = None, seed: int = 0, device: str | None = None, embedded: Path = EMBEDDED) -> Encoder:
+def _in_batches(encode: Callable, items: Tensor | Sequence[str], size: int, bar: tqdm) -> Tensor:
+    parts: list[Tensor] = []
+    start = 0
+    while start < len(items):
+        try:
+            parts.append(encode(items[start : start + size]))
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            continue
+        start += size
+        bar.update(len(parts[-1]))
+    return torch.cat(parts)
+
+
+def load(
+    name: str,
+    *,
+    pretrained: str | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    embedded: Path = EMBEDDED,
+) -> Encoder:
     """An encoder by name.
 
     name: `embedded` (the encoder of `seed` in the folder `embedded`, which a task names), `ViT-B/32`, `ViT-B/16` or
-    `ViT-L/14` (OpenAI weights, QuickGELU), any architecture of open_clip together with one of its `pretrained` tags, or a
-    folder like `gta/embedded/encoders`.
+    `ViT-L/14` (OpenAI weights, QuickGELU), any architecture of open_clip together with one of its `pretrained` tags,
+    `hf-hub:OWNER/REPOSITORY`, or a folder with an `open_clip_config.json`, of one model or, like `gta/embedded/encoders`, of
+    one a seed.
     pretrained: a tag or a checkpoint file; `random` leaves the weights as initialised with `seed`.
-    device: by default the GPU where there is one. Raises ValueError for a name or tag that does not exist,
-    and open_clip's RuntimeError, which names file and repository, for weights that are neither cached nor reachable.
+    revision: of the Hub repository that the weights are in. device: by default the GPU where there is one.
+    Raises ValueError and `gta.weights.MissingWeights`, as `gta.weights.load` does.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = embedded if name == "embedded" else Path(name)
-    if (folder / "open_clip_config.json").exists():
-        return _from_folder(folder, seed, name, device)
-    architecture = OPENAI.get(name, name)
-    pretrained = pretrained or ("openai" if name in OPENAI else None)
-    if architecture not in open_clip.list_models():
-        raise ValueError(f"unknown backbone {name!r}{nearest(name, ['embedded', *OPENAI, *open_clip.list_models()])}")
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if pretrained != "random" and pretrained not in tags and not Path(pretrained or "").is_file():
-        raise ValueError(f"backbone {name!r} needs pretrained weights: one of {tags}, or a checkpoint file, not {pretrained!r}")
-    torch.manual_seed(seed)
-    model = open_clip.create_model(architecture, pretrained=None if pretrained == "random" else pretrained, device=device)
-    return _encoder(model, open_clip.get_tokenizer(architecture), open_clip.get_model_preprocess_cfg(model), name)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if list(folder.glob("seed*.safetensors")):
+        return _encoder(_from_folder(folder, seed, name), name, device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _encoder(weights.load(name, pretrained, revision), name, device)
 
 
-def _from_folder(folder: Path, seed: int, name: str, device: str) -> Encoder:
-    weights = folder / f"seed{seed}.safetensors"
-    if not weights.exists():
-        raise ValueError(
-            f"{name!r} has no encoder of seed {seed}; its seeds: {', '.join(sorted(f.stem[4:] for f in folder.glob('seed*.safetensors')))}"
-        )
-    config = json.loads((folder / "open_clip_config.json").read_text())
+def _from_folder(folder: Path, seed: int, name: str) -> weights.Loaded:
+    file = folder / f"seed{seed}.safetensors"
+    if not file.exists():
+        seeds = ", ".join(sorted(f.stem[4:] for f in folder.glob("seed*.safetensors")))
+        raise ValueError(f"{name!r} has no encoder of seed {seed}; its seeds: {seeds}")
+    config = json.loads((folder / weights.CONFIG).read_text())
     model = open_clip.CLIP(**config["model_cfg"])
-    model.load_state_dict(load_file(weights))
+    model.load_state_dict(load_file(file))
     tokenizer = WordTokenizer(folder / "tokenizer.json", config["model_cfg"]["text_cfg"]["context_length"])
-    return _encoder(model.to(device), tokenizer, {"size": model.visual.image_size, **config["preprocess_cfg"]}, name)
+    return weights.Loaded(model, tokenizer, {"size": model.visual.image_size, **config["preprocess_cfg"]}, file.name)
 
 
-def _encoder(model: open_clip.CLIP, tokenizer: Callable, preprocess: dict, name: str) -> Encoder:
-    config = PreprocessCfg(**preprocess)
+def _encoder(loaded: weights.Loaded, name: str, device: str) -> Encoder:
+    config = PreprocessCfg(**loaded.preprocess)
     steps = image_transform_v2(config, is_train=False).transforms
     resize = [step for step in steps if not isinstance(step, (transforms.ToTensor, transforms.Normalize))]
+    if sum(isinstance(module, nn.Conv2d) for module in loaded.model.modules()) > 1:  # more than the patches of a ViT
+        loaded.model.to(memory_format=torch.channels_last)
     digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
+    for key, tensor in sorted(loaded.model.state_dict().items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    store = transforms.Compose([*resize, transforms.PILToTensor()])
-    return Encoder(model.eval(), tokenizer, store, tuple(config.mean), tuple(config.std), name, digest.hexdigest())
+    return Encoder(
+        model=loaded.model.to(device).eval(),
+        tokenizer=loaded.tokenizer,
+        store=transforms.Compose([*resize, transforms.PILToTensor()]),
+        preprocessing=json.dumps(asdict(config), sort_keys=True),
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        name=name,
+        source=loaded.source,
+        weights_sha256=digest.hexdigest(),
+    )
 
 
 class WordTokenizer:
@@ -182,13 +234,18 @@ class WordTokenizer:
         return [word for word in sorted(self._tokenizer.get_vocab()) if not word.startswith("<")]
 
 
+def text_lengths(tokens: Tensor) -> Tensor:
+    """Tokens of each text, its end included: (n,). Not the count of what is not 0, which is also CLIP's "!"."""
+    return ((tokens != 0) * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1)
+
+
 def text_forward(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
     """Text features (n, d) of padded tokens (n, context), read only as far as the longest text of the batch.
 
     Exact under CLIP's causal mask: no token sees what comes after it. Other text towers read the whole context.
     """
     if not (isinstance(model, open_clip.CLIP) and model.attn_mask is not None):
-        return model.encode_text(tokens, normalize=True)
-    length = int((tokens != 0).sum(1).max())
+        return model.encode_text(tokens)
+    length = int(text_lengths(tokens).max())
     shorter = {"positional_embedding": model.positional_embedding[:length], "attn_mask": model.attn_mask[:length, :length]}
     return torch.func.functional_call(model, shorter, kwargs={"text": tokens[:, :length]})[1]

@@ -184,7 +184,7 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     for variant in variants:
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}{nearest(variant, VARIANTS)}; known: {', '.join(map(repr, VARIANTS))}")
-    pixels = load_images(task.images, encoder)
+    images = load_images(task.images, encoder)
     template = Bank.from_template(task.class_names, task.template, task.sentence)
     nameless = Bank.from_template(task.class_names, task.template, task.nameless)
     questions = prompts.load(task.domain)
@@ -192,11 +192,10 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     beginnings: dict[str, tuple[Bank, ChatModel | None]] = {}
 
     def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
-        start = time.perf_counter()
         changed = Settings(**{**settings.model_dump(), **changes})
-        augment = task.augmentation(pixels.shape[-1])
-        result = run(encoder, pixels, task.class_names, changed, attributes=bank, llm=llm, questions=questions, augment=augment)
-        outcomes[method, variant] = (result, time.perf_counter() - start)
+        augment = task.augmentation(encoder.image_size)
+        result = run(encoder, images, task.class_names, changed, attributes=bank, llm=llm, questions=questions, augment=augment)
+        outcomes[method, variant] = (result, result.seconds)
 
     add("TransCLIP", "", template, **ONCE)
     for variant in variants:
@@ -225,7 +224,7 @@ def classifier(task: tasks.Task, encoder: Encoder, cache: Path = tasks.CACHE) ->
     """The ceiling, in the form of `assignments`: logistic regression on the encoder's features of labelled images."""
     start = time.perf_counter()
     images, labels = tasks.labelled(task.source, cache)
-    features = [encoder.encode_images(load_images(of, encoder)).cpu() for of in (images, task.images)]
+    features = [encoder.encode_images(load_images(of, encoder).pixels).cpu() for of in (images, task.images)]
     fitted = LogisticRegression(C=100, max_iter=1000).fit(features[0], labels)
     z = torch.from_numpy(fitted.predict_proba(features[1]))
     return {("linear classifier", f"{len(images)} labelled images"): (z, time.perf_counter() - start, (task.baseline, ""))}

@@ -3,26 +3,37 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent  # of the repository: notebooks give paths relative to it
 
 
-def write_atomically(file: Path, content: str | bytes) -> None:
-    """Write to a temporary file beside `file`, then rename: a reader sees the old content or the new, never a part."""
+@contextmanager
+def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
+    """A temporary path beside `file` that takes its place when the block ends well: a reader sees the old content or the
+    new, never a part. sync: through a power cut too, which takes as long as the disk needs."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
+        yield Path(name)
+        if sync:
+            with open(name, "rb") as stream:
+                os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Write a whole file in one step, as `replacing` does."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def sha256(file: Path) -> str:

@@ -1,26 +1,32 @@
 """The method: generate, transduct, adapt, T times (GTA-CLIP, arXiv 2501.06031, section 3)."""
 
+import hashlib
+import json
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from gta.adapt import Selection, adapt, confident_images, natural_augmentation
 from gta.attributes import Bank
+from gta.checkpoints import Checkpoints
 from gta.encoders import Encoder
-from gta.generate import Pair, confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
-from gta.images import load_images
+from gta.generate import confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
+from gta.images import Images, load_images
 from gta.llm import ChatModel
 from gta.prompts import Prompts
+from gta.provenance import source_hash
 from gta.settings import Settings
-from gta.transduct import Transduction, text_prior, transduct
+from gta.state import State
+from gta.transduct import text_prior, transduct
 
 
 @dataclass(frozen=True)
@@ -35,75 +41,198 @@ class Result:
     encoder: Encoder
     history: list[dict[str, Any]]
 
+    @property
+    def seconds(self) -> float:
+        """Of all stages, those before an interruption included."""
+        return sum(seconds for step in self.history for name, seconds in step.items() if name.startswith("seconds_"))
+
 
 def run(
     encoder: Encoder,
-    images: Sequence | Tensor,
+    images: Images | Sequence | Tensor,
     class_names: Sequence[str],
     settings: Settings | None = None,
     *,
     attributes: Bank | Path | str | None = None,
     llm: ChatModel | None = None,
     questions: Prompts | None = None,
-    support: tuple[Sequence | Tensor, Tensor] | None = None,
+    support: tuple[Images | Sequence | Tensor, Tensor] | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
+    groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
+    checkpoints: Checkpoints | Path | str | None = None,
     progress: bool = True,
 ) -> Result:
     """Label all images from class names, by T iterations of the three steps.
 
-    images: whatever `gta.images.load_images` reads, or its uint8 (N, 3, H, W). settings: by default the paper's.
+    images: what `gta.images.load_images` gives or reads, or uint8 (N, 3, H, W). settings: by default the paper's.
     attributes: the bank to begin with, or its file, by default "a photo of a NAME."; llm: asked about confused pairs with
     `questions`, None leaves the bank as it is. A bank with a log of pairs is that of a whole run and is replayed: each
     iteration gets the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the
-    few-shot setting. augment: from one uint8 image to another, by default that for photographs. `encoder` is not changed.
-    The adaptation after the last transduction, which nothing would use, is left out.
+    few-shot setting. augment: from one uint8 image to another, by default that for photographs; groups: which parameters
+    learn, as in `gta.adapt.adapt`. `encoder` is not changed. The adaptation after the last transduction, which nothing would
+    use, is left out. checkpoints: a folder; the same call goes on where it was, after a kill too, and gives the same result.
 
     Raises ValueError for a bank of other classes, or one to replay beside an llm or under another memory; what llm raises.
     """
     settings = settings or Settings()
     bank, replayed = _begin(attributes, class_names, settings, llm)
-    encoder = encoder.copy()
-    shorten = cache(encoder.shorten)
-    bank = bank.within(shorten)
-    pixels, labels = _pixels(images, encoder), torch.empty(0, dtype=torch.long)
-    if support is not None:
-        shots, labels = _pixels(support[0], encoder), torch.as_tensor(support[1]).long()
-        pixels = torch.cat([pixels, shots])
+    parts = [_images(part, encoder, progress) for part in (images, *(support or ())[:1])]
+    labels = torch.as_tensor(support[1]).long() if support else torch.empty(0, dtype=torch.long)
     augment = augment or natural_augmentation(encoder.image_size)
+    identity = [encoder.weights_sha256, settings.model_dump(), bank.to_json(), llm and llm.model, questions and asdict(questions)]
+    identity += [_describe(augment), groups and _describe(groups), [part.sha256 for part in parts], labels.tolist()]
+    method = _Method(encoder.copy(), settings, llm, questions, parts, labels, replayed, augment, groups, progress)
+    method.begin(bank, checkpoints, identity)
+    for _ in method.iterations():
+        method.once("encode", method.encode)
+        method.once("transduct", method.transduct)
+        method.once("generate", method.generate)
+        method.once("transduct again", method.transduct_again)
+        method.once("adapt", method.adapt)
+    return method.result()
 
-    clip: Tensor | None = None
-    beta: int | None = None
-    history: list[dict[str, Any]] = []
-    for t in tqdm(range(settings.iterations), desc="GTA-CLIP", unit="iteration", mininterval=5, disable=not progress):
+
+@dataclass
+class _Method:
+    """The stages, each from state to state, and what no stage changes."""
+
+    encoder: Encoder
+    settings: Settings
+    llm: ChatModel | None
+    questions: Prompts | None
+    images: list[Images]  # query, then support
+    labels: Tensor  # of support
+    replayed: tuple | None
+    augment: Callable[[Tensor], Tensor]
+    groups: Callable[[nn.Module, Settings], list[dict]] | None
+    progress: bool
+
+    def begin(self, bank: Bank, checkpoints: Checkpoints | Path | str | None, identity: list) -> None:
+        """From the bank, or from the last checkpoint of this very run: a folder holds those of many, by a hash of all that matters."""
+        self.shorten = cache(self.encoder.shorten)
+        self.state, self.checkpoints = State(bank.within(self.shorten)), None
+        if checkpoints is None:
+            return
+        name = hashlib.sha256(json.dumps([*identity, source_hash(Path(__file__))]).encode()).hexdigest()[:16]
+        self.checkpoints = (checkpoints if isinstance(checkpoints, Checkpoints) else Checkpoints(checkpoints)).within(name)
+        found = self.checkpoints.latest(self.encoder.device)
+        if found is None:
+            return
+        self.state = State.of(found, self.encoder.device)
+        if "weights" in self.state.tensors:
+            self.encoder.model.load_state_dict(self.state.tensors["weights"])
+        if self.progress:
+            after = f"after {list(self.state.done)[-1]}" if self.state.done else "finished"
+            print(f"going on from iteration {self.state.iteration}, {after} ({self.checkpoints.folder})", file=sys.stderr)
+
+    def iterations(self) -> Iterator[None]:
+        total, first = self.settings.iterations, self.state.iteration
+        with tqdm(total=total, initial=first, desc="GTA-CLIP", unit="iteration", disable=not self.progress) as self.bar:
+            while self.state.done or not self.state.finished:
+                yield
+                self.state.close_iteration()
+                self.bar.update()
+                if self.state.finished:
+                    self._save()
+
+    def once(self, stage: str, work: Callable[[], None]) -> None:
+        """Do a stage and write a checkpoint, or nothing where a checkpoint says that it is done."""
+        if stage in self.state.done:
+            return
+        self.bar.set_postfix(stage=stage, refresh=time.time() - self.bar.last_print_t > 1 if self.progress else False)
         start = time.perf_counter()
-        space = _Space(encoder, encoder.encode_images(pixels), labels, settings)
-        before = bank.at(t if replayed is None else t - 1)
-        prior, result = space.infer(before)
-        clip = prior if clip is None else clip
+        work()
+        self.state.done[stage] = time.perf_counter() - start
+        self._save()
 
-        asked: list[Pair] = []
-        if replayed is not None:
-            asked = [(a, b, count) for iteration, a, b, count in replayed if iteration == t]
-        elif settings.generate and llm is not None:
-            pairs = confused_pairs(result.assignments, settings.margin)
-            if beta is None and pairs:
-                beta = pair_threshold(pairs, settings.pair_share)
-            asked = pairs_to_ask(pairs, beta or 0, bank)
-            if settings.pairs == "random":
-                asked = random_pairs(len(asked), bank, seed=settings.seed * 1000 + t)
-            if asked:
-                bank = distinguish(bank, asked, llm, t, questions).within(shorten)
-        now = bank.at(t)
-        if asked:
-            _, result = space.infer(now)
+    def _save(self) -> None:
+        if self.checkpoints:
+            self.state.save(self.checkpoints, self.encoder.device)
 
-        loss = None
-        if settings.adapt and t < settings.iterations - 1:
-            selection = with_support(confident_images(result.assignments, settings.confident), labels, len(result.assignments))
-            loss = adapt(encoder, pixels, selection, now.texts, settings, augment, seed=settings.seed * 1000 + t)
-        history.append(_summary(t, result, history, len(asked), now, loss, time.perf_counter() - start))
-    assert clip is not None  # settings.iterations >= 1
-    return Result(result.assignments.cpu(), clip.cpu(), bank, encoder, history)
+    def encode(self) -> None:
+        """Images and texts, once an iteration, and only where the encoder has changed."""
+        state = self.state
+        if "features" not in state.tensors or self.settings.adapt:
+            state.tensors["features"] = {
+                "images": torch.cat([self.encoder.encode_images(p.pixels, progress=self.progress) for p in self.images])
+            }
+            state.tensors.pop("texts", None)
+            state.texts = []
+        self._encode_texts(self._bank_before)
+
+    def transduct(self) -> None:
+        self._infer(self._bank_before)
+
+    def generate(self) -> None:
+        state, t = self.state, self.state.iteration
+        if self.replayed is not None:
+            state.asked = [(a, b, count) for iteration, a, b, count in self.replayed if iteration == t]
+        elif self.settings.generate and self.llm is not None:
+            pairs = confused_pairs(state.z, self.settings.margin)
+            if state.beta is None and pairs:
+                state.beta = pair_threshold(pairs, self.settings.pair_share)
+            state.asked = pairs_to_ask(pairs, state.beta or 0, state.bank)
+            if self.settings.pairs == "random":
+                state.asked = random_pairs(len(state.asked), state.bank, seed=self.settings.seed * 1000 + t)
+            if state.asked:
+                state.bank = distinguish(state.bank, state.asked, self.llm, t, self.questions).within(self.shorten)
+
+    def transduct_again(self) -> None:
+        if self.state.asked:
+            bank = self.state.bank.at(self.state.iteration)
+            self._encode_texts(bank)
+            self._infer(bank)
+
+    def adapt(self) -> None:
+        state = self.state
+        settled = state.changed is not None and state.changed < self.settings.stop
+        state.finished = settled or state.iteration == self.settings.iterations - 1
+        if state.finished or not self.settings.adapt:
+            return
+        selection = with_support(confident_images(state.z, self.settings.confident), self.labels, len(state.z))
+        texts, seed = state.bank.at(state.iteration).texts, self.settings.seed * 1000 + state.iteration
+        state.loss = adapt(self.encoder, self._original, selection, texts, self.settings, self.augment, seed, self.groups, self.progress)
+        state.tensors["weights"] = self.encoder.model.state_dict()
+
+    def result(self) -> Result:
+        state = self.state
+        history = [{**step, "labels": labels} for step, labels in zip(state.history, state.tensors["labels"]["labels"], strict=True)]
+        return Result(state.z.cpu(), state.tensors["clip"]["z"].cpu(), state.bank, self.encoder, history)
+
+    @property
+    def _bank_before(self) -> Bank:
+        return self.state.bank.at(self.state.iteration - (self.replayed is not None))
+
+    def _encode_texts(self, bank: Bank) -> None:
+        state = self.state
+        new = sorted({text for of_class in bank.texts for text in of_class} - set(state.texts))
+        if new:
+            known = [state.tensors["texts"]["texts"]] if "texts" in state.tensors else []
+            state.tensors["texts"] = {"texts": torch.cat([*known, self.encoder.encode_texts(new, progress=self.progress)])}
+            state.texts = [*state.texts, *new]
+
+    def _infer(self, bank: Bank) -> None:
+        """The transduction of the query images, from their text prior."""
+        state, settings = self.state, self.settings
+        row = {text: i for i, text in enumerate(state.texts)}
+        texts = [state.tensors["texts"]["texts"][[row[text] for text in of_class]] for of_class in bank.texts]
+        queries, shots = state.tensors["features"]["images"].tensor_split([len(self.images[0])])
+        prior = text_prior(queries, texts, self.encoder.logit_scale)
+        result = transduct(
+            queries,
+            prior,
+            support_features=shots if len(shots) else None,
+            support_labels=self.labels if len(shots) else None,
+            lam=settings.lam,
+            gamma=settings.gamma,
+            neighbors=settings.neighbors,
+        )
+        state.tensors["z"], state.objective = {"z": result.assignments}, result.objective[-1]
+        state.tensors.setdefault("clip", {"z": prior})
+
+    def _original(self, row: int) -> Tensor:
+        queries = len(self.images[0])
+        return self.images[0].original(row) if row < queries else self.images[1].original(row - queries)
 
 
 def _begin(attributes: Bank | Path | str | None, class_names: Sequence[str], settings: Settings, llm: ChatModel | None):
@@ -120,58 +249,20 @@ def _begin(attributes: Bank | Path | str | None, class_names: Sequence[str], set
     return bank, bank.asked
 
 
-@dataclass
-class _Space:
-    """The embeddings until the encoder next changes: all images (query, then support), and every distinct text once."""
-
-    encoder: Encoder
-    images: Tensor
-    labels: Tensor
-    settings: Settings
-    texts: dict[str, Tensor] = field(default_factory=dict)
-
-    def infer(self, bank: Bank) -> tuple[Tensor, Transduction]:
-        """The text prior and the transduction of the query images."""
-        new = sorted({text for of_class in bank.texts for text in of_class} - self.texts.keys())
-        if new:
-            self.texts.update(zip(new, self.encoder.encode_texts(new), strict=True))
-        queries = len(self.images) - len(self.labels)
-        support = (self.images[queries:], self.labels) if len(self.labels) else (None, None)
-        prior = text_prior(
-            self.images[:queries], [torch.stack([self.texts[t] for t in of_class]) for of_class in bank.texts], self.encoder.logit_scale
-        )
-        result = transduct(
-            self.images[:queries],
-            prior,
-            support_features=support[0],
-            support_labels=support[1],
-            lam=self.settings.lam,
-            gamma=self.settings.gamma,
-            neighbors=self.settings.neighbors,
-        )
-        return prior, result
-
-
 def with_support(selection: Selection, labels: Tensor, queries: int) -> Selection:
     """The selection and every support image, numbered after the query images, with its true class."""
     classes = F.one_hot(labels, selection.classes.shape[1]).bool()
-    return Selection(torch.cat([selection.images, queries + torch.arange(len(labels))]), torch.cat([selection.classes, classes]))
+    return Selection(
+        torch.cat([selection.images, queries + torch.arange(len(labels))]),
+        torch.cat([selection.classes, classes.to(selection.classes.device)]),
+    )
 
 
-def _pixels(images: Sequence | Tensor, encoder: Encoder) -> Tensor:
-    return images if isinstance(images, Tensor) else load_images(images, encoder)
+def _images(images: Images | Sequence | Tensor, encoder: Encoder, progress: bool) -> Images:
+    if isinstance(images, Images):
+        return images
+    return Images.of_pixels(images) if isinstance(images, Tensor) else load_images(images, encoder, progress=progress)
 
 
-def _summary(t: int, result: Transduction, history: list[dict], asked: int, bank: Bank, loss: float | None, seconds: float) -> dict:
-    labels = result.assignments.argmax(1).cpu()
-    return {
-        "iteration": t,
-        "objective": result.objective[-1],
-        "changed": float((labels != history[-1]["labels"]).float().mean()) if history else None,
-        "confidence": float(result.assignments.amax(1).mean()),
-        "asked": asked,
-        "texts": sum(map(len, bank.texts)),
-        "loss": loss,
-        "seconds": seconds,
-        "labels": labels,
-    }
+def _describe(hook: Callable) -> str:
+    return repr(hook) if isinstance(hook, nn.Module) else f"{hook.__module__}.{hook.__qualname__}"

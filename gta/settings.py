@@ -36,6 +36,7 @@ class Settings(Checked):
     """The method's constants; the defaults are the paper's, the same for all datasets (arXiv 2501.06031)."""
 
     iterations: int = Field(30, ge=1)  # T
+    stop: float = Field(0, ge=0, lt=1)  # end when a smaller share of labels changes from one iteration to the next; 0: never
     generate: bool = True
     adapt: bool = True
     pairs: Literal["confused", "random"] = "confused"  # random: the control, as many pairs but any

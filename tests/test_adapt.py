@@ -61,7 +61,7 @@ def test_groups_hold_every_parameter_once_but_the_logit_scale(encoder):
 
 def test_adapt_lowers_its_loss_repeats_itself_and_leaves_the_scale_alone(encoder, glyphs):
     images, classes = glyphs
-    pixels = load_images(images, encoder)
+    pixels = load_images(images, encoder).pixels
     selection = Selection(torch.arange(60), F.one_hot(classes, 10).bool())
     texts = [
         [f"a picture of the digit {name}"] for name in ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -70,7 +70,7 @@ def test_adapt_lowers_its_loss_repeats_itself_and_leaves_the_scale_alone(encoder
 
     def losses():
         mine = encoder.copy()
-        run = [adapt(mine, pixels, selection, texts, settings, lambda image: image, seed=t) for t in range(4)]
+        run = [adapt(mine, pixels.__getitem__, selection, texts, settings, lambda image: image, seed=t) for t in range(4)]
         return run, mine
 
     (first, mine), (second, _) = losses(), losses()
@@ -81,11 +81,11 @@ def test_adapt_lowers_its_loss_repeats_itself_and_leaves_the_scale_alone(encoder
 
 
 def test_adapt_leaves_the_global_random_state_alone(encoder, glyphs):
-    pixels = load_images(glyphs[0][:4], encoder)
+    pixels = load_images(glyphs[0][:4], encoder).pixels
     state = torch.random.get_rng_state()
     adapt(
         encoder.copy(),
-        pixels,
+        pixels.__getitem__,
         Selection(torch.arange(4), torch.ones(4, 1).bool()),
         [["a picture of the digit one"]],
         Settings(),

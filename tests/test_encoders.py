@@ -1,7 +1,8 @@
+import open_clip
 import pytest
 import torch
 
-from gta import encoders
+from gta import encoders, weights
 from gta.embedded.glyphs import FACTS, NAMES, SHAPES
 from gta.images import load_images
 
@@ -37,7 +38,7 @@ def test_trimming_is_exact_on_real_architectures(architecture):
 
 
 def test_batch_size_changes_nothing(encoder, glyphs):
-    pixels = load_images(glyphs[0][:7], encoder)
+    pixels = load_images(glyphs[0][:7], encoder).pixels
     torch.testing.assert_close(encoder.encode_images(pixels, batch_size=3), encoder.encode_images(pixels), atol=1e-6, rtol=0)
 
 
@@ -65,8 +66,8 @@ def test_a_wrong_name_is_told_the_right_one(arguments, message):
 
 
 def test_the_openai_names_build_quickgelu():
-    for name in encoders.OPENAI.values():
-        assert encoders.open_clip.get_model_config(name)["quick_gelu"]
+    for name in weights.OPENAI.values():
+        assert open_clip.get_model_config(name)["quick_gelu"]
 
 
 def test_weights_that_cannot_be_fetched_are_named(monkeypatch):

@@ -34,7 +34,7 @@ def label(encoder, images, llm, settings=SETTINGS, **options):
 
 
 def test_one_pass_is_clip_and_transclip(encoder, glyphs):
-    pixels = load_images(glyphs[0], encoder)
+    pixels = load_images(glyphs[0], encoder).pixels
     result = run(encoder, pixels, TASK.class_names, Settings(iterations=1), attributes=bank(), progress=False)
     features = encoder.encode_images(pixels)
     prior = text_prior(features, [encoder.encode_texts(texts) for texts in bank().texts], encoder.logit_scale)
@@ -84,7 +84,7 @@ def test_a_run_repeats_itself_and_leaves_its_encoder_alone(encoder, glyphs, guid
 
 
 def test_the_encoder_one_keeps_is_the_one_that_made_z(encoder, glyphs, guide_llm):
-    pixels = load_images(glyphs[0], encoder)
+    pixels = load_images(glyphs[0], encoder).pixels
     result = label(encoder, pixels, guide_llm)
     features = result.encoder.encode_images(pixels)
     prior = text_prior(features, [result.encoder.encode_texts(texts) for texts in result.attributes.texts], encoder.logit_scale)

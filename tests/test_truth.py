@@ -91,11 +91,11 @@ def test_the_encoder_reads_attributes_it_was_never_shown_together(birdwatcher):
         rng = np.random.Generator(np.random.PCG64(77))
         birds = rng.integers(SIZES, size=(150, len(SIZES)))
         pictures = [draw(bird, STYLES[style], draw_look(STYLES[style], rng), rng) for bird in birds]
-        right = truth.attribute_accuracy(birdwatcher, load_images(pictures, birdwatcher), birds)
+        right = truth.attribute_accuracy(birdwatcher, load_images(pictures, birdwatcher).pixels, birds)
         assert list(right.index) == list(ATTRIBUTES)
         means[style] = right.mean()
     assert means["studio"] > 80 > 100 / SIZES.min() and means["field"] < means["studio"] - 5
-    shifted = truth.attribute_accuracy(birdwatcher, load_images(pictures, birdwatcher), (birds + 1) % SIZES)
+    shifted = truth.attribute_accuracy(birdwatcher, load_images(pictures, birdwatcher).pixels, (birds + 1) % SIZES)
     assert shifted.mean() < 100 - means["field"]
 
 

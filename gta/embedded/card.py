@@ -39,7 +39,7 @@ def held_out_measures(encoder: Encoder, count: int = 2000) -> dict[str, float]:
     rng, generator = random.Random(0), torch.Generator().manual_seed(2000)
     characters = torch.randint(len(NAMES), (count,), generator=generator)
     images = render(characters, "held_out", generator).permute(0, 2, 3, 1).numpy()
-    features = encoder.encode_images(load_images(list(images), encoder))
+    features = encoder.encode_images(load_images(list(images), encoder).pixels)
     names = encoder.encode_texts([SENTENCE.format(kind=KIND[name], name=name) for name in NAMES])
     facts = sorted({fact for of_name in FACTS.values() for fact in of_name})
     cosines = features @ encoder.encode_texts([f"a character with {fact}" for fact in facts]).T
@@ -66,7 +66,7 @@ def text_measures(encoder: Encoder) -> dict[str, float]:
 def label_free_measures(encoder: Encoder) -> dict[str, float]:
     """Of the unlabelled handwriting: nearest cosine, agreement with the nearest image in percent, mean confidence."""
     task = tasks.load("digits")
-    features = encoder.encode_images(load_images(task.images, encoder))
+    features = encoder.encode_images(load_images(task.images, encoder).pixels)
     texts = encoder.encode_texts([task.template.replace("{}", name) for name in task.class_names])
     prior = text_prior(features, list(texts[:, None]), encoder.logit_scale)
     nearest = (features @ features.T).fill_diagonal_(-1).max(1)
@@ -85,13 +85,13 @@ def bird_measures(encoder: Encoder, seed: int, count: int = 1000) -> dict[str, f
         rng = Generator(PCG64(2000))
         birds = rng.integers(SIZES, size=(count, len(SIZES)))
         pictures = [draw(bird, STYLES[style], draw_look(STYLES[style], rng), rng) for bird in birds]
-        right = attribute_accuracy(encoder, load_images(pictures, encoder), birds)
+        right = attribute_accuracy(encoder, load_images(pictures, encoder).pixels, birds)
         measures[style] = right.mean()
         if style == "field":
             measures |= {f"field_{attribute}": percent for attribute, percent in right.items()}
     task = tasks.load(f"aviary:{1000 + seed}")
     species = torch.from_numpy(aviary.world(1000 + seed).labels("query"))
-    features = encoder.encode_images(load_images(task.images, encoder)).cpu()
+    features = encoder.encode_images(load_images(task.images, encoder).pixels).cpu()
     nearest = (features @ features.T).fill_diagonal_(-1).topk(3, 1)
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     facts = [encoder.encode_texts(texts).cpu() for texts in experiments.with_all_facts(bank, task).texts]

@@ -72,11 +72,11 @@ def accuracies(grid: Grid, seed: int, rate: float, share: float) -> list[dict]:
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     changes = {"iterations": max(grid.iterations), "lr": rate, "lr_projection": rate, "pair_share": share, "seed": seed}
     settings = experiments.settings_for("embedded", task.name, **changes)
-    pixels, augment, questions = load_images(images, encoder), task.augmentation(encoder.image_size), prompts.load(task.domain)
+    stored, augment, questions = load_images(images, encoder), task.augmentation(encoder.image_size), prompts.load(task.domain)
     with experiments.language_model("fieldguide", 1000 + seed, facts=task.facts) as llm:
         begun = describe(bank, llm, questions)
         result = run(
-            encoder, pixels, task.class_names, settings, attributes=begun, llm=llm, questions=questions, augment=augment, progress=False
+            encoder, stored, task.class_names, settings, attributes=begun, llm=llm, questions=questions, augment=augment, progress=False
         )
     right = [100 * float((step["labels"] == classes).float().mean()) for step in result.history]
     return [{"rate": rate, "share": share, "iterations": t, "seed": seed, "accuracy": round(right[t - 1], 2)} for t in grid.iterations]

@@ -21,11 +21,11 @@ def accuracies(seed: int, rate: float, sampling: int) -> dict:
     task, encoder = tasks.load("digits"), encoders.load("embedded", seed=seed)
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     settings = experiments.settings_for("embedded", generate=False, lr=rate, lr_projection=rate, seed=sampling)
-    pixels, augment = load_images(task.images, encoder), task.augmentation(encoder.image_size)
+    images, augment = load_images(task.images, encoder), task.augmentation(encoder.image_size)
     first = run(
-        encoder, pixels, task.class_names, experiments.settings_for("embedded", **experiments.ONCE), attributes=bank, progress=False
+        encoder, images, task.class_names, experiments.settings_for("embedded", **experiments.ONCE), attributes=bank, progress=False
     )
-    last = run(encoder, pixels, task.class_names, settings, attributes=bank, augment=augment, progress=False)
+    last = run(encoder, images, task.class_names, settings, attributes=bank, augment=augment, progress=False)
     scores = [round(100 * float(results.correct(task.source, z.assignments).mean()), 2) for z in (first, last)]
     return {"encoder": seed, "rate": rate, "sampling": sampling, "transclip": scores[0], "adapted": scores[1]}
 

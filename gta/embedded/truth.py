@@ -130,14 +130,14 @@ def study(folder: Path, seed: int, settings: Settings, cache: Path = tasks.CACHE
     """Read what a run of `notebooks/zero_shot.ipynb` left in its folder, and replay GTA-CLIP from its bank, twice."""
     world, task, bank = aviary.world(seed), tasks.load(f"aviary:{seed}", cache), Bank.load(folder / "attributes.json")
     encoder = encoders.load("embedded", seed=settings.seed, embedded=task.embedded)
-    pixels, augment, truth = load_images(task.images, encoder), task.augmentation(encoder.image_size), world.labels("query")
+    images, augment, truth = load_images(task.images, encoder), task.augmentation(encoder.image_size), world.labels("query")
     results = [
-        run(encoder, pixels, task.class_names, settings, attributes=of, augment=augment, progress=False)
+        run(encoder, images, task.class_names, settings, attributes=of, augment=augment, progress=False)
         for of in (bank, without_errors(world, bank))
     ]
     accuracies = [100 * float((result.assignments.argmax(1).numpy() == truth).mean()) for result in results]
     of_encoders = {"before": encoder, "after": results[0].encoder}
-    attributes = pd.DataFrame({when: attribute_accuracy(of, pixels, world.birds("query")) for when, of in of_encoders.items()})
+    attributes = pd.DataFrame({when: attribute_accuracy(of, images.pixels, world.birds("query")) for when, of in of_encoders.items()})
     return Study(errors_by_family(world, said(folder)), coverage(world, bank), statements(world, bank), attributes, *accuracies)
 
 
