@@ -61,7 +61,7 @@ class Grid:
 HERE = Path(__file__).parent
 GRIDS = {
     "digits": Grid(hand_of_digits, (3e-6, 1e-5, 3e-5, 1e-4), (0.05,), (1, 5, 10, 15, 20, 30), HERE / "choice.csv"),
-    "aviary": Grid(other_world, (1e-5, 3e-5, 1e-4), (0.05, 0.5), (1, 5, 10, 15, 20), HERE / "choice_aviary.csv"),
+    "aviary": Grid(other_world, (1e-5, 3e-5, 1e-4), (0.05, 0.5), (1, 5, 10, 15), HERE / "choice_aviary.csv"),
 }
 
 
