@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
@@ -75,8 +75,7 @@ def load_images(
         raise ValueError("images: at least one image is needed")
     temporary = tempfile.TemporaryDirectory(prefix="gta-images-") if store is None else None
     folder = Path(temporary.name if temporary else store)  # type: ignore[arg-type]
-    with ThreadPoolExecutor() as threads:
-        digests = list(_watched(threads.map(_digest, images), images, "reading", progress))
+    digests = list(_by_threads(_digest, images, "reading", progress))
     key = _hash(encoder.preprocessing.encode(), PIL.__version__.encode(), *(digest.encode() for digest in digests))
     rows, facts = folder / f"{key[:16]}.npy", folder / f"{key[:16]}.json"
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,8 +130,7 @@ def _fill(rows: Path, facts: Path, images: Sequence, encoder: Encoder, progress:
             return str(error) or type(error).__name__
         return None
 
-    with ThreadPoolExecutor() as threads:
-        reasons = list(_watched(threads.map(read, range(len(images))), images, "decoding", progress))
+    reasons = _by_threads(read, range(len(images)), "decoding", progress)
     skipped = {i: reason for i, reason in enumerate(reasons) if reason is not None}
     if skipped and len(skipped) < len(images):  # close the gaps, a row at a time
         kept = [i for i in range(len(images)) if i not in skipped]
@@ -201,5 +199,10 @@ def _name(image: Any, i: int) -> str:
     return str(image) if isinstance(image, (str, PathLike)) else f"images[{i}]"
 
 
-def _watched(results, images: Sequence, what: str, progress: bool):
-    return tqdm(results, total=len(images), desc=what, unit="image", delay=5, disable=not progress)
+def _by_threads(function: Callable, items: Sequence, what: str, progress: bool) -> Iterator:
+    """Results in order, a block at a time: what waits in a queue needs memory too."""
+    with ThreadPoolExecutor() as threads, tqdm(total=len(items), desc=what, unit="image", delay=5, disable=not progress) as bar:
+        for start in range(0, len(items), 1024):
+            for result in threads.map(function, items[start : start + 1024]):
+                bar.update()
+                yield result

@@ -1,14 +1,19 @@
-"""What only mimics the released solver, through the ordinary hooks of `gta.transduct`: to show what each difference is worth.
+"""What only mimics the released code, through the ordinary hooks of the method: to show what each difference is worth.
 
 Sources: `cvl-umass/GTA-CLIP` (zero-shot), `MaxZanella/transduction-for-vlms` (few-shot). Small inputs only: the graph is dense.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from open_clip.model import convert_weights_to_lp
+from open_clip.transformer import LayerNorm, LayerNormFp32
+from torch import Tensor, nn
 
 from gta.affinity import nearest
+from gta.encoders import Encoder
+from gta.settings import Settings
 from gta.transduct import GAMMAS, Transduction, transduct
 
 
@@ -56,3 +61,26 @@ def select_gamma(
         states.append(transduct(features, prior, start=states[-1] if states else None, **(support | options | {"gamma": gamma})))
     right = [int((state.assignments[judge].argmax(1) == val_labels).sum()) for state in states]
     return gammas[right.index(max(right))], states[-1]
+
+
+# Learnt by the released loop: what has no "proj" in its name, and these two.
+PROJECTIONS = ("text_projection", "visual.proj")
+
+
+def parameter_groups(model: nn.Module, settings: Settings) -> list[dict]:
+    """`released_subset`, for `groups=`: parameters with "proj" in their names are left out, so that attention and half of each
+    MLP stay as they were; the logit scale learns."""
+    named = dict(model.named_parameters())
+    rest = [p for name, p in named.items() if "proj" not in name]
+    return [{"params": [named[name] for name in PROJECTIONS], "lr": settings.lr_projection}, {"params": rest, "lr": settings.lr}]
+
+
+def half(encoder: Encoder) -> Encoder:
+    """`fp16`: a copy whose linear, convolution, attention and projection weights are float16, and with them their gradients
+    and Adam's state; norms, embeddings and the logit scale stay float32."""
+    mine = encoder.copy()
+    convert_weights_to_lp(mine.model, torch.float16)
+    for module in mine.model.modules():
+        if isinstance(module, LayerNorm):
+            module.__class__ = LayerNormFp32  # the same layer, which reads float16
+    return replace(mine, weights_sha256=f"{encoder.weights_sha256} in float16")

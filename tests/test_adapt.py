@@ -1,13 +1,16 @@
+import open_clip
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 import reference
-from gta.adapt import Selection, adapt, adaptation_loss, confident_images, draw_texts, natural_augmentation, parameter_groups
+from gta.adapt import Selection, _views_ahead, adapt, adaptation_loss, confident_images, draw_texts, natural_augmentation, parameter_groups
 from gta.images import load_images
 from gta.settings import Settings
+from gta.tasks import glyph_augmentation
 
 
 @given(st.integers(1, 7), st.integers(2, 5), st.integers(0, 10_000))
@@ -99,3 +102,38 @@ def test_natural_augmentation_keeps_dtype_and_size():
     image = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
     changed = natural_augmentation(32)(image)
     assert (changed.dtype, changed.shape) == (torch.uint8, (3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "projections"),
+    [
+        ("ViT-B-32-quickgelu", {"visual.proj", "text_projection"}),
+        ("RN50", {"visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias", "text_projection"}),
+        ("ViT-B-16-SigLIP", {"text.text_projection.weight", "text.text_projection.bias"}),  # its image tower ends without one
+        ("coca_ViT-B-32", {"visual.proj", "text.text_projection"}),
+        ("convnext_base", {"visual.head.proj.weight", "text_projection"}),
+        ("EVA02-B-16", {"visual.trunk.head.weight", "visual.trunk.head.bias", "text.text_projection"}),
+    ],
+)
+def test_projections_are_found_by_their_role(architecture, projections):
+    with torch.device("meta"):
+        model = open_clip.create_model(architecture, device="meta")
+    groups = parameter_groups(model, Settings())
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)] for p in groups[0]["params"]} == projections
+    learning = [names[id(p)] for group in groups for p in group["params"]]
+    assert sorted([*learning, *({"logit_scale", "logit_bias"} & set(names.values()))]) == sorted(names.values())
+
+
+def test_what_is_drawn_does_not_depend_on_workers(encoder, glyphs, monkeypatch):
+    images = load_images(glyphs[0], encoder)
+    selection = Selection(torch.arange(60), F.one_hot(glyphs[1], 10).bool())
+    batches = torch.randperm(60, generator=torch.Generator().manual_seed(0)).split(16)
+
+    def views(workers):
+        loader = _views_ahead(images.original, glyph_augmentation(32), selection, batches, 5, encoder.device)
+        return torch.cat(list(DataLoader(loader.dataset, batch_sampler=loader.batch_sampler, num_workers=workers)))
+
+    alone = views(0)
+    assert torch.equal(alone, views(2))
+    assert not torch.equal(alone[0], images.pixels[batches[0][0]])

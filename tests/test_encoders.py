@@ -1,8 +1,7 @@
-import open_clip
 import pytest
 import torch
 
-from gta import encoders, weights
+from gta import encoders
 from gta.embedded.glyphs import FACTS, NAMES, SHAPES
 from gta.images import load_images
 
@@ -65,22 +64,41 @@ def test_a_wrong_name_is_told_the_right_one(arguments, message):
         encoders.load(**arguments)
 
 
-def test_the_openai_names_build_quickgelu():
-    for name in weights.OPENAI.values():
-        assert open_clip.get_model_config(name)["quick_gelu"]
-
-
-def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nowhere")
-    with pytest.raises(
-        RuntimeError, match=r"open_clip_model\.safetensors|open_clip_pytorch_model\.bin.*timm/vit_base_patch32_clip_224\.openai"
-    ):
-        encoders.load("ViT-B/32", device="cpu")
-
-
 def test_a_copy_has_weights_of_its_own(encoder):
     copied = encoder.copy()
     with torch.no_grad():
         copied.model.visual.proj.zero_()
     assert encoder.model.visual.proj.abs().sum() > 0
+
+
+def test_an_exclamation_mark_is_a_token_and_not_the_end_of_a_text():
+    """CLIP's id of "!" is 0, which is also its padding."""
+    encoder = encoders.load("RN50", pretrained="random", device="cpu")
+    texts = ["stop! a photo of a bird!!", "a photo of a bird", "!"]
+    with torch.no_grad():
+        whole = encoder.model.encode_text(encoder.tokenizer(texts), normalize=True)
+    torch.testing.assert_close(encoder.encode_texts(texts), whole, atol=1e-5, rtol=0)
+
+
+def test_a_batch_that_does_not_fit_is_halved(encoder, glyphs, monkeypatch):
+    pixels = load_images(glyphs[0], encoder).pixels
+    whole, sizes, features = encoder.encode_images(pixels), [], encoder.image_features
+
+    def small(batch):
+        sizes.append(len(batch))
+        if len(batch) > 10:
+            raise torch.cuda.OutOfMemoryError
+        return features(batch)
+
+    monkeypatch.setattr(encoder, "image_features", small)
+    torch.testing.assert_close(encoder.encode_images(pixels, batch_size=32), whole, atol=1e-6, rtol=0)
+    assert sizes[:3] == [32, 16, 8] and sum(size for size in sizes if size <= 10) == 60
+
+
+def test_a_text_is_tokenized_once(encoder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(encoder, "tokenizer", lambda texts, tokenize=encoder.tokenizer: seen.extend(texts) or tokenize(texts))
+    monkeypatch.setattr(encoder, "_tokens", {})
+    for _ in range(2):
+        encoder.encode_texts(["a character", "a picture", "a character"])
+    assert seen == ["a character", "a picture"]

@@ -166,3 +166,34 @@ def test_every_method_and_control_is_in_the_table(encoder, guide_llm):
     assert {variant for method, variant in scored if method == "GTA-CLIP"} == set(experiments.VARIANTS)
     with pytest.raises(ValueError, match="did you mean 'no adapt'"):
         experiments.zero_shot(task, encoder, settings, guide_llm, ["no adap"])
+
+
+def test_a_run_stops_when_few_labels_change_and_never_otherwise(encoder, glyphs):
+    settings = SETTINGS.model_copy(update={"iterations": 6, "generate": False})
+    options = {"attributes": bank(), "augment": TASK.augmentation(32), "progress": False}
+    whole = run(encoder, glyphs[0], TASK.class_names, settings, **options)
+    changed = [step["changed"] for step in whole.history]
+    assert len(changed) == 6 and changed[0] is None
+    stop = max(changed[1:]) + 1e-6
+    early = run(encoder, glyphs[0], TASK.class_names, settings.model_copy(update={"stop": stop}), **options)
+    assert len(early.history) == 2
+    assert torch.equal(early.assignments.argmax(1), whole.history[1]["labels"].long()) and early.history[-1]["loss"] is None
+
+
+def test_without_adapt_images_are_encoded_once(encoder, glyphs, guide_llm, monkeypatch):
+    calls, encode = [], type(encoder).encode_images
+    monkeypatch.setattr(type(encoder), "encode_images", lambda self, *a, **o: calls.append(1) or encode(self, *a, **o))
+    label(encoder, glyphs[0], guide_llm, SETTINGS.model_copy(update={"adapt": False}))
+    assert len(calls) == 1
+    label(encoder, glyphs[0], guide_llm)
+    assert len(calls) == 1 + SETTINGS.iterations
+
+
+def test_the_history_says_what_each_iteration_did(encoder, glyphs, guide_llm):
+    result = label(encoder, glyphs[0], guide_llm)
+    assert [step["iteration"] for step in result.history] == [0, 1, 2]
+    assert [step["loss"] is None for step in result.history] == [False, False, True]
+    for before, after in zip(result.history, result.history[1:], strict=False):
+        assert after["changed"] == pytest.approx(float((before["labels"] != after["labels"]).float().mean()))
+    assert {"encode", "transduct", "generate", "transduct again", "adapt"} == {k[8:] for k in result.history[0] if k.startswith("seconds_")}
+    assert result.seconds == pytest.approx(sum(v for step in result.history for k, v in step.items() if k.startswith("seconds_")))

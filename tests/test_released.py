@@ -1,10 +1,15 @@
 """Each switch of `gta.released` gives the authors' numbers, and changes a named quantity of the default."""
 
+import open_clip
 import pytest
 import torch
 from test_transduct import close, golden, sparse
 
 from gta import affinity, released
+from gta.adapt import Selection, adapt
+from gta.embedded.glyphs import DIGITS
+from gta.images import load_images
+from gta.settings import Settings
 from gta.transduct import GAMMAS, select_gamma, text_prior, transduct
 
 
@@ -86,3 +91,43 @@ def test_aliased_prior_is_the_released_answer_and_changes_it():
     close(aliased.variance, case["initpred_sigma"], rtol=5e-5, atol=0)
     right = [int((z.argmax(1) == case["query_labels"]).sum()) for z in (aliased.assignments, transduct(x, prior).assignments)]
     assert right == [155, 105]
+
+
+def test_the_released_subset_leaves_attention_and_half_of_each_mlp_as_they_were():
+    """The count is that of `design/method.md`'s table: 82 of 150 million parameters of ViT-B/16 stay frozen."""
+    model = open_clip.create_model("ViT-B-16-quickgelu", device="meta")
+    learning = sum(p.numel() for group in released.parameter_groups(model, Settings()) for p in group["params"])
+    total = sum(p.numel() for p in model.parameters())
+    assert round((total - learning) / 1e6) == 82 and round(total / 1e6) == 150
+
+
+def test_who_learns_and_how_precisely_changes_how_far_weights_move(encoder, glyphs):
+    """One pass at the paper's rates: the share of weights that move, and how far."""
+    images = load_images(glyphs[0], encoder)
+    selection = Selection(torch.arange(60), torch.nn.functional.one_hot(glyphs[1], 10).bool())
+    texts = [[f"a picture of the digit {name}"] for name in DIGITS]
+
+    def moved(start, groups):
+        mine = start.copy()
+        adapt(mine, images.original, selection, texts, Settings(), lambda image: image, 0, groups)
+        pairs = zip(mine.model.parameters(), start.model.parameters(), strict=True)
+        change = torch.cat([(after.detach().double() - before.detach().double()).abs().flatten() for after, before in pairs])
+        return float((change > 0).double().mean()), float(change.mean())
+
+    everything, subset = moved(encoder, None), moved(encoder, released.parameter_groups)
+    half = moved(released.half(encoder), None)
+    assert subset[0] < 0.7 * everything[0]  # most matrices have "proj" in their names
+    # A step of 2e-7 is below the spacing of float16 around an ordinary weight: nearly all stay where they are.
+    assert half[0] < 0.5 * everything[0]
+
+
+def test_half_precision_is_the_same_encoder_to_three_digits(encoder, glyphs):
+    half = released.half(encoder)
+    pixels, texts = load_images(glyphs[0], encoder).pixels, ["a picture", "a character with a curve"]
+    for exact, rough in (
+        (encoder.encode_images(pixels), half.encode_images(pixels)),
+        (encoder.encode_texts(texts), half.encode_texts(texts)),
+    ):
+        assert 0 < (exact - rough).abs().max() < 5e-3
+    assert half.weights_sha256 != encoder.weights_sha256
+    assert {p.dtype for p in half.model.parameters()} == {torch.float16, torch.float32}

@@ -1,0 +1,54 @@
+"""A run of the whole method to be killed: what it called, stage by stage, in `calls`, and what came out in `out.json`."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from gta import encoders, experiments, loop, prompts, results, tasks
+from gta.attributes import Bank
+from gta.encoders import Encoder
+from gta.generate import describe
+from gta.ledger import Ledger
+
+
+def work(folder: Path) -> None:
+    torch.set_num_threads(1)
+    stage = []
+
+    def noted(name, function):
+        def call(*arguments, **options):
+            with open(folder / "calls", "a") as stream:
+                stream.write(f"{name} {' '.join(map(str, stage))}\n")
+            return function(*arguments, **options)
+
+        return call
+
+    def once(method, name, do, true_once=loop._Method.once):
+        stage[:] = [method.state.iteration, name]
+        true_once(method, name, noted("stage", do))
+
+    loop._Method.once = once
+    Encoder.encode_images = noted("images", Encoder.encode_images)
+    Encoder.encode_texts = noted("texts", Encoder.encode_texts)
+    loop.adapt = noted("adapt", loop.adapt)
+    loop.distinguish = noted("distinguish", loop.distinguish)
+
+    task, encoder = tasks.load("digits"), encoders.load("embedded", device="cpu")
+    settings = experiments.settings_for("embedded", iterations=4, margin=0.5)
+    questions = prompts.load(task.domain)
+    with experiments.language_model("fieldguide", 0, Ledger(folder / "ledger")) as llm:
+        bank = describe(Bank.from_template(task.class_names, task.template, task.sentence), llm, questions)
+        options = {"attributes": bank, "llm": llm, "questions": questions, "augment": task.augmentation(32), "progress": False}
+        result = loop.run(encoder, task.images, task.class_names, settings, **options, checkpoints=folder / "state")
+        (folder / "calls.llm").write_text(str(llm.usage.calls))
+    z = {("CLIP", ""): (result.clip, 0, ("CLIP", "")), ("GTA-CLIP", ""): (result.assignments, 0, ("CLIP", ""))}
+    rows, _ = results.measure("zero_shot", task, "embedded", encoder, settings, z, source_hash="", status="done")
+    out = {
+        "z": result.assignments.numpy().tobytes().hex(),
+        "bank": result.attributes.to_json(),
+        "rows": [row.model_dump() for row in rows],
+        "history": [{k: v for k, v in step.items() if not k.startswith("seconds") and k != "labels"} for step in result.history],
+        "weights": {name: float(weight.double().sum()) for name, weight in result.encoder.model.state_dict().items()},
+    }
+    (folder / "out.json").write_text(json.dumps(out))
