@@ -55,13 +55,16 @@ def settings_for(backbone: str, dataset: str = "digits", **changes) -> Settings:
 
 
 class RunParameters(Checked):
-    """What every notebook that asks a language model is given. ledger, mode: as in `gta.ledger`; max_calls: the cap of a run;
-    iterations: None is the backbone's own number; smoke: two iterations, never published."""
+    """What every notebook that asks a language model is given. pretrained, revision: as in `gta.encoders.load`; store: where
+    decoded images are kept; ledger, mode: as in `gta.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own
+    number; smoke: two iterations, never published."""
 
     dataset: str
     backbone: str
     pretrained: str | None
+    revision: str | None
     seed: int
+    store: str
     llm: str
     ledger: str
     mode: Mode
@@ -174,9 +177,19 @@ class ShuffledNames:
         return re.sub(r'"([^"]+)"', lambda quoted: f'"{self._stands_for.get(quoted[1], quoted[1])}"', text)
 
 
-def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, variants: Sequence[str] = tuple(VARIANTS)) -> dict:
+def zero_shot(
+    task: tasks.Task,
+    encoder: Encoder,
+    settings: Settings,
+    llm: ChatModel,
+    variants: Sequence[str] = tuple(VARIANTS),
+    *,
+    store: Path | None = None,
+    checkpoints: Path | None = None,
+) -> dict:
     """Every method on the query images of a task, from class names alone.
 
+    store, checkpoints: folders, as in `gta.images.load_images` and `gta.loop.run`; with them an interrupted call goes on where it was.
     Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
     "shuffled classes" all attributes are those of another class; in "names withheld" no text says the name of its class; in
     "all facts" everything true is known at once, so that nothing is asked. Raises ValueError for an unknown variant.
@@ -184,7 +197,7 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     for variant in variants:
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}{nearest(variant, VARIANTS)}; known: {', '.join(map(repr, VARIANTS))}")
-    images = load_images(task.images, encoder)
+    images = load_images(task.images, encoder, store=store)
     template = Bank.from_template(task.class_names, task.template, task.sentence)
     nameless = Bank.from_template(task.class_names, task.template, task.nameless)
     questions = prompts.load(task.domain)
@@ -194,7 +207,17 @@ def zero_shot(task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatM
     def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
         changed = Settings(**{**settings.model_dump(), **changes})
         augment = task.augmentation(encoder.image_size)
-        result = run(encoder, images, task.class_names, changed, attributes=bank, llm=llm, questions=questions, augment=augment)
+        result = run(
+            encoder,
+            images,
+            task.class_names,
+            changed,
+            attributes=bank,
+            llm=llm,
+            questions=questions,
+            augment=augment,
+            checkpoints=checkpoints,
+        )
         outcomes[method, variant] = (result, result.seconds)
 
     add("TransCLIP", "", template, **ONCE)

@@ -17,6 +17,7 @@ PROCESSES.set_forkserver_preload(["killed_loop"])
 
 def finish(folder):
     folder.mkdir(exist_ok=True)
+    (folder / "calls").touch()
     process = PROCESSES.Process(target=work, args=(folder,))
     process.start()
     process.join(300)
