@@ -142,6 +142,8 @@ class _Method:
         self.bar.set_postfix(stage=stage, refresh=time.time() - self.bar.last_print_t > 1 if self.progress else False)
         start = time.perf_counter()
         work()
+        if self.encoder.device.type == "cuda":
+            torch.cuda.synchronize()  # so that a stage's seconds are its own
         self.state.done[stage] = time.perf_counter() - start
         self._save()
 
