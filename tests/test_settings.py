@@ -16,7 +16,15 @@ GOOD = {
     "mode": "record",
     "max_calls": None,
 }
-GOOD |= {"iterations": None, "variants": [""], "classifier": False, "smoke": "false", "out": "runs/x"}
+GOOD |= {
+    "iterations": None,
+    "revision": None,
+    "store": "runs/images",
+    "variants": [""],
+    "classifier": False,
+    "smoke": "false",
+    "out": "runs/x",
+}
 
 
 def test_the_defaults_are_the_papers():
