@@ -20,6 +20,7 @@ LEDGER = str(BASE / "ledger")  # answers of language models, shared by the runs 
 SWEEPS = {name: yaml.safe_load(Path(f"notebooks/sweeps/{name}.yaml").read_text()) for name in ("zero_shot", "aviary")}
 ENCODERS, BIRD_ENCODERS = (folder.relative_to(ROOT) for folder in (EMBEDDED, BIRDS))
 DATA = [Path("gta/embedded/shapes.yaml"), Path("gta/prompts.yaml")]
+MANIFESTS = sorted(Path("data_manifests").glob("*.yaml"))
 
 
 def run_step(sweep, dataset, backbone, seed):
@@ -29,7 +30,8 @@ def run_step(sweep, dataset, backbone, seed):
     outputs = [folder / name for name in ("zero_shot.ipynb", "rows.csv", "predictions.npz", "attributes.json")]
     encoders = BIRD_ENCODERS if dataset.startswith("aviary") else ENCODERS
     weights = [encoders / f"seed{seed}.safetensors"] if backbone == "embedded" else []
-    return Step(folder / "stamp.json", Path(sweep["notebook"]), outputs, [*weights, *DATA], {**parameters, **sweep.get("parameters", {})})
+    paper = [file for file in (Path(f"data_manifests/{dataset}.yaml"), Path("results/published.csv")) if dataset in {m.stem for m in MANIFESTS}]
+    return Step(folder / "stamp.json", Path(sweep["notebook"]), outputs, [*weights, *DATA, *paper], {**parameters, **sweep.get("parameters", {})})
 
 
 def table_step(name):
@@ -69,6 +71,16 @@ NOTEBOOKS = {
         [ENCODERS / "seed0.safetensors", *DATA],
         {"out": str(BASE / "attributes"), "ledger": str(BASE / "attributes/ledger")},
     ),
+    # No photograph is published: most are for research alone.
+    "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_each": 0}),
+    "evolution": notebook_step(
+        "evolution",
+        "notebooks/evolution.ipynb",
+        [BASE / "evolution" / name for name in ("rows.csv", "predictions.npz", "measures.csv")]
+        + [BASE / f"evolution/{name}.{kind}" for name in ("maps", "agreement", "accuracy") for kind in ("png", "svg")],
+        [ENCODERS / "seed0.safetensors", *DATA],
+        {"out": str(BASE / "evolution"), "ledger": str(BASE / "evolution/ledger")},
+    ),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
     "aviary": notebook_step(
         "aviary",
@@ -87,6 +99,14 @@ INDEX = [
         "csv": "tables/zero_shot.csv",
         "figure": "figures/zero_shot.png",
         "figure_notebook": "notebooks/figures/zero_shot.ipynb",
+    },
+    {
+        "paper": "The image and text spaces over the iterations, on the embedded benchmark",
+        "target": "demo",
+        "notebook": "notebooks/evolution.ipynb",
+        "csv": "evolution/rows.csv",
+        "figure": "evolution/maps.png",
+        "figure_notebook": "notebooks/evolution.ipynb",
     },
     {
         "paper": "none: the aviary, where the truth is known",

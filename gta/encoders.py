@@ -162,9 +162,11 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if list(folder.glob("seed*.safetensors")):
         return _encoder(_from_folder(folder, seed, name), name, device)
+    plain = pretrained is None or (pretrained == "openai" and name in weights.OPENAI)
+    called = name if plain else f"{name} {pretrained}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _encoder(weights.load(name, pretrained, revision), name, device)
+        return _encoder(weights.load(name, pretrained, revision), called, device)
 
 
 def _from_folder(folder: Path, seed: int, name: str) -> weights.Loaded:

@@ -13,13 +13,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from gta import prompts, tasks
+from gta import gallery, prompts, results, tasks
 from gta.attributes import Bank, Memory
 from gta.embedded import fieldguide
 from gta.embedded.glyphs import FACTS
 from gta.encoders import Encoder
+from gta.files import ROOT
 from gta.generate import describe
-from gta.images import load_images
+from gta.images import Images, load_images
 from gta.ledger import Ledger, Mode
 from gta.llm import ChatModel, LanguageModel, Question, Reply
 from gta.loop import Result, run
@@ -27,7 +28,7 @@ from gta.names import nearest
 from gta.settings import Checked, Settings
 
 # Chosen on imagined hands, never on handwriting, and on worlds of other birds: `python -m gta.embedded.choose`.
-EMBEDDED: dict = {"iterations": 15, "lr": 1e-5, "lr_projection": 1e-5}
+EMBEDDED: dict = {"iterations": 5, "lr": 1e-4, "lr_projection": 1e-4}
 AVIARY: dict = {"iterations": 15, "lr": 3e-5, "lr_projection": 3e-5, "pair_share": 0.5}
 
 SHUFFLED, WITHHELD, ALL_FACTS = "shuffled classes", "names withheld", "all facts"
@@ -57,7 +58,8 @@ def settings_for(backbone: str, dataset: str = "digits", **changes) -> Settings:
 class RunParameters(Checked):
     """What every notebook that asks a language model is given. pretrained, revision: as in `gta.encoders.load`; store: where
     decoded images are kept; ledger, mode: as in `gta.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own
-    number; smoke: two iterations, never published."""
+    number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as published (`gta.results.gate`); smoke: two
+    iterations, never published."""
 
     dataset: str
     backbone: str
@@ -70,8 +72,15 @@ class RunParameters(Checked):
     mode: Mode
     max_calls: int | None
     iterations: int | None
+    root: str = "data"
+    go_on: bool = False
     smoke: bool
     out: str
+
+    @property
+    def task(self) -> tasks.Task:
+        """The dataset's query images. Raises as `gta.tasks.load` does."""
+        return tasks.load(self.dataset, ROOT / self.root)
 
     @property
     def settings(self) -> Settings:
@@ -101,6 +110,12 @@ class Attributes(RunParameters):
         return super().settings.model_copy(update={"memory": self.memory})
 
 
+class Evolution(RunParameters):
+    """Parameters of `notebooks/evolution.ipynb`. pairs: of class names; none: those that were asked for the sake of most images."""
+
+    pairs: list[tuple[str, str]]
+
+
 class Quickstart(Checked):
     """Parameters of `notebooks/quickstart.ipynb`."""
 
@@ -126,6 +141,27 @@ class Figure(Checked):
     table: str
     out: str
     smoke: bool
+
+
+class Datasets(Checked):
+    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; classes: shown of each dataset;
+    images_each: shown of each class, 0 shows none."""
+
+    datasets: str
+    root: str
+    classes: int
+    images_each: int
+    smoke: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The datasets to show."""
+        return gallery.chosen(self.datasets)[: 2 if self.smoke else None]
+
+    @property
+    def folder(self) -> Path:
+        """Where their copies are looked for."""
+        return ROOT / self.root
 
 
 class Aviary(Figure):
@@ -186,13 +222,15 @@ def zero_shot(
     *,
     store: Path | None = None,
     checkpoints: Path | None = None,
+    go_on: bool = False,
 ) -> dict:
     """Every method on the query images of a task, from class names alone.
 
     store, checkpoints: folders, as in `gta.images.load_images` and `gta.loop.run`; with them an interrupted call goes on where it was.
     Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
     "shuffled classes" all attributes are those of another class; in "names withheld" no text says the name of its class; in
-    "all facts" everything true is known at once, so that nothing is asked. Raises ValueError for an unknown variant.
+    "all facts" everything true is known at once, so that nothing is asked. Raises ValueError for an unknown variant, and
+    `gta.results.NotAsPublished` before anything is asked or adapted where plain CLIP is not as published, unless `go_on`.
     """
     for variant in variants:
         if variant not in VARIANTS:
@@ -221,6 +259,8 @@ def zero_shot(
         outcomes[method, variant] = (result, result.seconds)
 
     add("TransCLIP", "", template, **ONCE)
+    if told := results.gate(task, encoder.name, outcomes["TransCLIP", ""][0].clip, go_on):
+        print(told)
     for variant in variants:
         changes, begin = VARIANTS[variant]
         if begin not in beginnings:
@@ -232,6 +272,14 @@ def zero_shot(
             add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
         add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
+
+
+def gate(task: tasks.Task, encoder: Encoder, images: Images, go_on: bool = False) -> None:
+    """`gta.results.gate` before a run that does not begin with plain CLIP; without a published figure nothing is encoded."""
+    if results.published_accuracy(task, encoder.name) is not None:
+        bank = Bank.from_template(task.class_names, task.template, task.sentence)
+        clip = run(encoder, images, task.class_names, Settings(**ONCE), attributes=bank, progress=False).clip
+        print(results.gate(task, encoder.name, clip, go_on))
 
 
 def with_all_facts(bank: Bank, task: tasks.Task) -> Bank:
@@ -307,4 +355,14 @@ def assignments(outcomes: dict, baseline: str = "CLIP") -> dict:
         if method.startswith("TransCLIP"):
             scored[method.removeprefix("Trans"), variant] = (result.clip, seconds, beside)
         scored[method, variant] = (result.assignments, seconds, beside)
+    return scored
+
+
+def iterates(result: Result) -> dict:
+    """As `assignments`, of one run that kept its trail: CLIP as the run began; GTA-CLIP, the last iterate; and every iterate."""
+    baseline, seconds = ("CLIP+attributes", ""), 0.0
+    scored = {baseline: (result.clip, 0.0, baseline), ("GTA-CLIP", ""): (result.assignments, result.seconds, baseline)}
+    for state, step in zip(result.trail, result.history, strict=True):
+        seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
+        scored["GTA-CLIP", f"iterate {state.iteration:02}"] = (state.z, seconds, baseline)
     return scored

@@ -33,18 +33,33 @@ from gta.transduct import text_prior, transduct
 class Result:
     """assignments: (N, M) on the CPU, z of the last transduction; clip: (N, M), the prediction of the untouched encoder from
     the bank that it began with; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
-    iteration, with the labels (N,) of that iterate."""
+    iteration, with the labels (N,) of that iterate; checkpoints: those of this very run."""
 
     assignments: Tensor
     clip: Tensor
     attributes: Bank
     encoder: Encoder
     history: list[dict[str, Any]]
+    checkpoints: Checkpoints | None
 
     @property
     def seconds(self) -> float:
         """Of all stages, those before an interruption included."""
         return sum(seconds for step in self.history for name, seconds in step.items() if name.startswith("seconds_"))
+
+    @property
+    def trail(self) -> Iterator[State]:
+        """The state of each iteration when it had its z, in order, on the CPU, without weights. Raises ValueError unless the run
+        kept them all, as it does with `checkpoints=Checkpoints(folder, trail=True)`."""
+        count = 0
+        for state in map(State.of, self.checkpoints.trail() if self.checkpoints else ()):
+            if state.iteration == count:  # and not one that was made again after a damaged checkpoint
+                yield state
+                count += 1
+        if count < len(self.history):
+            where = self.checkpoints.folder if self.checkpoints else "no checkpoints"
+            mend = "run with Checkpoints(FOLDER, trail=True) from the beginning, in a new folder"
+            raise ValueError(f"{where}: {count} of {len(self.history)} iterations were kept; {mend}")
 
 
 def run(
@@ -199,7 +214,7 @@ class _Method:
     def result(self) -> Result:
         state = self.state
         history = [{**step, "labels": labels} for step, labels in zip(state.history, state.tensors["labels"]["labels"], strict=True)]
-        return Result(state.z.cpu(), state.tensors["clip"]["z"].cpu(), state.bank, self.encoder, history)
+        return Result(state.z.cpu(), state.tensors["clip"]["z"].cpu(), state.bank, self.encoder, history, self.checkpoints)
 
     @property
     def _bank_before(self) -> Bank:

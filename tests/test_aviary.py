@@ -157,7 +157,7 @@ def test_the_index_says_what_each_ordinary_png_shows(folder, cache):
 
 
 def test_the_task_shows_images_and_names_and_keeps_labels_apart(folder, cache):
-    task = tasks.load("aviary:1000", cache)
+    task = tasks.load("aviary:1000", cache=cache)
     assert (task.name, task.baseline, task.class_names) == ("aviary:1000", "CLIP+attributes", world(1000).names)
     labels = tasks.query_labels("aviary:1000")
     assert [path.parent.name for path in task.images] == [task.class_names[c] for c in labels]

@@ -31,7 +31,7 @@ def test_a_document_without_marks_is_refused():
 CARDS = [f"gta/embedded/{folder}/README.md" for folder in ("encoders", "bird_encoders")]
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/reproduction.md", "docs/aviary.md", "CONTRIBUTING.md", *CARDS])
+@pytest.mark.parametrize("file", ["README.md", "docs/reproduction.md", "docs/first-hour.md", "docs/aviary.md", "CONTRIBUTING.md", *CARDS])
 def test_links_lead_somewhere(file):
     folder = (ROOT / file).parent
     targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text())

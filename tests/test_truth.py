@@ -108,7 +108,7 @@ def test_names_are_hollow_to_the_encoder(birdwatcher):
 
 def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwatcher, tmp_path, monkeypatch):
     monkeypatch.setattr(aviary, "PICTURES", {"query": 8, "train": 8})
-    task = tasks.load("aviary:1000", tmp_path / "worlds")
+    task = tasks.load("aviary:1000", cache=tmp_path / "worlds")
     settings = experiments.settings_for("embedded", task.name, iterations=2)
     with experiments.language_model("fieldguide", 0, facts=task.facts) as llm:
         outcomes = experiments.zero_shot(task, birdwatcher, settings, llm, ["", "all facts"])

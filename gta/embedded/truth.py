@@ -128,7 +128,7 @@ class Study:
 
 def study(folder: Path, seed: int, settings: Settings, cache: Path = tasks.CACHE) -> Study:
     """Read what a run of `notebooks/zero_shot.ipynb` left in its folder, and replay GTA-CLIP from its bank, twice."""
-    world, task, bank = aviary.world(seed), tasks.load(f"aviary:{seed}", cache), Bank.load(folder / "attributes.json")
+    world, task, bank = aviary.world(seed), tasks.load(f"aviary:{seed}", cache=cache), Bank.load(folder / "attributes.json")
     encoder = encoders.load("embedded", seed=settings.seed, embedded=task.embedded)
     images, augment, truth = load_images(task.images, encoder), task.augmentation(encoder.image_size), world.labels("query")
     results = [
