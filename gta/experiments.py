@@ -29,7 +29,7 @@ from gta.settings import Checked, Settings
 
 # Chosen on imagined hands, never on handwriting, and on worlds of other birds: `python -m gta.embedded.choose`.
 EMBEDDED: dict = {"iterations": 5, "lr": 1e-4, "lr_projection": 1e-4}
-AVIARY: dict = {"iterations": 15, "lr": 1e-5, "lr_projection": 1e-5}
+AVIARY: dict = {"iterations": 15, "lr": 3e-5, "lr_projection": 3e-5, "pair_share": 0.5}
 
 SHUFFLED, WITHHELD, ALL_FACTS = "shuffled classes", "names withheld", "all facts"
 # What each row of GTA-CLIP changes in the settings, and which attributes it begins with; "" is the whole method.
