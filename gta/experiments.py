@@ -361,7 +361,8 @@ def assignments(outcomes: dict, baseline: str = "CLIP") -> dict:
 def iterates(result: Result) -> dict:
     """As `assignments`, of one run that kept its trail: CLIP as the run began; GTA-CLIP, the last iterate; and every iterate."""
     baseline, seconds = ("CLIP+attributes", ""), 0.0
-    scored = {baseline: (result.clip, 0.0, baseline), ("GTA-CLIP", ""): (result.assignments, result.seconds, baseline)}
+    encoding = result.history[0]["seconds_encode"]
+    scored = {baseline: (result.clip, encoding, baseline), ("GTA-CLIP", ""): (result.assignments, result.seconds, baseline)}
     for state, step in zip(result.trail, result.history, strict=True):
         seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
         scored["GTA-CLIP", f"iterate {state.iteration:02}"] = (state.z, seconds, baseline)

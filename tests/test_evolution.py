@@ -145,7 +145,7 @@ def test_what_does_not_move_stays_where_it_is_on_the_next_map():
     frame = evolution.pair_map([view, same], (0, 1))
     first, second = (frame[(frame.iteration == t) & (frame.kind == "image")][["x", "y"]].to_numpy() for t in (0, 1))
     side = first[:, 0] - first[:, 0].mean()
-    assert np.linalg.norm(first - second) < 0.5 * np.linalg.norm(first + second)
+    assert np.linalg.norm(first - second) < 0.8 * np.linalg.norm(first + second)
     assert np.corrcoef(side, second[:, 0])[0, 1] > 0.8
 
 
