@@ -16,6 +16,7 @@ LEDGER = str(BASE / "ledger")  # answers of language models, shared by the runs 
 SWEEP = yaml.safe_load(Path("notebooks/sweeps/zero_shot.yaml").read_text())
 ENCODERS = Path("gta/embedded/encoders")
 DATA = [Path("gta/embedded/shapes.yaml"), Path("gta/prompts.yaml")]
+MANIFESTS = sorted(Path("data_manifests").glob("*.yaml"))
 
 
 def run_step(dataset, backbone, seed):
@@ -23,7 +24,8 @@ def run_step(dataset, backbone, seed):
     parameters = {"dataset": dataset, "backbone": backbone, "seed": seed, "smoke": SMOKE, "out": str(folder), "ledger": LEDGER}
     outputs = [folder / name for name in ("zero_shot.ipynb", "rows.csv", "predictions.npz", "attributes.json")]
     weights = [ENCODERS / f"seed{seed}.safetensors"] if backbone == "embedded" else []
-    return Step(folder / "stamp.json", Path(SWEEP["notebook"]), outputs, [*weights, *DATA], parameters)
+    paper = [file for file in (Path(f"data_manifests/{dataset}.yaml"), Path("results/published.csv")) if dataset in {m.stem for m in MANIFESTS}]
+    return Step(folder / "stamp.json", Path(SWEEP["notebook"]), outputs, [*weights, *DATA, *paper], parameters)
 
 
 def notebook_step(name, entry, outputs, inputs, parameters):
@@ -53,6 +55,8 @@ NOTEBOOKS = {
         [ENCODERS / "seed0.safetensors", *DATA],
         {"out": str(BASE / "attributes"), "ledger": str(BASE / "attributes/ledger")},
     ),
+    # No photograph is published: most are for research alone.
+    "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_a_class": 0}),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
 }
 INDEX = [

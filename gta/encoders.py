@@ -154,7 +154,9 @@ def load(name: str, *, pretrained: str | None = None, revision: str | None = Non
         return _encoder(_from_folder(folder, seed, name), name, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _encoder(weights.load(name, pretrained, revision), name, device)
+        loaded = weights.load(name, pretrained, revision)
+    plain = pretrained is None or (name in weights.OPENAI and pretrained == "openai")
+    return _encoder(loaded, name if plain else f"{name} {pretrained}", device)
 
 
 def _from_folder(folder: Path, seed: int, name: str) -> weights.Loaded:

@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gta import prompts, tasks
+from gta import gallery, prompts, results, tasks
 from gta.attributes import Bank, Memory
 from gta.embedded import fieldguide
 from gta.encoders import Encoder
+from gta.files import ROOT
 from gta.generate import describe
 from gta.images import load_images
 from gta.ledger import Ledger, Mode
@@ -51,7 +52,8 @@ def settings_for(backbone: str, **changes) -> Settings:
 class RunParameters(Checked):
     """What every notebook that asks a language model is given. pretrained, revision: as in `gta.encoders.load`; store: where
     decoded images are kept; ledger, mode: as in `gta.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own
-    number; smoke: two iterations, never published."""
+    number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as published (`gta.results.gate`); smoke:
+    two iterations, never published."""
 
     dataset: str
     backbone: str
@@ -64,8 +66,15 @@ class RunParameters(Checked):
     mode: Mode
     max_calls: int | None
     iterations: int | None
+    root: str
+    go_on: bool
     smoke: bool
     out: str
+
+    @property
+    def task(self) -> tasks.Task:
+        """The dataset's query images. Raises as `gta.tasks.load` does."""
+        return tasks.load(self.dataset, ROOT / self.root)
 
     @property
     def settings(self) -> Settings:
@@ -121,6 +130,26 @@ class Figure(Checked):
     smoke: bool
 
 
+class Datasets(Checked):
+    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; images_a_class: 0 shows none."""
+
+    datasets: str
+    root: str
+    classes: int
+    images_a_class: int
+    smoke: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The datasets to show."""
+        return gallery.chosen(self.datasets)[: 2 if self.smoke else None]
+
+    @property
+    def folder(self) -> Path:
+        """Where their copies are looked for."""
+        return ROOT / self.root
+
+
 @contextmanager
 def language_model(name: str, seed: int, ledger: Ledger | None = None, max_calls: int | None = None) -> Iterator[LanguageModel]:
     """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
@@ -159,6 +188,7 @@ def zero_shot(
     settings: Settings,
     llm: ChatModel,
     variants: Sequence[str] = tuple(VARIANTS),
+    go_on: bool = False,
     *,
     store: Path | None = None,
     checkpoints: Path | None = None,
@@ -168,7 +198,8 @@ def zero_shot(
     store, checkpoints: folders, as in `gta.images.load_images` and `gta.loop.run`; with them an interrupted call goes on where it was.
     Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
     "shuffled classes" all attributes are those of another class; in "names withheld" no text says the name of its class.
-    Raises ValueError for an unknown variant.
+    Raises ValueError for an unknown variant, and `gta.results.NotAsPublished` before anything is asked or adapted where plain
+    CLIP is not as published, unless `go_on`.
     """
     for variant in variants:
         if variant not in VARIANTS:
@@ -196,6 +227,8 @@ def zero_shot(
         outcomes[method, variant] = (result, result.seconds)
 
     add("TransCLIP", "", template, **ONCE)
+    if told := results.gate(task, encoder.name, outcomes["TransCLIP", ""][0].clip, go_on):
+        print(told)
     for variant in variants:
         changes, begin = VARIANTS[variant]
         if begin not in beginnings:
@@ -204,6 +237,14 @@ def zero_shot(
             add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
         add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
+
+
+def gate(task: tasks.Task, encoder: Encoder, go_on: bool = False) -> None:
+    """`gta.results.gate` before a run that does not begin with plain CLIP; without a published figure nothing is encoded."""
+    if results.published_accuracy(task, encoder.name) is not None:
+        bank = Bank.from_template(task.class_names, task.template, task.sentence)
+        clip = run(encoder, task.images, task.class_names, Settings(**ONCE), attributes=bank, progress=False).clip
+        print(results.gate(task, encoder.name, clip, go_on))
 
 
 def pair_similarity(encoder: Encoder, bank: Bank) -> pd.DataFrame:

@@ -30,7 +30,6 @@ from tqdm import tqdm
 from gta.encoders import Encoder
 from gta.files import replacing, sha256, write_atomically
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 UNREADABLE = (OSError, Image.DecompressionBombError, ValueError, SyntaxError, EOFError, MemoryError)
 
 

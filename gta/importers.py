@@ -12,14 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from gta import manifests
 from gta.answers import is_cut_off, names
 from gta.attributes import Bank
-from gta.files import ROOT
 from gta.names import fill, nearest
-
-MANIFESTS = ROOT / "data_manifests" / "attributes"
 
 
 @dataclass
@@ -48,19 +44,19 @@ def read(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[B
     manifest: a file of `data_manifests/attributes`, without its suffix. Raises ValueError for an unknown manifest, dataset
     or class, with the nearest name, and FileNotFoundError that says where to get what is missing.
     """
-    known = sorted(file.stem for file in MANIFESTS.glob("*.yaml"))
+    known = manifests.attributes()
     if manifest not in known:
         raise ValueError(f"no manifest {manifest!r}{nearest(manifest, known)}; known: {', '.join(known)}")
-    source = yaml.safe_load((MANIFESTS / f"{manifest}.yaml").read_text())
-    if dataset not in source["datasets"]:
-        raise ValueError(f"{manifest} has no {dataset!r}{nearest(dataset, source['datasets'])}; it has: {', '.join(source['datasets'])}")
-    options = dict(source["datasets"][dataset])
-    path = Path(folder) / options.pop("path")
+    source = known[manifest]
+    if dataset not in source.datasets:
+        raise ValueError(f"{manifest} has no {dataset!r}{nearest(dataset, source.datasets)}; it has: {', '.join(source.datasets)}")
+    listed = source.datasets[dataset]
+    path = Path(folder) / listed.path
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: check out {source['repository']} at {source['commit']} into {folder}")
+        raise FileNotFoundError(f"{path} is missing: check out {source.repository} at {source.commit} into {folder}")
     readers: dict[str, Callable[..., tuple[Bank, Report]]]
     readers = {"class_files": class_files, "pair_files": pair_files, "class_json": class_json}
-    return readers[source["format"]](path, bank, **options)
+    return readers[source.format](path, bank, **listed.options)
 
 
 def class_files(

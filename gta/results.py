@@ -13,9 +13,9 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
-from gta import tasks
+from gta import manifests, tasks
 from gta.encoders import Encoder
-from gta.files import write_atomically
+from gta.files import ROOT, write_atomically
 from gta.settings import Checked, Settings
 
 
@@ -57,6 +57,8 @@ class Row(Checked):
 
 
 VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
+PUBLISHED = ROOT / "results" / "published.csv"
+TOLERANCE = 0.3  # points between plain CLIP here and in the paper that rounding and precision may explain
 TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed"]
 
 
@@ -66,6 +68,57 @@ def correct(task_name: str, assignments: Tensor) -> np.ndarray:
     if len(labels) != len(assignments):
         raise ValueError(f"{len(assignments)} assignments for the {len(labels)} images of {task_name}")
     return assignments.argmax(1).numpy() == labels
+
+
+class NotAsPublished(RuntimeError):
+    """Plain CLIP is not as accurate as the paper says: the data or the encoder is not the paper's."""
+
+
+def published_accuracy(task: tasks.Task, encoder_name: str) -> float | None:
+    """The paper's zero-shot accuracy of plain CLIP in %, or None where it has none for this encoder or task; a user's own
+    folder is none of its datasets, whatever it is called."""
+    called: dict[str, str] = {}
+    for weights in manifests.encoders():
+        plain = weights.architecture.removesuffix("-quickgelu")
+        called |= {name: weights.name for name in (weights.name, f"{weights.architecture} openai", f"{plain} openai")}
+    frame = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
+    key = {"table": "zero_shot", "dataset": task.source.partition("@")[0], "backbone": called.get(encoder_name, ""), "method": "CLIP"}
+    found = frame[(frame[list(key)] == pd.Series(key)).all(axis=1)]
+    return float(found.accuracy.iloc[0]) if len(found) else None
+
+
+def gate(task: tasks.Task, encoder_name: str, clip: Tensor, go_on: bool = False) -> str | None:
+    """Stop a run on a dataset of the paper whose plain CLIP is not the published one; nothing else depends on what it sees.
+
+    clip: (N, M), CLIP's own labels. It looks at the labels of query images, so it stands here; it can stop a run, and
+    chooses nothing. Returns a sentence to print, or None where the paper has no figure. Raises NotAsPublished, with the usual
+    causes, where the two differ by more than TOLERANCE points and `go_on` is False.
+    """
+    expected = published_accuracy(task, encoder_name)
+    if expected is None:
+        return None
+    accuracy = 100 * correct(task.source, clip).mean()
+    told = (
+        f"plain CLIP, {encoder_name} on {task.name}: {accuracy:.2f} % here, {expected:.2f} % published ({accuracy - expected:+.2f} points)"
+    )
+    # The published figure has two decimals: what differs by the tolerance itself must not stop for its rounding.
+    if abs(accuracy - expected) <= TOLERANCE + 0.005 or go_on:
+        return told
+    raise NotAsPublished(f"{told}\nMore than {TOLERANCE} points. {_causes(task)}\n`go_on` runs all the same.")
+
+
+def _causes(task: tasks.Task) -> str:
+    manifest = manifests.dataset(task.name)
+    names = sum(a != b for a, b in zip(task.class_names, manifest.class_names, strict=False))
+    backbones = " or ".join(weights.name for weights in manifests.encoders())
+    causes = {
+        "weights": "not OpenAI's of this size: `python -m gta doctor` says which are there",
+        "activation": f"QuickGELU is built for the backbone {backbones}, GELU for open_clip's plain names",
+        "split": f"{len(task.images):,} images here, {manifest.splits.test:,} in the paper: `python -m gta data verify {task.name}`",
+        "template": f"{task.template!r} here, {manifest.template!r} in the paper",
+        "class names": f"{names} of {len(task.class_names)} are not the paper's, or not in its order",
+    }
+    return "The usual causes:\n" + "\n".join(f"  {cause:13}{what}" for cause, what in causes.items())
 
 
 def paired_gain(right: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:

@@ -8,10 +8,11 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms import v2
 
+from gta import copies, lock, manifests, shots
 from gta.adapt import natural_augmentation
 from gta.embedded import digits
 from gta.embedded.glyphs import DIGITS
-from gta.images import SUFFIXES
+from gta.files import IMAGE_SUFFIXES
 from gta.names import nearest
 
 NAMES = ("digits",)
@@ -19,9 +20,10 @@ NAMES = ("digits",)
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may see. source: what `load` was given; images: arrays or paths; template,
+    """What a method may see. source: what `load` takes to give it again; images: arrays, or paths and lazy images; template,
     sentence and nameless: a class as a text, with an attribute, and by the attribute alone; augmentation: from a pixel size to a
-    transform of one uint8 image; domain: whose questions the language model is asked (`gta/prompts.yaml`)."""
+    transform of one uint8 image; domain: whose questions the language model is asked (`gta/prompts.yaml`); split: which
+    images these are."""
 
     name: str
     source: str
@@ -33,13 +35,27 @@ class Task:
     nameless: str
     augmentation: Callable[[int], Callable[[Tensor], Tensor]]
     domain: str = "general"
+    split: str = "query"
 
 
-def load(name: str) -> Task:
-    """The query images of a dataset: `digits`, or a folder with one sub-folder of images for each class.
+@dataclass(frozen=True)
+class Labelled:
+    """Images whose classes a method may see, none of them a query image: ids, images, and labels, int (n,)."""
 
-    Raises ValueError for a name that is neither.
+    ids: tuple[str, ...]
+    images: Sequence
+    labels: np.ndarray
+
+
+def load(name: str, root: str | Path | None = None) -> Task:
+    """The query images of a dataset: `digits`, one of the paper's, or a folder with one sub-folder of images for each class.
+
+    root: where the paper's datasets lie, by default `data` in the repository; `NAME@ROOT` says the same in one string.
+    Raises ValueError for a name that is none of these or a copy that is not the paper's, FileNotFoundError, with the command
+    that helps, for images that are not there.
     """
+    if found := _of_the_paper(name, root):
+        return _paper_task(*found)
     if name == "digits":
         query_ids, images, _ = digits.load("query")
         template, sentence = "a picture of the digit {}", "a picture of the digit {name} with {attribute}"
@@ -55,10 +71,79 @@ def load(name: str) -> Task:
 
 def query_labels(name: str) -> np.ndarray:
     """The true classes, int (N,), of the images of `load(name)` in their order: `gta.results` alone asks for them."""
+    if found := _of_the_paper(name, None):
+        return np.array([entry.label for entry in _open(*found, training=False).splits["test"]])
     if name == "digits":
         return digits.load("query")[2]
     folders = [path.parent.name for path in _folder(name)]
     return np.unique(folders, return_inverse=True)[1]
+
+
+def few_shot(
+    name: str, shots_a_class: int, seed: int, root: str | Path | None = None, index: str | Path | None = None
+) -> tuple[Labelled, Labelled]:
+    """Labelled images of a dataset of the paper: `shots_a_class` to support, min(4, shots_a_class) to validate (`gta.shots`).
+
+    index: a published few-shot index file, read instead of drawing. Raises as `load` does.
+    """
+    found = _of_the_paper(name, root)
+    if found is None:
+        raise ValueError(f"{name!r} has no images to learn from{nearest(name, manifests.names())}; known: {', '.join(manifests.names())}")
+    copy = _open(*found, training=True)
+    drawn = shots.read_index(Path(index), copy.splits) if index else shots.split(found[0], copy.splits, shots_a_class, seed)
+    support, validation = (
+        Labelled(tuple(entry.path for entry in entries), _images(copy, entries), np.array([entry.label for entry in entries], dtype=int))
+        for entries in drawn
+    )
+    return support, validation
+
+
+def _of_the_paper(name: str, root: str | Path | None) -> tuple[str, Path] | None:
+    """Dataset and root of NAME or NAME@ROOT, if it is one of the paper's."""
+    dataset, at, place = name.partition("@")
+    if dataset not in manifests.names():
+        return None
+    return dataset, Path(place if at else root or copies.DATA).expanduser()
+
+
+def _open(name: str, root: Path, training: bool) -> copies.Copy:
+    """A copy with the paper's splits. Raises ValueError where their sizes are others, or the copy is not the one that was locked."""
+    copy = copies.open_copy(name, root, training)
+    for split, expected in copy.manifest.splits:
+        listed = len(copy.splits[split]) + len(copy.manifest.left_out) * (split == "train")
+        if listed != expected and (split == "test" or training):
+            raise ValueError(f"{name}: {listed:,} images listed for {split}, not {expected:,}; {_VERIFY.format(name=name, root=root)}")
+    if reason := lock.differs(name, copy.base):
+        raise ValueError(f"{name}: {reason}; {_VERIFY.format(name=name, root=root)}")
+    return copy
+
+
+def _images(copy: copies.Copy, entries: Sequence[copies.Entry]) -> copies.Images:
+    if missing := [entry.path for entry in entries if entry.path not in copy.where]:
+        told = _VERIFY.format(name=copy.manifest.name, root=copy.base)
+        raise FileNotFoundError(f"{copy.manifest.name}: {len(missing):,} images are missing, such as {missing[0]}; {told}")
+    return copies.Images(copy.where[entry.path] for entry in entries)
+
+
+_VERIFY = "`python -m gta data verify {name} --root {root}` lists what is wrong"
+
+
+def _paper_task(name: str, root: Path) -> Task:
+    copy = _open(name, root, training=False)
+    manifest, entries = copy.manifest, copy.splits["test"]
+    return Task(
+        name,
+        f"{name}@{root}",
+        tuple(entry.path for entry in entries),
+        _images(copy, entries),
+        manifest.class_names,
+        manifest.template,
+        manifest.sentence,
+        manifest.nameless,
+        natural_augmentation,
+        manifest.domain,
+        "test",
+    )
 
 
 def glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
@@ -68,8 +153,9 @@ def glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
 
 
 def _folder(name: str) -> list[Path]:
-    paths = sorted(path for path in Path(name).glob("*/*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in Path(name).glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        known = f"known: {', '.join(NAMES)}, or a folder with a sub-folder of images for each class"
-        raise ValueError(f"unknown dataset {name!r}{nearest(name, NAMES)}; {known}")
+        names = (*NAMES, *manifests.names())
+        known = f"known: {', '.join(names)}, or a folder with a sub-folder of images for each class"
+        raise ValueError(f"unknown dataset {name!r}{nearest(name, names)}; {known}")
     return paths

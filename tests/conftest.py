@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from published import cut_manifests
 
-from gta import encoders, experiments
+from gta import encoders, experiments, manifests
 from gta.embedded.glyphs import DIGITS, NAMES, render
 
 torch.set_num_threads(1)
@@ -33,3 +34,21 @@ def guide_llm():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def cut_folder(tmp_path_factory):
+    return cut_manifests(tmp_path_factory.mktemp("manifests"))
+
+
+@pytest.fixture
+def cut(tmp_path, cut_folder, monkeypatch):
+    """An empty root for small copies (`published.put_copy`), while the manifests are those of our lines and nothing is locked."""
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    for file in cut_folder.glob("*.yaml"):
+        (folder / file.name).symlink_to(file)
+    (folder / "encoders").symlink_to(manifests.FOLDER / "encoders")
+    monkeypatch.setattr(manifests, "FOLDER", folder)
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-import yaml
 
-from gta import importers
+from gta import importers, manifests
 from gta.attributes import Bank
 
 BIRDS = ["Reed Owl", "F/A-18", "sea_gull"]
@@ -99,25 +98,22 @@ def test_classes_of_one_spelling_share_a_list(tmp_path):
     assert importers.class_json(tmp_path / "m.json", Bank.from_template(["missile", "missile"]))[0].texts == [["It has fins."]] * 2
 
 
-@pytest.mark.parametrize("file", sorted(importers.MANIFESTS.glob("*.yaml")), ids=lambda f: f.stem)
-def test_a_manifest_says_where_and_how_sure(file, tmp_path):
-    """And leads an importer to a file of that format in a checkout."""
-    source = yaml.safe_load(file.read_text())
-    assert source["repository"].startswith("https://github.com/") and len(source["commit"]) == 40
-    assert source["licence"] and len(source["evidence"]) > 50
-    for dataset, options in source["datasets"].items():
-        with pytest.raises(FileNotFoundError, match=source["commit"]):
-            importers.read(file.stem, dataset, tmp_path, Bank.from_template(["owl", "gull"]))
-        path = tmp_path / options["path"]
-        if source["format"] == "class_json":
+@pytest.mark.parametrize("name", manifests.attributes())
+def test_a_manifest_leads_an_importer_to_a_file_of_its_format_in_a_checkout(name, tmp_path):
+    source = manifests.attributes()[name]
+    for dataset, listed in source.datasets.items():
+        with pytest.raises(FileNotFoundError, match=source.commit):
+            importers.read(name, dataset, tmp_path, Bank.from_template(["owl", "gull"]))
+        path = tmp_path / listed.path
+        if source.format == "class_json":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text('{"owl": ["It hoots."], "gull": ["It cries."]}')
-        elif source["format"] == "pair_files":
+        elif source.format == "pair_files":
             write(path, owl_gull="a photo of an owl that hoots.\n")
         else:
-            write(path, **{name: f"A {options['noun']} which {name}s.\n" for name in ("owl", "gull")})
-        bank, report = importers.read(file.stem, dataset, tmp_path, Bank.from_template(["owl", "gull"]))
-        assert report.taken >= 1 and "owl" in bank.texts[0][-1].lower() + "owl" * (source["format"] == "class_json")
+            write(path, **{name: f"A {listed.noun} which {name}s.\n" for name in ("owl", "gull")})
+        bank, report = importers.read(name, dataset, tmp_path, Bank.from_template(["owl", "gull"]))
+        assert report.taken >= 1 and "owl" in bank.texts[0][-1].lower() + "owl" * (source.format == "class_json")
 
 
 def test_an_unknown_list_suggests_the_nearest(tmp_path):

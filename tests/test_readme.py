@@ -26,7 +26,9 @@ def test_a_document_without_marks_is_refused():
         tables.with_summary("# A text", "t.csv")
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/reproduction.md", "CONTRIBUTING.md", "gta/embedded/encoders/README.md"])
+@pytest.mark.parametrize(
+    "file", ["README.md", "docs/reproduction.md", "docs/first-hour.md", "CONTRIBUTING.md", "gta/embedded/encoders/README.md"]
+)
 def test_links_lead_somewhere(file):
     folder = (ROOT / file).parent
     targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text())

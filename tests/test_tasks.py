@@ -51,3 +51,15 @@ def test_only_results_asks_for_labels():
         asks[file.relative_to(ROOT).as_posix()] = names
     assert {file for file, names in asks.items() if "query_labels" in names} == {"gta/results.py"}
     assert not any("query_labels" in cell for cell in (file.read_text() for file in (ROOT / "notebooks").rglob("*.ipynb")))
+
+
+def test_only_rooms_of_data_read_published_splits():
+    """They hold the labels of query images too: who reads them loads data or looks at it, and chooses nothing."""
+    reads = {
+        file.stem
+        for file in (ROOT / "gta").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if (isinstance(node, ast.ImportFrom) and node.module in ("gta.splits", "gta.copies"))
+        or (isinstance(node, ast.ImportFrom) and node.module == "gta" and {"splits", "copies"} & {alias.name for alias in node.names})
+    }
+    assert reads == {"__main__", "copies", "fetch", "gallery", "lock", "shots", "tasks", "verify"}

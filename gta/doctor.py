@@ -1,0 +1,101 @@
+"""What this machine is ready for: GPU, disk, weights, data, language model; and the command for what is missing."""
+
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+
+from gta import lock, manifests, verify
+
+SECONDS = 5  # that an endpoint may take to say which models it has
+
+
+@dataclass(frozen=True)
+class Check:
+    """what is looked at; whether it is ready; what was found; the command or step that mends it."""
+
+    what: str
+    ready: bool
+    found: str
+    mend: str = ""
+
+
+def examine(root: Path, llm: str | None = None) -> list[Check]:
+    """Every check, in the order in which a first run needs them. Nothing is downloaded; images are counted, not opened."""
+    weights = [_weights(encoder) for encoder in manifests.encoders()]
+    return [_gpu(), _disk(root), *weights, *(_data(name, root) for name in manifests.names()), _endpoint(llm)]
+
+
+def table(checks: Iterable[Check]) -> str:
+    """A line a check, and under what is missing the command that brings it."""
+    lines = []
+    for check in checks:
+        lines.append(f"{'ready  ' if check.ready else 'missing'}  {check.what:16}{check.found}")
+        if check.mend:
+            lines.append(f"{'':25}{check.mend}")
+    return "\n".join(lines)
+
+
+def _gpu() -> Check:
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return Check(
+            "GPU", True, f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free, torch {torch.__version__}"
+        )
+    found = f"none that torch {torch.__version__} can use; {os.cpu_count()} CPU cores"
+    return Check("GPU", False, found, "everything runs on the CPU, GTA-CLIP with a real CLIP in hours instead of minutes")
+
+
+def _disk(root: Path) -> Check:
+    folder = next(path for path in (root, *root.resolve().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    ready = free > 1e9
+    return Check(
+        "disk", ready, f"{free / 1e9:,.1f} GB free in {folder}", "" if ready else "EuroSAT needs 0.2 GB, SUN397 80 GB: give another --root"
+    )
+
+
+def _weights(encoder: manifests.EncoderWeights) -> Check:
+    for file in encoder.files:
+        if isinstance(path := try_to_load_from_cache(encoder.hub, file), str):
+            return Check(encoder.name, True, path)
+    command = f"""python -c "from gta import encoders; encoders.load('{encoder.name}')\""""
+    return Check(encoder.name, False, f"{encoder.hub} is not in the cache of the Hub", f"{command}   (fetches them)")
+
+
+def _data(name: str, root: Path) -> Check:
+    report = verify.verify(name, root, decode=False)
+    counts = ", ".join(f"{split} {n:,}" for split, n in report.found.items() if n)
+    if report.ready:
+        locked = "locked" if lock.read(name) else "not locked: your own copy"
+        return Check(name, True, f"{counts} in {report.base} ({locked})")
+    what, _, which = report.problems[0]
+    if what == "no images":
+        return Check(name, False, f"not in {root}", f"python -m gta data fetch {name} --root {root}")
+    return Check(name, False, f"{what}: {which.splitlines()[0]}", f"python -m gta data verify {name} --root {root}")
+
+
+def _endpoint(llm: str | None) -> Check:
+    """Whether an endpoint answers and has the model; the field guide needs none."""
+    if llm is None:
+        return Check("language model", True, "fieldguide, which only knows digits; give --llm MODEL@URL to try yours")
+    model, at, url = llm.partition("@")
+    if not (model and at and url):
+        return Check("language model", False, f"{llm!r} is not MODEL@URL", "such as llama3.1@http://localhost:11434/v1")
+    try:
+        request = urllib.request.Request(
+            f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
+        )
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            listed = answer.read(1 << 20).decode(errors="replace")
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return Check("language model", False, f"{url}: {error}", "start the server, or set OPENAI_API_KEY")
+    if f'"{model}"' not in listed:
+        return Check("language model", False, f"{url} answers, but does not list {model!r}", "name one of its models before the @")
+    return Check("language model", True, f"{model} at {url}")

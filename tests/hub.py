@@ -1,0 +1,75 @@
+"""A real server that plays the Hub and a plain file server: it cuts, flips, gates and loses files as it is told."""
+
+import hashlib
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Hub(ThreadingHTTPServer):
+    """files: {path of the URL: content}; cuts: bytes after which the next answers of GET end, first in first out; gated, gone:
+    paths that answer 401 and 404; claimed: {path: content that the hash in the header is of}, the content itself by default."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.claimed = {}, {}
+        self.cuts, self.gated, self.gone, self.log = [], set(), set(), []
+        self.ranges = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, body):
+        path, hub = self.path, self.server
+        content = hub.files.get(path)
+        hub.log.append((self.command, path, self.headers.get("Range")))
+        if path in hub.gated or path in hub.gone or content is None:
+            code, reason = (401, "GatedRepo") if path in hub.gated else (404, "EntryNotFound")
+            self.send_response(code)
+            self.send_header("X-Error-Code", reason)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.headers.get("Range") and hub.ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", f'"{hashlib.sha256(hub.claimed.get(path, content)).hexdigest()}"')
+        if "/resolve/" in path:
+            self.send_header("X-Repo-Commit", path.partition("/resolve/")[2].partition("/")[0])
+        self.end_headers()
+        if body:
+            cut = hub.cuts.pop(0) if hub.cuts else None
+            self.wfile.write(content[start:] if cut is None else content[start : start + cut])
+            if cut is not None:
+                self.wfile.flush()
+                self.close_connection = True
+                self.connection.shutdown(2)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def serving():
+    hub = Hub()
+    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.shutdown()
+        hub.server_close()
