@@ -97,7 +97,7 @@ def read_classes(file: Path) -> Classes:
             return Classes(names=tuple(line.strip() for line in text.splitlines() if line.strip()))
         return _from_yaml(yaml.safe_load(text))
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors()[:5]]
+        told = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}".removeprefix(": ") for e in error.errors()[:5]]
         raise ValueError(f"{file}: {'; '.join(told)}") from None
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: {error}") from None
@@ -135,10 +135,15 @@ def _name(path: Path, base: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        linked = [name for name in folders if (Path(place) / name).is_symlink()]
-        yield from (Path(place) / name for name in sorted([*files, *linked]))
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        closed = [name for name in folders if name.startswith(".") or (Path(place) / name).is_symlink()]
+        folders[:] = sorted(set(folders) - set(closed))
+        yield from (Path(place) / name for name in sorted([*files, *closed]))
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be read is not left out in silence."""
+    raise error
 
 
 def _listed(file: Path) -> Iterator[Path]:
