@@ -57,6 +57,13 @@ NOTEBOOKS = {
     ),
     # No photograph is published: most are for research alone.
     "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_a_class": 0}),
+    "label_your_images": notebook_step(
+        "label_your_images",
+        "notebooks/label_your_images.ipynb",
+        [],  # the page links to the images beside it, so it is not published
+        [ENCODERS / "seed0.safetensors", *DATA],
+        {"out": str(BASE / "label")},
+    ),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
 }
 INDEX = [

@@ -3,7 +3,7 @@
 import csv
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,10 @@ class Found:
     names: list[str]
     left_out: list[tuple[str, str]]
 
-    def without(self, gone: set[Path]) -> "Found":
-        """The same without some paths."""
-        kept = [(path, name) for path, name in zip(self.paths, self.names, strict=True) if path not in gone]
+    def without(self, gone: Iterable[Path]) -> "Found":
+        """The same without some files, whatever path leads to them."""
+        files = {path.resolve() for path in gone}
+        kept = [(path, name) for path, name in zip(self.paths, self.names, strict=True) if path.resolve() not in files]
         return Found(self.base, [path for path, _ in kept], [name for _, name in kept], self.left_out)
 
 

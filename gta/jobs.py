@@ -13,6 +13,7 @@ from gta.adapt import natural_augmentation
 from gta.attributes import Bank
 from gta.embedded.glyphs import DIGITS
 from gta.encoders import Encoder
+from gta.files import ROOT
 from gta.inputs import Classes, Found, find_images, read_classes, read_labelled
 from gta.names import nearest
 from gta.settings import Checked, Settings
@@ -48,6 +49,11 @@ class Options(Checked):
     reject_above: float | None = None
     save_model: bool = False
     smoke: bool = False
+
+    def under(self, root: Path) -> "Options":
+        """With every path that is not absolute below `root`: a notebook may run anywhere."""
+        given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled")}
+        return self.model_copy(update={name: str(root / path) for name, path in given.items() if path is not None})
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def prepare(options: Options) -> Job:
     support: tuple[list[Path], list[int]] = ([], [])
     if options.labelled:
         support = read_labelled(Path(options.labelled), found.base, classes.names)
-        found = found.without(set(support[0]))
+        found = found.without(support[0])
         if not found.paths:
             raise ValueError(f"{options.labelled}: every image of {options.images} has a label already")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -174,5 +180,9 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
         ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
         ("domain", job.classes.domain or "", "domain in a YAML file of classes; gta/prompts.yaml lists them"),
         ("language model", llm, "--llm"),
-        ("results", f"{job.out}, where the same command goes on after an interruption", ""),
+        (
+            "results",
+            f"{job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out}, where the same command goes on after an interruption",
+            "",
+        ),
     ]

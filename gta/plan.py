@@ -43,7 +43,7 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     return [
         ("time", f"about {_time(total)}: {1 / image:.1f} images a second to encode, {iterations} times"),
         ("memory", f"about {memory / 1e9:.1f} GB"),
-        ("disk", f"about {disk / 1e6:,.0f} MB in {job.out}"),
+        ("disk", f"about {disk / 1e6:,.0f} MB, to go on after an interruption"),
         *([] if job.options.encoder == EMBEDDED else [("weights", "fetched from the Hub on first use, where they are not in its cache")]),
     ]
 

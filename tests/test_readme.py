@@ -27,7 +27,8 @@ def test_a_document_without_marks_is_refused():
 
 
 @pytest.mark.parametrize(
-    "file", ["README.md", "docs/reproduction.md", "docs/first-hour.md", "CONTRIBUTING.md", "gta/embedded/encoders/README.md"]
+    "file",
+    ["README.md", "docs/reproduction.md", "docs/first-hour.md", "docs/label.md", "CONTRIBUTING.md", "gta/embedded/encoders/README.md"],
 )
 def test_links_lead_somewhere(file):
     folder = (ROOT / file).parent
