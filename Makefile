@@ -12,7 +12,7 @@ demo: $(READY)
 	snakemake demo $(if $(SMOKE),--config smoke=1)
 	@python -m gta.tables show $(BASE)/tables/zero_shot.csv
 	@echo "table: $(BASE)/tables/zero_shot.csv   figure: $(BASE)/figures/zero_shot.png"
-	@echo "pages: $(BASE)/quickstart.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
+	@echo "pages: $(BASE)/quickstart.html  $(BASE)/evolution.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
 
 publish: $(READY)
 	snakemake publish

@@ -1,31 +1,42 @@
 # Every run is one papermill call; tables, figures and pages follow from the runs.
 #   snakemake demo      the embedded benchmark: table, figure, pages under runs/
-#   snakemake publish   the same, then what is complete into results/
+#   snakemake aviary    the second embedded benchmark, of rendered birds, in the same form
+#   snakemake publish   both, then what is complete into results/
 # --config smoke=1 shrinks every run and works under runs/smoke.
+import shlex
 from itertools import product
 from pathlib import Path
 
 import yaml
 
 from gta import provenance
+from gta.encoders import BIRDS, EMBEDDED
+from gta.files import ROOT
 from gta.provenance import Step
 
 SMOKE = bool(config.get("smoke", False))
 BASE = Path("runs/smoke" if SMOKE else "runs")
 LEDGER = str(BASE / "ledger")  # answers of language models, shared by the runs of a table
-SWEEP = yaml.safe_load(Path("notebooks/sweeps/zero_shot.yaml").read_text())
-ENCODERS = Path("gta/embedded/encoders")
+SWEEPS = {name: yaml.safe_load(Path(f"notebooks/sweeps/{name}.yaml").read_text()) for name in ("zero_shot", "aviary")}
+ENCODERS, BIRD_ENCODERS = (folder.relative_to(ROOT) for folder in (EMBEDDED, BIRDS))
 DATA = [Path("gta/embedded/shapes.yaml"), Path("gta/prompts.yaml")]
 MANIFESTS = sorted(Path("data_manifests").glob("*.yaml"))
 
 
-def run_step(dataset, backbone, seed):
-    folder = BASE / "zero_shot" / f"{dataset}-{backbone}-s{seed}".replace("/", "_")
+def run_step(sweep, dataset, backbone, seed):
+    dataset = dataset.format(seed=seed)
+    folder = BASE / "zero_shot" / f"{dataset}-{backbone}-s{seed}".replace("/", "_").replace(":", "-")
     parameters = {"dataset": dataset, "backbone": backbone, "seed": seed, "smoke": SMOKE, "out": str(folder), "ledger": LEDGER}
     outputs = [folder / name for name in ("zero_shot.ipynb", "rows.csv", "predictions.npz", "attributes.json")]
-    weights = [ENCODERS / f"seed{seed}.safetensors"] if backbone == "embedded" else []
+    encoders = BIRD_ENCODERS if dataset.startswith("aviary") else ENCODERS
+    weights = [encoders / f"seed{seed}.safetensors"] if backbone == "embedded" else []
     paper = [file for file in (Path(f"data_manifests/{dataset}.yaml"), Path("results/published.csv")) if dataset in {m.stem for m in MANIFESTS}]
-    return Step(folder / "stamp.json", Path(SWEEP["notebook"]), outputs, [*weights, *DATA, *paper], parameters)
+    return Step(folder / "stamp.json", Path(sweep["notebook"]), outputs, [*weights, *DATA, *paper], {**parameters, **sweep.get("parameters", {})})
+
+
+def table_step(name):
+    rows = [step.outputs[1] for step in RUNS[name].values()]
+    return Step(BASE / f"stamps/tables/{name}.json", Path("gta/tables.py"), [BASE / f"tables/{name}.csv"], rows)
 
 
 def notebook_step(name, entry, outputs, inputs, parameters):
@@ -37,8 +48,13 @@ def page_step(name):
     return Step(BASE / "stamps" / f"{name}.page.json", Path("gta/pages.py"), [BASE / f"{name}.html"], [BASE / f"{name}.ipynb"])
 
 
-RUNS = {step.stamp.parent.name: step for step in (run_step(*cell) for cell in product(*SWEEP["grid"].values()))}
-TABLE = Step(BASE / "stamps/tables/zero_shot.json", Path("gta/tables.py"), [BASE / "tables/zero_shot.csv"], [s.outputs[1] for s in RUNS.values()])
+RUNS = {
+    name: {step.stamp.parent.name: step for step in (run_step(sweep, *cell) for cell in product(*sweep["grid"].values()))}
+    for name, sweep in SWEEPS.items()
+}
+ALL_RUNS = {name: step for runs in RUNS.values() for name, step in runs.items()}
+TABLES = {name: table_step(name) for name in SWEEPS}
+TABLE = TABLES["zero_shot"]
 FIGURES = [BASE / f"figures/zero_shot{part}.{kind}" for part in ("", "_names_withheld") for kind in ("png", "svg")]
 NOTEBOOKS = {
     "figures/zero_shot": notebook_step(
@@ -56,7 +72,15 @@ NOTEBOOKS = {
         {"out": str(BASE / "attributes"), "ledger": str(BASE / "attributes/ledger")},
     ),
     # No photograph is published: most are for research alone.
-    "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_a_class": 0}),
+    "datasets": notebook_step("datasets", "notebooks/datasets.ipynb", [], MANIFESTS, {"images_each": 0}),
+    "evolution": notebook_step(
+        "evolution",
+        "notebooks/evolution.ipynb",
+        [BASE / "evolution" / name for name in ("rows.csv", "predictions.npz", "measures.csv")]
+        + [BASE / f"evolution/{name}.{kind}" for name in ("maps", "agreement", "accuracy") for kind in ("png", "svg")],
+        [ENCODERS / "seed0.safetensors", *DATA],
+        {"out": str(BASE / "evolution"), "ledger": str(BASE / "evolution/ledger")},
+    ),
     "label_your_images": notebook_step(
         "label_your_images",
         "notebooks/label_your_images.ipynb",
@@ -65,21 +89,46 @@ NOTEBOOKS = {
         {"out": str(BASE / "label")},
     ),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
+    "aviary": notebook_step(
+        "aviary",
+        "notebooks/aviary.ipynb",
+        [BASE / f"figures/aviary{part}.{kind}" for part in ("", "_families", "_attributes") for kind in ("png", "svg")],
+        [TABLES["aviary"].outputs[0], *(file for step in RUNS["aviary"].values() for file in (*step.inputs, *step.outputs[2:]))],
+        {"table": str(TABLES["aviary"].outputs[0]), "runs": str(BASE / "zero_shot"), "out": str(BASE / "figures")},
+    ),
 }
+OF_TABLE = {"figures/zero_shot": "zero_shot", "aviary": "aviary"}  # notebooks that read a table
 INDEX = [
     {
         "paper": "Table 1, zero-shot, on the embedded benchmark",
         "target": "demo",
-        "notebook": SWEEP["notebook"],
+        "notebook": SWEEPS["zero_shot"]["notebook"],
         "csv": "tables/zero_shot.csv",
         "figure": "figures/zero_shot.png",
         "figure_notebook": "notebooks/figures/zero_shot.ipynb",
-    }
+    },
+    {
+        "paper": "The image and text spaces over the iterations, on the embedded benchmark",
+        "target": "demo",
+        "notebook": "notebooks/evolution.ipynb",
+        "csv": "evolution/rows.csv",
+        "figure": "evolution/maps.png",
+        "figure_notebook": "notebooks/evolution.ipynb",
+    },
+    {
+        "paper": "none: the aviary, where the truth is known",
+        "target": "aviary",
+        "notebook": SWEEPS["aviary"]["notebook"],
+        "csv": "tables/aviary.csv",
+        "figure": "figures/aviary.png",
+        "figure_notebook": "notebooks/aviary.ipynb",
+    },
 ]
 PAGES = {name: page_step(name) for name in NOTEBOOKS}
-STEPS = [*RUNS.values(), TABLE, *NOTEBOOKS.values(), *PAGES.values()]
+STEPS = [*ALL_RUNS.values(), *TABLES.values(), *NOTEBOOKS.values(), *PAGES.values()]
 # Every marker is asked for by name: Snakemake does not make a missing file again for the sake of files that are there.
-DEMO = [step.marker for step in STEPS]
+AVIARY = [step.marker for step in (*RUNS["aviary"].values(), TABLES["aviary"], NOTEBOOKS["aviary"], PAGES["aviary"])]
+DEMO = [step.marker for step in STEPS if step.marker not in AVIARY]
 
 for step in STEPS:
     if (reason := step.refresh()) and step.stamp.exists():
@@ -88,7 +137,7 @@ for step in STEPS:
 
 def papermill(step, log, threads):
     """Run a notebook beside its final place and move it there when it is whole."""
-    done, given = step.outputs[0], " ".join(f"-p {key} '{value}'" for key, value in step.parameters.items())
+    done, given = step.outputs[0], "-y " + shlex.quote(yaml.safe_dump(dict(step.parameters)))
     part = done.with_suffix(".part.ipynb")
     done.parent.mkdir(parents=True, exist_ok=True)
     shell(f"OMP_NUM_THREADS={threads} papermill {step.entry} {part} {given} --no-progress-bar > {log} 2>&1 || (tail -n 25 {log}; exit 1)")
@@ -101,28 +150,36 @@ rule demo:
         DEMO,
 
 
+rule aviary:
+    input:
+        AVIARY,
+
+
 rule run:
     output:
         str(BASE / "zero_shot/{run}/stamp.ok"),
     log:
         str(BASE / "logs/zero_shot-{run}.log"),
     run:
-        papermill(RUNS[wildcards.run], log, threads)
+        papermill(ALL_RUNS[wildcards.run], log, threads)
 
 
 rule table:
     input:
-        [step.marker for step in RUNS.values()],
+        lambda wildcards: [step.marker for step in RUNS[wildcards.table].values()],
     output:
-        TABLE.marker,
+        str(BASE / "stamps/tables/{table}.ok"),
+    wildcard_constraints:
+        table="|".join(TABLES),
     run:
-        shell("python -m gta.tables combine {TABLE.outputs[0]} " + " ".join(str(step.stamp.parent) for step in RUNS.values()))
-        TABLE.finish()
+        step = TABLES[wildcards.table]
+        shell(f"python -m gta.tables combine {step.outputs[0]} " + " ".join(str(file.parent) for file in step.inputs))
+        step.finish()
 
 
 rule notebook:
     input:
-        lambda wildcards: [TABLE.marker] if wildcards.name.startswith("figures/") else [],
+        lambda wildcards: [TABLES[OF_TABLE[wildcards.name]].marker] if wildcards.name in OF_TABLE else [],
     output:
         str(BASE / "stamps/{name}.ok"),
     log:
@@ -151,7 +208,8 @@ rule page:
 rule publish:
     input:
         DEMO,
+        AVIARY,
     run:
         if SMOKE:
             raise ValueError("a smoke run is never published")
-        provenance.publish([*RUNS.values(), TABLE, *NOTEBOOKS.values()], BASE, Path("results"), INDEX)
+        provenance.publish([*ALL_RUNS.values(), *TABLES.values(), *NOTEBOOKS.values()], BASE, Path("results"), INDEX)

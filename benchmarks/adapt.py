@@ -3,7 +3,6 @@
     python benchmarks/adapt.py                 # results/benchmarks/adapt.csv; about fifteen minutes on two cores
     python benchmarks/adapt.py --device cuda   # adds rows of that device, at the paper's sizes, to the same file
     python benchmarks/adapt.py --smoke         # a tiny case to look at the path, under runs/smoke
-    python benchmarks/adapt.py --views         # results/benchmarks/views.csv: random crops from the file or from a kept original
 
 Weights are random, which costs what pretrained ones cost; images are JPEG files of 500 x 375 that the benchmark draws, `texts`
 a class sentences of 8 to 16 words. Every case runs in a process of its own. An iteration is the first of `gta.loop.run`: encode,
@@ -44,14 +43,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--views", action="store_true")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(measure(**json.loads(arguments.case))))
-        return
-    if arguments.views:
-        write_atomically(ROOT / "results/benchmarks/views.csv", table(views()))
         return
     file = ROOT / ("runs/smoke/benchmarks" if arguments.smoke else "results/benchmarks") / "adapt.csv"
     rows = [row for row in read(file) if not row["device_kind"].startswith(arguments.device)]
@@ -97,17 +92,21 @@ def measure(name: str, n: int, m: int, texts: int, solver: str, device: str, fol
 
 
 def ours(encoder, files, names, bank) -> dict:
-    import torch
-
-    from gta.adapt import confident_images
+    from gta import loop
     from gta.images import load_images
-    from gta.loop import run
     from gta.settings import Settings
 
     start = time.perf_counter()
     images = load_images(files, encoder, progress=False)
     store = time.perf_counter() - start
-    result = run(encoder, images, names, Settings(iterations=2), attributes=bank, progress=False)
+    trained: list[int] = []
+
+    def counted(encoder, original, selection, *arguments, train=loop.adapt):
+        trained.append(len(selection.images))
+        return train(encoder, original, selection, *arguments)
+
+    loop.adapt = counted
+    result = loop.run(encoder, images, names, Settings(iterations=2), attributes=bank, progress=False)
     step = result.history[0]
     stages = {f"{stage}_seconds": step[f"seconds_{stage}"] for stage in ("encode", "transduct", "adapt")}
     pixels, distinct = images.pixels[: min(len(files), 2000)], sorted({text for of_class in bank.texts for text in of_class})
@@ -118,7 +117,7 @@ def ours(encoder, files, names, bank) -> dict:
         "store_seconds": store,
         "images_per_second": len(pixels) / best(lambda: encoder.encode_images(pixels), 1, device),
         "texts_per_second": len(distinct) / best(lambda: encoder.encode_texts(distinct), 1, device),
-        "trained_on": len(confident_images(torch.nn.functional.one_hot(result.history[0]["labels"].long(), len(names)).float()).images),
+        "trained_on": trained[0],
     }
 
 
@@ -130,7 +129,7 @@ def bound(encoder, bank, row: dict) -> dict:
     from gta.encoders import text_lengths
 
     def flop(work) -> int:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter:  # with gradients: torch's short cut without them hides its products
             work()
         return counter.get_total_flops()
 
@@ -219,52 +218,6 @@ def released(encoder, files, bank) -> dict:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "encode_seconds": encoded, "adapt_seconds": seconds - encoded, "trained_on": len(top)}
-
-
-def views() -> list[dict]:
-    """One random crop to 224 pixels of a photograph, decoded from its file or taken from a kept original of up to c times 224 pixels
-    on its shorter side: milliseconds, megabytes kept, and how far the crop's pixels are from those of the crop of the file."""
-    import numpy as np
-    import torch
-    from PIL import Image
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2.functional import resized_crop
-
-    from gta.images import _decode, _original
-
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for size in ((500, 375), (1600, 1200)):
-            photographs(folder / str(size[0]), 20, size)
-            files = sorted((folder / str(size[0])).glob("*.jpg"))
-
-            def view(image: np.ndarray, i: int) -> torch.Tensor:
-                """A random part of 8 % to 100 % of the area, the same part of the photograph at any resolution."""
-                chance, (_, h, w) = np.random.default_rng(i), image.shape
-                side = np.sqrt(chance.uniform(0.08, 1))
-                top, left = chance.uniform(0, 1 - side, 2)
-                box = [round(v) for v in (top * h, left * w, side * h, side * w)]
-                return resized_crop(torch.from_numpy(image), *box, [224, 224], InterpolationMode.BICUBIC, antialias=True)
-
-            def whole(file) -> np.ndarray:
-                with Image.open(file) as image:
-                    return np.asarray(image.convert("RGB")).transpose(2, 0, 1).copy()
-
-            truth = [view(whole(file), i).float() for i, file in enumerate(files)]
-            seconds = best(lambda files=files: [view(whole(file), i) for i, file in enumerate(files)], 3, "cpu")
-            rows.append({"photograph": f"{size[0]} x {size[1]}", "from": "file", "ms": 1000 * seconds / 20, "mb": 0.0, "difference": 0.0})
-            for c in (1, 1.5, 2, 3):
-                for i, file in enumerate(files):
-                    np.save(folder / f"{i}.npy", _original(_decode(file), round(112 * c)))
-                kept = [folder / f"{i}.npy" for i in range(20)]
-                seconds = best(lambda kept=kept: [view(np.load(file), i) for i, file in enumerate(kept)], 3, "cpu")
-                difference = np.mean([float((view(np.load(f), i).float() - truth[i]).abs().mean()) for i, f in enumerate(kept)])
-                row = {"ms": 1000 * seconds / 20, "mb": kept[0].stat().st_size / 1e6, "difference": float(difference)}
-                rows.append({"photograph": f"{size[0]} x {size[1]}", "from": f"original, {c} x 224", **row})
-    for row in rows:
-        print(" ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
-    return [{**row, "device_kind": "cpu", "seed": SEED, "torch": torch.__version__} for row in rows]
 
 
 def sentences(count: int, seed: int) -> list[str]:

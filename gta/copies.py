@@ -16,6 +16,7 @@ from typing import overload
 import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
+from pyarrow import ArrowInvalid
 
 from gta import manifests, splits
 from gta.files import IMAGE_SUFFIXES, ROOT
@@ -158,7 +159,10 @@ def _renamed(manifest: Dataset, base: Path, file: str, items: dict[str, Item]) -
 
 def _cells(manifest: Dataset, file: Path) -> dict[str, Item]:
     """{original name: image} of a parquet file with a column of file names, or with names kept beside the bytes."""
-    parquet = pq.ParquetFile(file)
+    try:
+        parquet = pq.ParquetFile(file)
+    except ArrowInvalid as error:
+        raise ValueError(f"{file} is no parquet file, or a part of one: {error}") from error
     columns = parquet.schema_arrow.names
     image = next((name for name in ("image", "img") if name in columns), None)
     if image is None:
@@ -169,8 +173,8 @@ def _cells(manifest: Dataset, file: Path) -> dict[str, Item]:
         names = parquet.read_row_group(group, columns=[given or f"{image}.path"]).column(0).to_pylist()
         for row, name in enumerate(names):
             text = name if given else (name or {}).get("path")
-            if text is not None:
-                items[str(text)] = Cell(file, group, row, image)
+            # An image without a name is nobody's, but counts: how many there are may tell which split this is.
+            items[f"{file.name}:{group}:{row}" if text is None else str(text)] = Cell(file, group, row, image)
     return items
 
 

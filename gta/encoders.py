@@ -23,6 +23,7 @@ from gta.names import nearest
 
 WORDS = "tokenizer.json"
 EMBEDDED = Path(__file__).parent / "embedded" / "encoders"
+BIRDS = EMBEDDED.with_name("bird_encoders")  # the embedded encoders of the aviary
 
 
 @dataclass
@@ -141,29 +142,38 @@ def _in_batches(encode: Callable, items: Tensor | Sequence[str], size: int, bar:
     return torch.cat(parts)
 
 
-def load(name: str, *, pretrained: str | None = None, revision: str | None = None, seed: int = 0, device: str | None = None) -> Encoder:
+def load(
+    name: str,
+    *,
+    pretrained: str | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    embedded: Path = EMBEDDED,
+) -> Encoder:
     """An encoder by name.
 
-    name: `embedded` (the glyph encoder of `seed`), `ViT-B/32`, `ViT-B/16` or `ViT-L/14` (OpenAI weights, QuickGELU), any
-    architecture of open_clip together with one of its `pretrained` tags, `hf-hub:OWNER/REPOSITORY`, or a folder with an
-    `open_clip_config.json`, of one model or, like `gta/embedded/encoders`, of one a seed.
+    name: `embedded` (the encoder of `seed` in the folder `embedded`, which a task names), `ViT-B/32`, `ViT-B/16` or
+    `ViT-L/14` (OpenAI weights, QuickGELU), any architecture of open_clip together with one of its `pretrained` tags,
+    `hf-hub:OWNER/REPOSITORY`, or a folder with an `open_clip_config.json`, of one model or, like `gta/embedded/encoders`, of
+    one a seed.
     pretrained: a tag or a checkpoint file; `random` leaves the weights as initialised with `seed`.
     revision: of the Hub repository that the weights are in. device: by default the GPU where there is one.
     Raises ValueError and `gta.weights.MissingWeights`, as `gta.weights.load` does.
     """
-    folder = EMBEDDED if name == "embedded" else Path(name)
+    folder = embedded if name == "embedded" else Path(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if seeds := sorted(file.stem[4:] for file in folder.glob("seed*.safetensors")):
         if str(seed) not in seeds:
             raise ValueError(f"{name!r} has no encoder of seed {seed}; its seeds: {', '.join(seeds)}")
         return _encoder(_from_folder(folder, folder / f"seed{seed}.safetensors"), name, device)
-    if (folder / WORDS).exists() and Tokenizer.from_file(str(folder / WORDS)).model.__class__ is WordLevel:
+    if (folder / WORDS).exists() and isinstance(Tokenizer.from_file(str(folder / WORDS)).model, WordLevel):
         return _encoder(_from_folder(folder, folder / weights.WEIGHTS[0]), name, device)
+    plain = pretrained is None or (pretrained == "openai" and name in weights.OPENAI)
+    called = name if plain else f"{name} {pretrained}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        loaded = weights.load(name, pretrained, revision)
-    plain = pretrained is None or (name in weights.OPENAI and pretrained == "openai")
-    return _encoder(loaded, name if plain else f"{name} {pretrained}", device)
+        return _encoder(weights.load(name, pretrained, revision), called, device)
 
 
 def _from_folder(folder: Path, file: Path) -> weights.Loaded:

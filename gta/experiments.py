@@ -2,32 +2,36 @@
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from gta import gallery, prompts, results, tasks
 from gta.attributes import Bank, Memory
 from gta.embedded import fieldguide
+from gta.embedded.glyphs import FACTS
 from gta.encoders import Encoder
 from gta.files import ROOT
 from gta.generate import describe
-from gta.images import load_images
+from gta.images import Images, load_images
 from gta.ledger import Ledger, Mode
 from gta.llm import ChatModel, LanguageModel, Question, Reply
 from gta.loop import Result, run
 from gta.names import nearest
 from gta.settings import Checked, Settings
 
-# Chosen on imagined hands, never on handwriting: `python -m gta.embedded.choose`.
-EMBEDDED: dict = {"iterations": 15, "lr": 1e-5, "lr_projection": 1e-5}
+# Chosen on imagined hands, never on handwriting, and on worlds of other birds: `python -m gta.embedded.choose`.
+EMBEDDED: dict = {"iterations": 5, "lr": 1e-4, "lr_projection": 1e-4}
+AVIARY: dict = {"iterations": 15, "lr": 3e-5, "lr_projection": 3e-5, "pair_share": 0.5}
 
-SHUFFLED, WITHHELD = "shuffled classes", "names withheld"
+SHUFFLED, WITHHELD, ALL_FACTS = "shuffled classes", "names withheld", "all facts"
 # What each row of GTA-CLIP changes in the settings, and which attributes it begins with; "" is the whole method.
 VARIANTS: dict[str, tuple[dict, str]] = {
     "": ({}, ""),
@@ -38,22 +42,24 @@ VARIANTS: dict[str, tuple[dict, str]] = {
     WITHHELD: ({}, WITHHELD),
     f"{WITHHELD}, no generate": ({"generate": False}, WITHHELD),
     f"{WITHHELD}, random pairs": ({"pairs": "random"}, WITHHELD),
+    ALL_FACTS: ({"generate": False}, ALL_FACTS),
 }
 
 # One transduction of what the encoder sees as it is: the run that gives CLIP and TransCLIP.
 ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
 
 
-def settings_for(backbone: str, **changes) -> Settings:
-    """The paper's settings, or for the embedded encoders their own, with changes."""
-    return Settings(**{**(EMBEDDED if backbone == "embedded" else {}), **changes})
+def settings_for(backbone: str, dataset: str = "digits", **changes) -> Settings:
+    """The paper's settings, or for the embedded encoders of a dataset their own, with changes."""
+    embedded = AVIARY if dataset.partition(":")[0] == "aviary" else EMBEDDED
+    return Settings(**{**(embedded if backbone == "embedded" else {}), **changes})
 
 
 class RunParameters(Checked):
     """What every notebook that asks a language model is given. pretrained, revision: as in `gta.encoders.load`; store: where
     decoded images are kept; ledger, mode: as in `gta.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own
-    number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as published (`gta.results.gate`); smoke:
-    two iterations, never published."""
+    number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as published (`gta.results.gate`); smoke: two
+    iterations, never published."""
 
     dataset: str
     backbone: str
@@ -66,8 +72,8 @@ class RunParameters(Checked):
     mode: Mode
     max_calls: int | None
     iterations: int | None
-    root: str
-    go_on: bool
+    root: str = "data"
+    go_on: bool = False
     smoke: bool
     out: str
 
@@ -79,13 +85,14 @@ class RunParameters(Checked):
     @property
     def settings(self) -> Settings:
         chosen = 2 if self.smoke else self.iterations
-        return settings_for(self.backbone, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
+        return settings_for(self.backbone, self.dataset, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
 
 
 class ZeroShot(RunParameters):
-    """Parameters of `notebooks/zero_shot.ipynb`."""
+    """Parameters of `notebooks/zero_shot.ipynb`. classifier: whether to train the linear classifier that shows what there is to gain."""
 
     variants: list[str]
+    classifier: bool
 
     @property
     def chosen(self) -> list[str]:
@@ -103,6 +110,12 @@ class Attributes(RunParameters):
         return super().settings.model_copy(update={"memory": self.memory})
 
 
+class Evolution(RunParameters):
+    """Parameters of `notebooks/evolution.ipynb`. pairs: of class names; none: those that were asked for the sake of most images."""
+
+    pairs: list[tuple[str, str]]
+
+
 class Quickstart(Checked):
     """Parameters of `notebooks/quickstart.ipynb`."""
 
@@ -114,12 +127,12 @@ class Quickstart(Checked):
 
     @property
     def settings(self) -> Settings:
-        return settings_for(self.backbone, seed=self.seed, **({"iterations": 2} if self.smoke else {}))
+        return settings_for(self.backbone, self.dataset, seed=self.seed, **({"iterations": 2} if self.smoke else {}))
 
     @property
     def once(self) -> Settings:
         """One transduction: CLIP and TransCLIP."""
-        return settings_for(self.backbone, **ONCE)
+        return settings_for(self.backbone, self.dataset, **ONCE)
 
 
 class Figure(Checked):
@@ -131,12 +144,13 @@ class Figure(Checked):
 
 
 class Datasets(Checked):
-    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; images_a_class: 0 shows none."""
+    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; classes: shown of each dataset;
+    images_each: shown of each class, 0 shows none."""
 
     datasets: str
     root: str
     classes: int
-    images_a_class: int
+    images_each: int
     smoke: bool
 
     @property
@@ -150,14 +164,31 @@ class Datasets(Checked):
         return ROOT / self.root
 
 
+class Aviary(Figure):
+    """Parameters of `notebooks/aviary.ipynb`. runs: the folder of the runs on the worlds 0 to `worlds` - 1."""
+
+    runs: str
+    worlds: int
+
+    def folder(self, world: int) -> str:
+        """Of the run on a world, with the encoder of the same seed."""
+        return f"{self.runs}/aviary-{world}-embedded-s{world}"
+
+    def settings(self, world: int) -> Settings:
+        """Of that run."""
+        return settings_for("embedded", "aviary", seed=world, **({"iterations": 2} if self.smoke else {}))
+
+
 @contextmanager
-def language_model(name: str, seed: int, ledger: Ledger | None = None, max_calls: int | None = None) -> Iterator[LanguageModel]:
-    """`fieldguide`, served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
+def language_model(
+    name: str, seed: int, ledger: Ledger | None = None, max_calls: int | None = None, facts: Mapping[str, Sequence[str]] = FACTS
+) -> Iterator[LanguageModel]:
+    """`fieldguide`, drawn from `facts` and served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
 
     Raises ValueError for another name.
     """
     if name == "fieldguide":
-        guide = fieldguide.draw_guide(seed)
+        guide = fieldguide.draw_guide(seed, facts)
         with fieldguide.serve(guide) as url:
             yield LanguageModel(fieldguide.name_of(guide), url, ledger, max_calls=max_calls)
     else:
@@ -188,18 +219,18 @@ def zero_shot(
     settings: Settings,
     llm: ChatModel,
     variants: Sequence[str] = tuple(VARIANTS),
-    go_on: bool = False,
     *,
     store: Path | None = None,
     checkpoints: Path | None = None,
+    go_on: bool = False,
 ) -> dict:
     """Every method on the query images of a task, from class names alone.
 
     store, checkpoints: folders, as in `gta.images.load_images` and `gta.loop.run`; with them an interrupted call goes on where it was.
     Returns {(method, variant): (Result, seconds)}; CLIP and TransCLIP are one pass without adaptation. In the variant
-    "shuffled classes" all attributes are those of another class; in "names withheld" no text says the name of its class.
-    Raises ValueError for an unknown variant, and `gta.results.NotAsPublished` before anything is asked or adapted where plain
-    CLIP is not as published, unless `go_on`.
+    "shuffled classes" all attributes are those of another class; in "names withheld" no text says the name of its class; in
+    "all facts" everything true is known at once, so that nothing is asked. Raises ValueError for an unknown variant, and
+    `gta.results.NotAsPublished` before anything is asked or adapted where plain CLIP is not as published, unless `go_on`.
     """
     for variant in variants:
         if variant not in VARIANTS:
@@ -208,7 +239,8 @@ def zero_shot(
     template = Bank.from_template(task.class_names, task.template, task.sentence)
     nameless = Bank.from_template(task.class_names, task.template, task.nameless)
     questions = prompts.load(task.domain)
-    outcomes, beginnings = {}, {}
+    outcomes: dict[tuple[str, str], tuple[Result, float]] = {}
+    beginnings: dict[str, tuple[Bank, ChatModel | None]] = {}
 
     def add(method: str, variant: str, bank: Bank, llm: ChatModel | None = None, **changes) -> None:
         changed = Settings(**{**settings.model_dump(), **changes})
@@ -232,19 +264,41 @@ def zero_shot(
     for variant in variants:
         changes, begin = VARIANTS[variant]
         if begin not in beginnings:
-            asked = ShuffledNames(llm, task.class_names, settings.seed) if begin == SHUFFLED else llm
-            beginnings[begin] = describe(nameless if begin == WITHHELD else template, asked, questions), asked
+            if begin == ALL_FACTS:
+                beginnings[begin] = with_all_facts(template, task), None
+            else:
+                asked = ShuffledNames(llm, task.class_names, settings.seed) if begin == SHUFFLED else llm
+                beginnings[begin] = describe(nameless if begin == WITHHELD else template, asked, questions), asked
             add("TransCLIP+attributes", begin, beginnings[begin][0], **ONCE)
         add("GTA-CLIP", variant, *beginnings[begin], **changes)
     return outcomes
 
 
-def gate(task: tasks.Task, encoder: Encoder, go_on: bool = False) -> None:
+def gate(task: tasks.Task, encoder: Encoder, images: Images, go_on: bool = False) -> None:
     """`gta.results.gate` before a run that does not begin with plain CLIP; without a published figure nothing is encoded."""
     if results.published_accuracy(task, encoder.name) is not None:
         bank = Bank.from_template(task.class_names, task.template, task.sentence)
-        clip = run(encoder, task.images, task.class_names, Settings(**ONCE), attributes=bank, progress=False).clip
+        clip = run(encoder, images, task.class_names, Settings(**ONCE), attributes=bank, progress=False).clip
         print(results.gate(task, encoder.name, clip, go_on))
+
+
+def with_all_facts(bank: Bank, task: tasks.Task) -> Bank:
+    """The bank with everything that is true of each class in place of the templates. Raises ValueError where that is not known."""
+    for i, name in enumerate(task.class_names):
+        if name not in task.facts:
+            raise ValueError(f"{task.name}: all facts are known of the embedded datasets alone, and not of {name!r}")
+        bank = bank.add(i, task.facts[name], source="imported", origin="all facts")
+    return bank.without_templates()
+
+
+def classifier(task: tasks.Task, encoder: Encoder, cache: Path = tasks.CACHE) -> dict:
+    """The ceiling, in the form of `assignments`: logistic regression on the encoder's features of labelled images."""
+    start = time.perf_counter()
+    images, labels = tasks.labelled(task.source, cache)
+    features = [encoder.encode_images(load_images(of, encoder).pixels).cpu() for of in (images, task.images)]
+    fitted = LogisticRegression(C=100, max_iter=1000).fit(features[0], labels)
+    z = torch.from_numpy(fitted.predict_proba(features[1]))
+    return {("linear classifier", f"{len(images)} labelled images"): (z, time.perf_counter() - start, (task.baseline, ""))}
 
 
 def pair_similarity(encoder: Encoder, bank: Bank) -> pd.DataFrame:
@@ -290,15 +344,25 @@ def history(result: Result) -> pd.DataFrame:
     return pd.DataFrame(result.history).drop(columns="labels").set_index("iteration").round(3)
 
 
-def assignments(outcomes: dict) -> dict:
+def assignments(outcomes: dict, baseline: str = "CLIP") -> dict:
     """{(method, variant): (z, seconds, baseline)} to be scored; the prior of a TransCLIP run is the CLIP row beside it.
 
-    baseline: the row to compare with, CLIP by name or, where names are withheld, CLIP by the first attributes.
+    baseline: the method to compare with, a task's own; where names are withheld it is CLIP by the first attributes.
     """
     scored = {}
     for (method, variant), (result, seconds) in outcomes.items():
-        baseline = ("CLIP+attributes", WITHHELD) if variant.startswith(WITHHELD) else ("CLIP", "")
+        beside = ("CLIP+attributes", WITHHELD) if variant.startswith(WITHHELD) else (baseline, "")
         if method.startswith("TransCLIP"):
-            scored[method.removeprefix("Trans"), variant] = (result.clip, seconds, baseline)
-        scored[method, variant] = (result.assignments, seconds, baseline)
+            scored[method.removeprefix("Trans"), variant] = (result.clip, seconds, beside)
+        scored[method, variant] = (result.assignments, seconds, beside)
+    return scored
+
+
+def iterates(result: Result) -> dict:
+    """As `assignments`, of one run that kept its trail: CLIP as the run began; GTA-CLIP, the last iterate; and every iterate."""
+    baseline, seconds = ("CLIP+attributes", ""), 0.0
+    scored = {baseline: (result.clip, 0.0, baseline), ("GTA-CLIP", ""): (result.assignments, result.seconds, baseline)}
+    for state, step in zip(result.trail, result.history, strict=True):
+        seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
+        scored["GTA-CLIP", f"iterate {state.iteration:02}"] = (state.z, seconds, baseline)
     return scored

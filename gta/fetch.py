@@ -54,17 +54,28 @@ def fetch(name: str, root: Path, given: Sequence[Path] = (), say: Callable[[str]
         say(f"{given[0]} stays where it is; use it as root")
         return verify(name, given[0])
     if given:
-        source = ", ".join(str(file) for file in given)
+        source = "the user's " + ", ".join(file.name for file in given)
         archives = {file.name: _archive(file) for file in given}
         for file in given:
             _unpack_into(manifest, file, root)
-    elif (present := verify(name, root, decode=False)).ready:
-        say(f"{name} is in {present.base} already")
+    elif _is_there(manifest, root, say):
+        say(f"{name} is there already")
         return verify(name, root)
     else:
         source, archives = _from_sources(manifest, root, say)
     _add_split_file(manifest, root, say)
     return _settle(manifest, root, source, archives, say)
+
+
+def _is_there(manifest: Dataset, root: Path, say: Callable[[str], None]) -> bool:
+    """Whether a copy is whole by its names, perhaps with the split file that is added now."""
+    try:
+        _add_split_file(manifest, root, say)
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # no way to the split file's address: there may be one to the archive
+        say(f"  {error}")
+    return verify(manifest.name, root, decode=False).ready
 
 
 def _settle(manifest: Dataset, root: Path, source: str, archives: dict[str, Archive], say: Callable[[str], None]) -> Report:
@@ -102,8 +113,9 @@ def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> 
             _unpack_into(manifest, file, root)
         shutil.rmtree(downloads)
         return str(source), archives
-    by_hand = (manifest.steps or "no other way is known").replace("ROOT", str(root))
-    raise CannotFetch("\n".join([f"{manifest.name} cannot be fetched.", *answers, by_hand]))
+    by_hand = (manifest.steps or "A machine with internet can get one of these files.").replace("ROOT", str(root))
+    command = f"python -m gta data fetch {manifest.name} --root {root} --from FILE"
+    raise CannotFetch("\n".join([f"{manifest.name} cannot be fetched.", *answers, by_hand, f"An archive of yours: `{command}`"]))
 
 
 class NoRoom(OSError):
@@ -136,7 +148,7 @@ def _ask(source: Source, path: str) -> Remote:
     served = metadata.etag if metadata.etag and re.fullmatch(r"[0-9a-f]{64}", metadata.etag) else None
     if source.sha256 and served and served != source.sha256:
         raise WrongBytes(f"{path}: the Hub offers {served}, the manifest says {source.sha256}")
-    return Remote(path, name, metadata.size, source.sha256 or served, source.md5)
+    return Remote(path, name, metadata.size or source.bytes, source.sha256 or served, source.md5)
 
 
 def _one(source: Source, remote: Remote, folder: Path) -> Path:

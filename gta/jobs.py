@@ -11,6 +11,7 @@ from torch import Tensor
 from gta import encoders, experiments, prompts, tasks
 from gta.adapt import natural_augmentation
 from gta.attributes import Bank
+from gta.embedded import aviary
 from gta.embedded.glyphs import DIGITS
 from gta.encoders import Encoder
 from gta.files import ROOT
@@ -21,7 +22,7 @@ from gta.settings import Checked, Settings
 EMBEDDED = "embedded"
 ON_A_CPU = 10  # iterations with a real CLIP where there is no GPU; the paper's number is 30
 NONE, REPLAY = "none", "replay:"
-GLYPHS = "glyphs"
+GLYPHS, AVIARY = "glyphs", "aviary"  # the domains that the embedded encoders know
 PHOTO = ("a photo of a {}.", "a photo of a {name} with {attribute}.")
 
 
@@ -75,8 +76,9 @@ class Job:
 
     @property
     def augmentation(self) -> Callable[[int], Callable[[Tensor], Tensor]]:
-        """A flip turns one character into another, so glyphs have their own."""
-        return tasks.glyph_augmentation if self.classes.domain == GLYPHS else natural_augmentation
+        """A flip turns one character into another, so glyphs have their own; so have drawn birds."""
+        own = {GLYPHS: tasks.glyph_augmentation, AVIARY: tasks.bird_augmentation}
+        return own.get(self.classes.domain or "", natural_augmentation)
 
     @property
     def replayed(self) -> Path | None:
@@ -85,8 +87,9 @@ class Job:
 
     def encoder(self) -> Encoder:
         """The encoder that the user named. Raises as `gta.encoders.load` does."""
-        given = self.options
-        return encoders.load(given.encoder, pretrained=given.pretrained, revision=given.revision, device=self.device)
+        given, embedded = self.options, encoders.BIRDS if self.classes.domain == AVIARY else encoders.EMBEDDED
+        which = {"pretrained": given.pretrained, "revision": given.revision, "embedded": embedded}
+        return encoders.load(given.encoder, device=self.device, **which)
 
     def plain_bank(self) -> Bank:
         """Class names in their template."""
@@ -119,8 +122,10 @@ def prepare(options: Options) -> Job:
         if not found.paths:
             raise ValueError(f"{options.labelled}: every image of {options.images} has a label already")
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    iterations = 2 if options.smoke else options.iterations or _iterations(options.encoder, device)
-    settings = experiments.settings_for(options.encoder, iterations=iterations, seed=options.seed, generate=options.llm != NONE)
+    slow = device == "cpu" and options.encoder != EMBEDDED
+    iterations = 2 if options.smoke else options.iterations or (ON_A_CPU if slow else None)
+    changes = {"seed": options.seed, "generate": options.llm != NONE} | ({"iterations": iterations} if iterations else {})
+    settings = experiments.settings_for(options.encoder, classes.domain or "", **changes)
     job = Job(options, found, classes, support, settings, device, [])
     _check(job)
     job.choices.extend(_choices(job))
@@ -135,14 +140,10 @@ def _with_template(classes: Classes, options: Options) -> Classes:
     if domain == GLYPHS:
         kind = "digit" if set(classes.names) <= set(DIGITS) else "letter" if not set(classes.names) & set(DIGITS) else "character"
         template, sentence = f"a picture of the {kind} {{}}", f"a picture of the {kind} {{name}} with {{attribute}}"
+    elif domain == AVIARY:
+        template, sentence = aviary.BIRD, aviary.SENTENCE
     filled = {"domain": domain, "template": classes.template or template, "sentence": classes.sentence or sentence}
     return classes.model_copy(update=filled)
-
-
-def _iterations(encoder: str, device: str) -> int:
-    if encoder == EMBEDDED:
-        return experiments.settings_for(encoder).iterations
-    return ON_A_CPU if device == "cpu" else Settings().iterations
 
 
 def _check(job: Job) -> None:
@@ -161,8 +162,8 @@ def _check(job: Job) -> None:
             job.encoder().tokens([text for of_class in job.bank().texts for text in of_class])
         except ValueError as error:
             raise ValueError(
-                f"the encoder 'embedded' is for pictures of glyphs alone, printed digits and capital letters; for photographs name a real "
-                f"CLIP, such as ViT-B/16. {error}"
+                f"the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this project "
+                f"draws; for photographs name a real CLIP, such as ViT-B/16. {error}"
             ) from None
 
 
@@ -173,7 +174,16 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
     llm = {NONE: "none: class names alone", "fieldguide": "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
     why = "as on the embedded benchmark" if embedded else "the paper's 30 on a GPU, 10 on a CPU"
     return [
-        ("encoder", given.encoder + (", which knows printed digits and capital letters, nothing else" if embedded else ""), ""),
+        (
+            "encoder",
+            given.encoder
+            + (
+                ", which knows " + ("drawn birds" if job.classes.domain == AVIARY else "digits and capital letters") + " alone"
+                if embedded
+                else ""
+            ),
+            "",
+        ),
         ("device", f"cpu, {torch.get_num_threads()} threads" if job.device == "cpu" else job.device, "--device"),
         ("iterations", f"{settings.iterations}" + ("" if given.iterations else f" ({why})"), "--iterations"),
         ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),

@@ -33,14 +33,15 @@ from gta.transduct import text_prior, transduct
 class Result:
     """assignments: (N, M) on the CPU, z of the last transduction; clip: (N, M), the prediction of the untouched encoder from
     the bank that it began with; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
-    iteration, with the labels (N,) of that iterate. Of the last transduction, on the CPU: prototypes (M, d) and variance (d,) of
-    the mixture, features (N, d) of the images, and text_features, M tensors (n_j, d)."""
+    iteration, with the labels (N,) of that iterate; checkpoints: those of this very run. Of the last transduction, on the CPU:
+    prototypes (M, d) and variance (d,) of the mixture, features (N, d) of the images, and text_features, M tensors (n_j, d)."""
 
     assignments: Tensor
     clip: Tensor
     attributes: Bank
     encoder: Encoder
     history: list[dict[str, Any]]
+    checkpoints: Checkpoints | None
     prototypes: Tensor
     variance: Tensor
     features: Tensor
@@ -50,6 +51,20 @@ class Result:
     def seconds(self) -> float:
         """Of all stages, those before an interruption included."""
         return sum(seconds for step in self.history for name, seconds in step.items() if name.startswith("seconds_"))
+
+    @property
+    def trail(self) -> Iterator[State]:
+        """The state of each iteration when it had its z, in order, on the CPU, without weights. Raises ValueError unless the run
+        kept them all, as it does with `checkpoints=Checkpoints(folder, trail=True)`."""
+        count = 0
+        for state in map(State.of, self.checkpoints.trail() if self.checkpoints else ()):
+            if state.iteration == count:  # and not one that was made again after a damaged checkpoint
+                yield state
+                count += 1
+        if count < len(self.history):
+            where = self.checkpoints.folder if self.checkpoints else "no checkpoints"
+            mend = "run with Checkpoints(FOLDER, trail=True) from the beginning, in a new folder"
+            raise ValueError(f"{where}: {count} of {len(self.history)} iterations were kept; {mend}")
 
 
 def run(
@@ -150,6 +165,8 @@ class _Method:
         self.bar.set_postfix(stage=stage, refresh=time.time() - self.bar.last_print_t > 1 if self.progress else False)
         start = time.perf_counter()
         work()
+        if self.encoder.device.type == "cuda":
+            torch.cuda.synchronize()  # so that a stage's seconds are its own
         self.state.done[stage] = time.perf_counter() - start
         self._save()
 
@@ -208,10 +225,10 @@ class _Method:
         state = self.state
         history = [{**step, "labels": labels} for step, labels in zip(state.history, state.tensors["labels"]["labels"], strict=True)]
         texts = [features.cpu() for features in self._text_features(state.bank.at(state.iteration - 1))]
-        mixture = {name: state.tensors["z"][name].cpu() for name in ("prototypes", "variance")}
-        features = state.tensors["features"]["images"][: len(self.images[0])].cpu()
+        last = {name: state.tensors["z"][name].cpu() for name in ("prototypes", "variance")}
+        last["features"] = state.tensors["features"]["images"][: len(self.images[0])].cpu()
         clip = state.tensors["clip"]["z"].cpu()
-        return Result(state.z.cpu(), clip, state.bank, self.encoder, history, **mixture, features=features, text_features=texts)
+        return Result(state.z.cpu(), clip, state.bank, self.encoder, history, self.checkpoints, **last, text_features=texts)
 
     @property
     def _bank_before(self) -> Bank:

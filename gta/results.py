@@ -3,7 +3,7 @@
 import hashlib
 import io
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +191,12 @@ def measure(
             f"{run_id}.correct": right,
         }
     return rows, predictions
+
+
+def oracle_best(iterates: Sequence[Row]) -> Row:
+    """The iterate with the most right labels, the first of equals: what the released program reports. To pick it takes the
+    true labels, so it bounds what a better stop could give and is no result of the method."""
+    return max(iterates, key=lambda row: row.n_correct)
 
 
 def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.ndarray]) -> None:

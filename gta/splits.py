@@ -27,6 +27,10 @@ class Entry(NamedTuple):
 class MissingLists(FileNotFoundError):
     """The lists that say what belongs to which split are not in the copy."""
 
+    def __init__(self, manifest: Dataset, base: Path, lists: str):
+        command = f"`python -m gta data verify {manifest.name} --root {base}` says where to get them"
+        super().__init__(f"{manifest.name}: no {lists} below {base}; {command}")
+
 
 def read(manifest: Dataset, base: Path, files: Iterable[str]) -> dict[str, list[Entry]]:
     """{split: its entries, sorted by path} from the lists among `files`, relative to `base`.
@@ -106,7 +110,7 @@ def _needed(manifest: Dataset, base: Path, files: list[str]) -> list[Path]:
     lists = _lists(manifest)
     found = [_find(files, name) for name in lists]
     if missing := [name for name, file in zip(lists, found, strict=True) if file is None]:
-        raise MissingLists(f"{manifest.name}: no {', '.join(missing)} below {base}")
+        raise MissingLists(manifest, base, ", ".join(missing))
     return [base / file for file in found if file is not None]
 
 
@@ -163,5 +167,5 @@ def _val_folders(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str
             path = "/".join(file.split("/")[-3:])
             splits["train" if split == "train" else "test"].append(Entry(path, labels[folder]))
     if not splits["test"]:
-        raise MissingLists(f"{manifest.name}: no folder val/{manifest.classes[0].folder} with images below {base}")
+        raise MissingLists(manifest, base, f"folder val/{manifest.classes[0].folder} with images")
     return splits

@@ -11,8 +11,9 @@ from gta.results import Row, read_table, write_table
 
 
 def summary(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row a method: mean accuracy and gain over its baseline, then each seed's gain with its interval."""
+    """A row a method: mean accuracy and gain over its baseline, then each seed's gain with its interval. Worlds are one dataset."""
     frame = pd.DataFrame([row.model_dump() for row in rows])
+    frame["dataset"] = frame.dataset.str.partition(":")[0]  # aviary:3, the world that goes with seed 3
     frame["interval"] = [f"{row.gain:+.1f} [{row.gain_low:+.1f}, {row.gain_high:+.1f}]" for row in frame.itertuples()]
     names = ["dataset", "backbone", "baseline", "method", "variant"]
     means = frame.groupby(names)[["accuracy", "gain", "seconds"]].mean().round(1)

@@ -1,7 +1,7 @@
 """Tasks: images, class names and templates by dataset name. Labels are apart, for scoring alone."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,23 @@ from torchvision.transforms import v2
 
 from gta import copies, lock, manifests, shots
 from gta.adapt import natural_augmentation
-from gta.embedded import digits
-from gta.embedded.glyphs import DIGITS
-from gta.files import IMAGE_SUFFIXES
+from gta.embedded import aviary, digits
+from gta.embedded.glyphs import DIGITS, FACTS
+from gta.encoders import BIRDS, EMBEDDED
+from gta.files import IMAGE_SUFFIXES, ROOT
 from gta.names import nearest
 
-NAMES = ("digits",)
+NAMES = ("digits", "aviary")
+CACHE = ROOT / "runs" / "worlds"  # where rendered images are kept
 
 
 @dataclass(frozen=True)
 class Task:
     """What a method may see. source: what `load` takes to give it again; images: arrays, or paths and lazy images; template,
     sentence and nameless: a class as a text, with an attribute, and by the attribute alone; augmentation: from a pixel size to a
-    transform of one uint8 image; domain: whose questions the language model is asked (`gta/prompts.yaml`); split: which
-    images these are."""
+    transform of one uint8 image; domain: whose questions the language model is asked (`gta/prompts.yaml`); split: which images these
+    are; embedded: the folder of the encoders that `embedded` means; baseline: the method to compare with; facts: what is true of each
+    class, where that is known: what the field guide is drawn from, and which no method reads."""
 
     name: str
     source: str
@@ -36,6 +39,9 @@ class Task:
     augmentation: Callable[[int], Callable[[Tensor], Tensor]]
     domain: str = "general"
     split: str = "query"
+    embedded: Path = EMBEDDED
+    baseline: str = "CLIP"
+    facts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,13 @@ class Labelled:
     labels: np.ndarray
 
 
-def load(name: str, root: str | Path | None = None) -> Task:
-    """The query images of a dataset: `digits`, one of the paper's, or a folder with one sub-folder of images for each class.
+def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task:
+    """The query images of a dataset: `digits`, `aviary` (or `aviary:3`, the world of another seed than 0), one of the paper's, or a
+    folder with one sub-folder of images for each class.
 
-    root: where the paper's datasets lie, by default `data` in the repository; `NAME@ROOT` says the same in one string.
-    Raises ValueError for a name that is none of these or a copy that is not the paper's, FileNotFoundError, with the command
-    that helps, for images that are not there.
+    root: where the paper's datasets lie, by default `data` in the repository; `NAME@ROOT` says the same in one string. cache: the
+    folder for images that are rendered. Raises ValueError for a name that is none of these or a copy that is not the paper's,
+    FileNotFoundError, with the command that helps, for images that are not there.
     """
     if found := _of_the_paper(name, root):
         return _paper_task(*found)
@@ -60,7 +67,10 @@ def load(name: str, root: str | Path | None = None) -> Task:
         query_ids, images, _ = digits.load("query")
         template, sentence = "a picture of the digit {}", "a picture of the digit {name} with {attribute}"
         nameless = "a character with {attribute}"
-        return Task(name, name, tuple(query_ids), list(images), tuple(DIGITS), template, sentence, nameless, glyph_augmentation, "glyphs")
+        names, augment = tuple(DIGITS), glyph_augmentation
+        return Task(name, name, tuple(query_ids), list(images), names, template, sentence, nameless, augment, "glyphs", facts=FACTS)
+    if (world := _world(name)) is not None:
+        return _aviary(world, cache)
     paths = _folder(name)
     classes = sorted({path.parent.name for path in paths})
     ids = tuple(str(path.relative_to(name)) for path in paths)
@@ -75,6 +85,8 @@ def query_labels(name: str) -> np.ndarray:
         return np.array([entry.label for entry in _open(*found, training=False).splits["test"]])
     if name == "digits":
         return digits.load("query")[2]
+    if (world := _world(name)) is not None:
+        return world.labels("query")
     folders = [path.parent.name for path in _folder(name)]
     return np.unique(folders, return_inverse=True)[1]
 
@@ -144,6 +156,55 @@ def _paper_task(name: str, root: Path) -> Task:
         manifest.domain,
         "test",
     )
+
+
+def labelled(name: str, cache: Path = CACHE) -> tuple[list, np.ndarray]:
+    """Labelled images of an embedded dataset, none of them a query image, and their classes, int (S,).
+
+    Raises ValueError for another dataset.
+    """
+    if name == "digits":
+        return list(digits.load("train")[1]), digits.load("train")[2]
+    if (world := _world(name)) is not None:
+        folder = aviary.write(world, cache)
+        return [folder / file for file in world.files("train")], world.labels("train")
+    raise ValueError(f"dataset {name!r} has no labelled images apart{nearest(name, NAMES)}; known: {', '.join(NAMES)}")
+
+
+def _world(name: str) -> aviary.World | None:
+    """The world that a name means; None where it is another dataset."""
+    dataset, _, seed = name.partition(":")
+    if dataset != "aviary":
+        return None
+    if not (seed or "0").isdecimal():
+        raise ValueError(f"unknown dataset {name!r}: the seed of a world is a number, such as aviary:3")
+    return aviary.world(int(seed or 0))
+
+
+def _aviary(world: aviary.World, cache: Path) -> Task:
+    folder, files, name = aviary.write(world, cache), world.files("query"), f"aviary:{world.seed}"
+    ids = tuple(f"{name}/{i:04d}" for i in range(len(files)))  # an id says no class
+    return Task(
+        name,
+        name,
+        ids,
+        [folder / file for file in files],
+        world.names,
+        aviary.BIRD,
+        aviary.SENTENCE,
+        aviary.NAMELESS + " with {attribute}",
+        bird_augmentation,
+        "aviary",
+        embedded=BIRDS,
+        baseline="CLIP+attributes",
+        facts=world.facts,
+    )
+
+
+def bird_augmentation(size: int) -> Callable[[Tensor], Tensor]:
+    """A crop of at least half, a flip, a change of light; colours are attributes, so that no hue changes."""
+    crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+    return v2.Compose([crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.2, 0.2)])
 
 
 def glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:

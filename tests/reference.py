@@ -1,6 +1,7 @@
 """The equations as loops in float64: what the fast code is tested against."""
 
 import torch
+from scipy.stats import spearmanr
 
 
 def adaptation_loss(image_features, text_features, positives, logit_scale):
@@ -100,3 +101,28 @@ def _objective(z, yhat, graph, labels, lam, gamma, log_p):
     for s, label in enumerate(labels):
         total -= gamma * n / len(labels) * float(log_p[n + s][label])
     return total
+
+
+def agreement(images, texts, z):
+    """`gta.evolution`: structure, own, other, gap, from lists of rows; classes without an image left out of the first three."""
+
+    def mean(rows, weights):
+        return sum(weight * row for row, weight in zip(rows, weights, strict=True)) / sum(weights)
+
+    def cosine(a, b):
+        return float((a * b).sum() / (a * a).sum().sqrt() / (b * b).sum().sqrt())
+
+    means = [mean(list(of_class), [1] * len(of_class)) for of_class in texts]
+    seen = [j for j in range(len(texts)) if z[:, j].sum() > 0]
+    prototypes = {j: mean(list(images), z[:, j].tolist()) for j in seen}
+    pairs = [(a, b) for a in seen for b in seen if a < b]
+    alike = [[cosine(of[a], of[b]) for a, b in pairs] for of in (prototypes, means)]
+    own = [cosine(prototypes[j], means[j]) for j in seen]
+    other = [cosine(prototypes[j], means[k]) for j in seen for k in range(len(texts)) if j != k]
+    gap = mean(list(images), [1] * len(images)) - mean(means, [1] * len(means))
+    return {
+        "structure": float(spearmanr(*alike).statistic),
+        "own": sum(own) / len(own),
+        "other": sum(other) / len(other),
+        "gap": float((gap * gap).sum().sqrt()),
+    }

@@ -14,6 +14,7 @@ from PIL import Image
 from published import LAYOUTS, LINES, SPLIT_FILES, cut_manifests, lines, picture, put, put_copy, put_lists
 
 from gta import copies, manifests, tasks
+from gta.images import load_images
 
 ALL = sorted(LINES)
 
@@ -90,7 +91,7 @@ def parquet(file, rows):
 
 
 @pytest.mark.parametrize(("name", "column"), [("eurosat", "filename"), ("eurosat", "image_id"), ("oxford_pets", "image_id")])
-def test_parquet_files_with_a_column_of_file_names(name, column, cut):
+def test_parquet_files_with_a_column_of_file_names(name, column, cut, encoder):
     """As timm's repositories keep them: other splits, ids without suffix, images as bytes; only the names count."""
     put_lists(name, cut / "hub")
     entries = [path for split in LINES[name].values() for path, _, _ in split]
@@ -103,6 +104,7 @@ def test_parquet_files_with_a_column_of_file_names(name, column, cut):
     task = tasks.load(name, cut / "hub")
     expect(task, name, cut, "PNG")
     assert isinstance(task.images[:2], copies.Images) and len(task.images[:2]) == 2
+    assert len(load_images(task.images, encoder)) == len(task.image_ids)
 
 
 def test_parquet_files_with_names_beside_the_bytes(cut):
@@ -111,6 +113,13 @@ def test_parquet_files_with_names_beside_the_bytes(cut):
     rows = [{"image": {"bytes": picture(path), "path": path.rpartition("/")[2]}, "label": 3} for path in entries]
     parquet(cut / "dtd/data/all.parquet", rows)
     expect(tasks.load("dtd", cut), "dtd", cut)
+
+
+def test_a_broken_parquet_file_is_named(cut):
+    put_lists("dtd", cut / "dtd")
+    put(cut / "dtd/data/train.parquet", b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"train\.parquet is no parquet file"):
+        tasks.load("dtd", cut)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -143,6 +152,13 @@ def test_masks_of_the_same_name_are_no_photographs(cut):
         for path, _, _ in lines(name, "test"):
             put(base / mask / path.replace(".jpg", ".png"), picture("mask", "PNG"))
         expect(tasks.load(name, cut), name, cut)
+
+
+def test_of_two_files_of_one_path_the_nearer_is_taken(cut):
+    base = put_copy("eurosat", cut)
+    for path, _, _ in lines("eurosat", "test"):
+        put(base / "0/backup/2750" / path, picture("backup"))
+    expect(tasks.load("eurosat", cut), "eurosat", cut)
 
 
 def test_folders_that_are_no_class_are_left_out(cut):
@@ -203,7 +219,7 @@ def test_labels_in_another_order_are_refused_even_with_the_right_hash(cut, tmp_p
 def test_lists_that_are_missing_are_named(cut):
     base = put_copy("fgvc_aircraft", cut)
     (base / "images_variant_test.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no images_variant_test.txt below"):
+    with pytest.raises(FileNotFoundError, match=r"no images_variant_test\.txt below \S+; `python -m gta data verify fgvc_aircraft"):
         tasks.load("fgvc_aircraft", cut)
     with pytest.raises(FileNotFoundError, match="python -m gta data fetch eurosat --root"):
         tasks.load("eurosat", cut)

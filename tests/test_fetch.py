@@ -95,7 +95,7 @@ def test_one_command_fetches_verifies_and_locks(dtd, hub, cut, capsys):
     assert f"{hashlib.sha256(picture('banded/banded_0060.jpg')).hexdigest()}  banded/banded_0060.jpg\n" in sums.decode()
     gets = len([entry for entry in hub.log if entry[0] == "GET"])
     assert main(["data", "fetch", "dtd", "--root", str(cut)]) == 0
-    assert len([entry for entry in hub.log if entry[0] == "GET"]) == gets and "is in" in capsys.readouterr().out
+    assert len([entry for entry in hub.log if entry[0] == "GET"]) == gets and "is there already" in capsys.readouterr().out
     assert len(tasks.load("dtd", cut).images) == 6
 
 
@@ -223,6 +223,7 @@ def test_a_copy_of_the_users_is_accepted_by_path(cut, tmp_path, capsys):
     archive.write_bytes(zip_of(put_copy("stanford_cars", tmp_path / "made")))
     assert main(["data", "fetch", "stanford_cars", "--root", str(cut), "--from", str(archive)]) == 0
     assert len(tasks.load("stanford_cars", cut).images) == 3 and archive.exists()
+    assert str(tmp_path) not in lock.file("stanford_cars").read_text()
 
 
 def test_the_split_file_is_added_and_checked(hub, cut, tmp_path):
@@ -239,3 +240,14 @@ def test_the_split_file_is_added_and_checked(hub, cut, tmp_path):
         fetch.fetch("eurosat", cut, say=str)
     hub.files["/split.json"] = content
     assert fetch.fetch("eurosat", cut, say=str).ready and len(tasks.load("eurosat", cut).images) == 3
+
+
+def test_a_copy_that_lacks_nothing_but_the_split_file_gets_it_alone(hub, cut):
+    base = put_copy("stanford_cars", cut)
+    content = (base / "split_zhou_StanfordCars.json").read_bytes()
+    (base / "split_zhou_StanfordCars.json").unlink()
+    hub.files = {"/split.json": content}
+    pin = yaml.safe_load((manifests.FOLDER / "stanford_cars.yaml").read_text())["split_file"]
+    change("stanford_cars", split_file=pin | {"url": f"{hub.url}/split.json"})
+    assert fetch.fetch("stanford_cars", cut, say=str).ready
+    assert [(command, path) for command, path, _ in hub.log] == [("GET", "/split.json")]

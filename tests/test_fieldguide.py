@@ -2,6 +2,7 @@ import pytest
 
 from gta import experiments, prompts
 from gta.embedded import fieldguide
+from gta.embedded.aviary import world
 from gta.embedded.glyphs import FACTS, NAMES
 from gta.endpoint import LanguageModelError
 from gta.llm import Question
@@ -24,13 +25,25 @@ def test_the_guide_omits_and_errs_as_stated():
     assert guides[0] == fieldguide.draw_guide(0) != guides[1]
 
 
+def test_a_guide_of_birds_omits_and_errs_as_stated_and_tells_half_a_page_at_first():
+    facts = world(1000).facts
+    guides = [fieldguide.draw_guide(seed, facts) for seed in range(30)]
+    said = [(name, fact) for guide in guides for name in facts for fact in guide[name]]
+    assert sum(fact not in facts[name] for name, fact in said) / len(said) == pytest.approx(fieldguide.WRONG, abs=0.01)
+    assert len(said) / (30 * 32 * 10) == pytest.approx(1 - fieldguide.OMITTED, abs=0.02)
+    one, two, *_ = facts
+    page, other = guides[0][one], guides[0][two]
+    assert fieldguide.answer(guides[0], f'What of "{one}"?') == page[: max(2, len(page) // 2)]
+    assert fieldguide.answer(guides[0], f'"{one}" or "{two}"?') == ([fact for fact in page if fact not in other] or page)
+
+
 def test_the_guide_answers_over_http_what_it_says(guide_llm):
     guide = fieldguide.draw_guide(0)
     two = Question(fill(GLYPHS.distinguish, a="three", b="eight", known_a="nothing", known_b="nothing"), "three", "eight")
     described, told = guide_llm.ask([describe("three"), two])
     assert list(described.phrases) == guide["three"][: fieldguide.AT_FIRST]
     assert list(told.phrases) in ([fact for fact in guide["three"] if fact not in guide["eight"]], guide["three"])
-    with pytest.raises(LanguageModelError, match="no character"):
+    with pytest.raises(LanguageModelError, match="no class"):
         guide_llm.ask([Question('What of "platypus"?', "platypus")])
 
 

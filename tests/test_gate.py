@@ -116,7 +116,7 @@ def test_a_run_stops_before_anything_is_asked_or_adapted(cut, clip: Encoder):
     with pytest.raises(results.NotAsPublished):
         experiments.zero_shot(task, clip, experiments.settings_for("ViT-B/32", iterations=1), Silent())
     with pytest.raises(results.NotAsPublished):
-        experiments.gate(task, clip)
+        experiments.gate(task, clip, task.images)
     with pytest.raises(AssertionError, match="asked before the gate"):
         experiments.zero_shot(task, clip, experiments.settings_for("ViT-B/32", iterations=1), Silent(), go_on=True)
     assert ONCE["adapt"] is False

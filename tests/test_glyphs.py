@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from gta import encoders
-from gta.embedded import pretrain
+from gta.embedded import lessons, pretrain
 from gta.embedded.glyphs import FACTS, HELD_OUT, NAMES, STYLES, render
 
 
@@ -40,17 +40,17 @@ def test_captions_are_true_and_positives_are_what_is_true():
     rng = random.Random(0)
     for _ in range(200):
         name = rng.choice(NAMES)
-        text, said, facts = pretrain.caption(name, rng)
+        text, said, facts = lessons.glyph_caption(name, rng)
         assert (said is None or said == name) and facts <= set(FACTS[name])
         assert all(fact in text for fact in facts)
-    tokenizer = encoders.load("embedded", device="cpu").tokenizer
-    _, tokens, positives = pretrain.batch(64, "train", tokenizer, random.Random(1), torch.Generator().manual_seed(1))
-    assert tokens.shape == (64, 32) and positives.diagonal().all() and not positives.all()
+    images, captions, positives = lessons.glyph_batch(64, "train", random.Random(1), torch.Generator().manual_seed(1))
+    assert encoders.load("embedded", device="cpu").tokenizer(captions).shape == (64, 32)
+    assert images.shape == (64, 3, 8, 8) and positives.diagonal().all() and not positives.all()
 
 
 @pytest.mark.slow
 def test_pretraining_learns_and_writes_what_the_loader_reads(tmp_path):
-    pretrain.pretrain(seed=0, steps=150, folder=tmp_path)
+    pretrain.pretrain(lessons.LESSONS["glyphs"], seed=0, steps=150, folder=tmp_path)
     curve = [line.split(",") for line in (tmp_path / "seed0.curve.csv").read_text().splitlines()[1:]]
     assert [step for step, *_ in curve] == ["50", "100", "150"]
     assert float(curve[-1][1]) < float(curve[0][1]) - 0.5

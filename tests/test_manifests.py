@@ -7,7 +7,8 @@ import open_clip
 import pytest
 from open_clip.pretrained import get_pretrained_cfg
 
-from gta import encoders, manifests, prompts
+from gta import manifests, prompts
+from gta.weights import OPENAI
 
 # classes, train, val, test, the paper's template, and the start of the SHA-256 of the class names in label order, a line each:
 # from the split files, the official lists and the authors' program, collected independently of the manifests.
@@ -96,7 +97,7 @@ def test_sizes_that_circulate_are_known_as_wrong(name, wrong):
 
 def test_encoders_are_what_open_clip_would_load():
     weights = {manifest.name: manifest for manifest in manifests.encoders()}
-    assert {name: manifest.architecture for name, manifest in weights.items()} == encoders.OPENAI
+    assert {name: manifest.architecture for name, manifest in weights.items()} == OPENAI
     for manifest in weights.values():
         config = open_clip.get_model_config(manifest.architecture)
         tag = get_pretrained_cfg(manifest.architecture, manifest.pretrained)
@@ -110,6 +111,8 @@ def test_attribute_lists_say_how_sure_they_are():
     for name, manifest in manifests.attributes().items():
         assert manifest.known.total() == 3 + len(manifest.datasets), name
         assert {dataset.removesuffix("_location") for dataset in manifest.datasets} <= set(FACTS), name
+    stray = manifests.attributes()["adaptclipzs"].datasets["dtd"].ignore  # seven pets in the folder of the textures
+    assert len(stray) == 7 and set(stray) <= {c.name for c in manifests.dataset("oxford_pets").classes} | {"american pit bull terrier"}
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import nbformat
+import pandas as pd
+import psutil
 import pytest
 
 from gta.files import ROOT
 from gta.pages import render
 
 KEY = "sk-very-secret-0123456789"
+ENV = {**os.environ, "OPENAI_API_KEY": KEY}
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
 
@@ -29,8 +33,16 @@ def test_a_source_notebook_is_thin_and_carries_no_output(file):
 
 
 def papermill(tmp_path, notebook, **parameters):
-    given = [word for key, value in parameters.items() for word in ("-p", key, str(value))]
-    command = [
+    return subprocess.run(command(tmp_path, notebook, parameters), capture_output=True, text=True, cwd=ROOT, env=ENV)
+
+
+def command(tmp_path, notebook, parameters):
+    given = [
+        word
+        for key, value in parameters.items()
+        for word in (("-y", json.dumps({key: value})) if isinstance(value, list) else ("-p", key, str(value)))
+    ]
+    return [
         sys.executable,
         "-m",
         "papermill",
@@ -39,7 +51,6 @@ def papermill(tmp_path, notebook, **parameters):
         *given,
         "--no-progress-bar",
     ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OPENAI_API_KEY": KEY})
 
 
 @pytest.mark.parametrize(
@@ -75,3 +86,48 @@ def test_the_attributes_page_records_once_then_replays_and_never_shows_the_key(t
     assert not any(KEY in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
     page = render(tmp_path / "out.ipynb")
     assert "<table" in page and "became less alike" in page and "<script>" not in page.partition("<body")[2]
+
+
+def test_the_page_of_the_datasets_renders_with_what_is_there(tmp_path):
+    """Nothing here: every table stands, and each dataset comes with its command; no machine's path is on the page."""
+    done = papermill(tmp_path, "datasets", smoke=True, root="runs/no-data-here")
+    assert done.returncode == 0, done.stderr
+    page = render(tmp_path / "out.ipynb")
+    for words in ("4,128", "python -m gta data fetch cub --root runs/no-data-here", "nothing to show", "5,793 test images", "inferred"):
+        assert words in page, words
+    assert str(ROOT) not in page
+
+
+EVOLUTION = ("measures.csv", "rows.csv", "predictions.npz", "maps.png", "maps.svg", "agreement.png", "accuracy.png")
+
+
+def test_the_evolution_page_draws_the_pair_it_is_given_and_keeps_the_oracle_out_of_the_rows(tmp_path):
+    done = papermill(tmp_path, "evolution", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger", pairs=[["four", "nine"]])
+    assert done.returncode == 0, done.stderr
+    assert all((tmp_path / "run" / name).exists() for name in EVOLUTION)
+    assert (tmp_path / "run/measures.csv").read_text().splitlines()[0] == "iteration,structure,own,other,gap"
+    figure = (tmp_path / "run/maps.svg").read_text()
+    assert "<!-- four, texts -->" in figure and "<!-- nine, texts -->" in figure and "<!-- iteration 1 -->" in figure
+    assert "oracle_best" in (tmp_path / "out.ipynb").read_text() and "oracle" not in (tmp_path / "run/rows.csv").read_text()
+
+
+@pytest.mark.slow
+def test_the_evolution_page_goes_on_after_a_kill(tmp_path):
+    """kill -9 of papermill and its kernel at three moments; at the end the page is that of a run that nothing ended."""
+    options = {"iterations": 6, "ledger": tmp_path / "ledger"}
+    assert papermill(tmp_path, "evolution", out=tmp_path / "whole", **options).returncode == 0
+    cut = command(tmp_path, "evolution", {**options, "out": tmp_path / "cut"})
+    for iterations in (1, 3, 5):
+        with subprocess.Popen(cut, cwd=ROOT, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while len(list((tmp_path / "cut/checkpoints").glob("*/*.json"))) <= iterations and process.poll() is None:
+                time.sleep(0.02)
+            assert process.poll() is None, "it ended before it was killed"
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
+        assert not (tmp_path / "cut/rows.csv").exists()
+    assert papermill(tmp_path, "evolution", out=tmp_path / "cut", **options).returncode == 0
+    assert "going on from iteration" in (tmp_path / "out.ipynb").read_text()
+    for name in ("measures.csv", "maps.png", "agreement.png", "accuracy.png"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    whole, cut_rows = (pd.read_csv(tmp_path / name / "rows.csv").drop(columns="seconds") for name in ("whole", "cut"))
+    assert whole.equals(cut_rows)

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from gta.experiments import EMBEDDED, ZeroShot, settings_for
+from gta.experiments import AVIARY, EMBEDDED, ZeroShot, settings_for
 from gta.files import ROOT
 from gta.settings import Settings
 
@@ -16,7 +16,15 @@ GOOD = {
     "mode": "record",
     "max_calls": None,
 }
-GOOD |= {"iterations": None, "variants": [""], "smoke": "false", "out": "runs/x"}
+GOOD |= {
+    "iterations": None,
+    "revision": None,
+    "store": "runs/images",
+    "variants": [""],
+    "classifier": False,
+    "smoke": "false",
+    "out": "runs/x",
+}
 
 
 def test_the_defaults_are_the_papers():
@@ -55,7 +63,8 @@ def test_a_misspelt_or_ill_typed_parameter_is_refused(change, message):
         ZeroShot.read({**GOOD, **change})
 
 
-def test_the_embedded_settings_are_those_that_were_chosen():
-    choice = pd.read_csv(ROOT / "gta/embedded/choice.csv")
-    rate, iterations = choice.pivot_table(index="rate", columns="iterations", values="accuracy").stack().idxmax()
-    assert {"iterations": iterations, "lr": rate, "lr_projection": rate} == EMBEDDED
+@pytest.mark.parametrize(("file", "settings"), [("choice", EMBEDDED), ("choice_aviary", AVIARY)])
+def test_the_embedded_settings_are_those_that_were_chosen(file, settings):
+    choice = pd.read_csv(ROOT / f"gta/embedded/{file}.csv")
+    rate, share, iterations = choice.groupby(["rate", "share", "iterations"]).accuracy.mean().idxmax()
+    assert {"iterations": iterations, "lr": rate, "lr_projection": rate, "pair_share": share} == {"pair_share": 0.05} | settings

@@ -50,6 +50,15 @@ def test_only_results_asks_for_labels():
         }
         asks[file.relative_to(ROOT).as_posix()] = names
     assert {file for file, names in asks.items() if "query_labels" in names} == {"gta/results.py"}
+    knows_truth = {"digits", "aviary", "truth", "choose", "card"}  # of gta.embedded
+    imports = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "gta").glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and "embedded" in (node.module or "")
+        if {*(node.module or "").split("."), *(alias.name for alias in node.names)} & knows_truth
+    }
+    assert imports == {"gta/tasks.py"}
     assert not any("query_labels" in cell for cell in (file.read_text() for file in (ROOT / "notebooks").rglob("*.ipynb")))
 
 

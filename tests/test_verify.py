@@ -1,8 +1,11 @@
 """What `verify` says of good copies and of each kind of bad one, and what the command line makes of it."""
 
+import io
 import json
 
+import pandas as pd
 import pytest
+from PIL import Image
 from published import LINES, picture, put, put_copy, put_lists
 
 from gta import lock, manifests, verify
@@ -25,7 +28,10 @@ def test_all_problems_are_in_one_table(cut, capsys):
     (base / "images/banded/banded_0060.jpg").unlink()
     put(base / "images/zigzagged/zigzagged_0078.jpg", b"not an image")
     broken = base / "images/zigzagged/zigzagged_0099.jpg"
-    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(whole, "JPEG")
+    broken.write_bytes(whole.getvalue()[: len(whole.getvalue()) * 2 // 3])  # its header is whole: it opens, and cannot be read
+    assert Image.open(broken).size == (64, 64)
     put(base / "images/banded/holiday.jpg", picture("holiday"))
     assert main(["data", "verify", "dtd", "--root", str(cut)]) == 1
     said = capsys.readouterr().out
@@ -79,6 +85,16 @@ def test_folders_of_another_split_are_recognised_by_their_counts(cut, monkeypatc
     said = str(report)
     assert "7 images: an official split of DTD" in said and "no split_zhou_DescribableTextures.json" in said
     assert "python -m gta data fetch dtd" in said
+
+
+def test_parquet_files_without_names_are_recognised_by_their_counts(cut):
+    """As a Hub copy of DTD's official split: nothing says which image is which."""
+    put_lists("dtd", cut / "dtd")
+    for split, size in {"train": 3760, "test": 1880}.items():
+        frame = pd.DataFrame({"image": [{"bytes": b"", "path": None}] * size, "label": 0})
+        put(cut / f"dtd/data/{split}-00000-of-00001.parquet", frame.to_parquet())
+    report = verify.verify("dtd", cut)
+    assert report.found["test"] == 0 and "1,880 images: an official split of DTD" in str(report)
 
 
 def test_lists_that_are_missing_come_with_what_to_do(cut):

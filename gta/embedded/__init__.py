@@ -1,1 +1,1 @@
-"""The embedded world: real digits, encoders that never saw handwriting, a field guide. Nothing here needs a download."""
+"""The embedded benchmarks: real digits, rendered birds, encoders that saw neither, a field guide. Nothing here needs a download."""

@@ -1,22 +1,33 @@
-"""What the model card reports of the embedded encoders: `python -m gta.embedded.card` rewrites measures.csv and curves.png.
+"""What the model cards of the embedded encoders report: `python -m gta.embedded.card glyphs` rewrites measures.csv and
+curves.png beside the weights, and `birds` those of the birds.
 
-Three kinds of measures. On held-out glyph styles, where the truth is known because we drew it: accuracy by name over all
+Of the glyphs, on held-out styles, where the truth is known because we drew it: accuracy by name over all
 34 characters, and how often a true attribute is nearer to an image than a false one. Of the text encoder: the cosine of a
 name's text to the same text with a true, and with a false attribute (how much an attribute says beside a name). On the
 unlabelled handwriting, without labels: the cosine to the nearest neighbour, the share of images that are predicted as their
 nearest neighbour is, and the mean confidence.
+
+Of the birds, the attributes of random birds, in the style of pretraining and in that of the worlds: the shift between
+them. Of a world that is reported nowhere: the cosine to the nearest neighbour, the share of the three nearest that are of the
+same species, and the mean confidence by its true facts. Of its names: the cosine between two of them as texts.
 """
 
+import argparse
 import random
 
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
+from numpy.random import PCG64, Generator
 
-from gta import encoders, tasks
+from gta import encoders, experiments, tasks
+from gta.attributes import Bank
+from gta.embedded import aviary
+from gta.embedded.birds import SIZES, STYLES, draw, draw_look
 from gta.embedded.glyphs import FACTS, KIND, NAMES, render
-from gta.embedded.pretrain import SENTENCE
-from gta.encoders import EMBEDDED, Encoder
+from gta.embedded.lessons import LESSONS, SENTENCE
+from gta.embedded.truth import attribute_accuracy
+from gta.encoders import Encoder
 from gta.figures import PALETTE
 from gta.files import write_atomically
 from gta.images import load_images
@@ -63,25 +74,60 @@ def label_free_measures(encoder: Encoder) -> dict[str, float]:
     return {"nearest_cosine": float(nearest.values.mean()), "agreement": 100 * float(agreement), "confidence": float(prior.amax(1).mean())}
 
 
-def main() -> None:
-    rows, (figure, axis) = [], plt.subplots(figsize=(6, 3.2))
+def glyph_measures(encoder: Encoder, seed: int) -> dict[str, float]:
+    return {**held_out_measures(encoder), **text_measures(encoder), **label_free_measures(encoder)}
+
+
+def bird_measures(encoder: Encoder, seed: int, count: int = 1000) -> dict[str, float]:
+    """Attribute accuracies in percent, for each style their mean and in the field each; and the measures of one world."""
+    measures: dict[str, float] = {}
+    for style in STYLES:
+        rng = Generator(PCG64(2000))
+        birds = rng.integers(SIZES, size=(count, len(SIZES)))
+        pictures = [draw(bird, STYLES[style], draw_look(STYLES[style], rng), rng) for bird in birds]
+        right = attribute_accuracy(encoder, load_images(pictures, encoder).pixels, birds)
+        measures[style] = right.mean()
+        if style == "field":
+            measures |= {f"field_{attribute}": percent for attribute, percent in right.items()}
+    task = tasks.load(f"aviary:{1000 + seed}")
+    species = torch.from_numpy(aviary.world(1000 + seed).labels("query"))
+    features = encoder.encode_images(load_images(task.images, encoder).pixels).cpu()
+    nearest = (features @ features.T).fill_diagonal_(-1).topk(3, 1)
+    bank = Bank.from_template(task.class_names, task.template, task.sentence)
+    facts = [encoder.encode_texts(texts).cpu() for texts in experiments.with_all_facts(bank, task).texts]
+    names = encoder.encode_texts([texts[0] for texts in bank.texts]).cpu()
+    return measures | {
+        "nearest_cosine": float(nearest.values[:, 0].mean()),
+        "nearest_same_species": 100 * float((species[nearest.indices] == species[:, None]).float().mean()),
+        "confidence": float(text_prior(features, facts, encoder.logit_scale).amax(1).mean()),
+        "cosine_of_names": float((names @ names.T).fill_diagonal_(0).sum() / len(names) / (len(names) - 1)),
+    }
+
+
+MEASURES = {"glyphs": glyph_measures, "birds": bird_measures}
+
+
+def main(lesson: str) -> None:
+    folder, rows, (figure, axis) = LESSONS[lesson].folder, [], plt.subplots(figsize=(6, 3.2))
     for seed in range(5):
-        encoder = encoders.load("embedded", seed=seed, device="cpu")
+        encoder = encoders.load("embedded", seed=seed, device="cpu", embedded=folder)
         parameters = sum(p.numel() for p in encoder.model.parameters())
-        measures = {**held_out_measures(encoder), **text_measures(encoder), **label_free_measures(encoder)}
+        measures = MEASURES[lesson](encoder, seed)
         rows.append(
             {"seed": seed, "parameters": parameters, "logit_scale": encoder.logit_scale, **measures, "sha256": encoder.weights_sha256[:12]}
         )
-        curve = pd.read_csv(EMBEDDED / f"seed{seed}.curve.csv")
-        for column, color, label in (("train_loss", PALETTE[0], "train styles"), ("held_out_loss", PALETTE[1], "held-out styles")):
+        curve = pd.read_csv(folder / f"seed{seed}.curve.csv")
+        for column, color, label in (("train_loss", PALETTE[0], "training"), ("held_out_loss", PALETTE[1], "held out")):
             axis.plot(curve.step, curve[column], color=color, lw=1, label=label if seed == 0 else None)
     axis.set(xlabel="step", ylabel="loss", title="pretraining, five seeds")
     axis.legend(frameon=False)
-    figure.savefig(EMBEDDED / "curves.png", metadata={"Software": None})
+    figure.savefig(folder / "curves.png", metadata={"Software": None})
     frame = pd.DataFrame(rows).round(3)
-    write_atomically(EMBEDDED / "measures.csv", frame.to_csv(index=False))
+    write_atomically(folder / "measures.csv", frame.to_csv(index=False))
     print(frame.to_string(index=False))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description="Measures and curves of the embedded encoders, for their model card.")
+    parser.add_argument("lesson", choices=LESSONS)
+    main(parser.parse_args().lesson)

@@ -1,10 +1,10 @@
-"""The language model of the demo: a local server that speaks the OpenAI chat protocol and knows a guide of glyph shapes.
+"""The language model of the demo: a local server that speaks the OpenAI chat protocol and knows a guide of characters or birds.
 
-It is no neural network. A guide is drawn at random from the true shapes: each fact is left out with probability
-`OMITTED`, and each that stays is replaced with probability `WRONG` by a fact of some other character; their order is
-random. Questions name characters in double quotes. Asked about one, it gives the first `AT_FIRST` facts of its page, as
-one who is asked in general says what comes to mind; asked about two, it compares the pages and gives all that it says of
-the first and not of the second. `python -m gta.embedded.fieldguide --port 8000` serves it to any client.
+It is no neural network. A guide is drawn at random from what is true: each fact is left out with probability
+`OMITTED`, and each that stays is replaced with probability `WRONG` by a fact of some other class; their order is
+random. Questions name classes in double quotes. Asked about one, it gives the first half of its page, at least `AT_FIRST`
+facts, as one who is asked in general says what comes to mind; asked about two, it compares the pages and gives all that it
+says of the first and not of the second. `python -m gta.embedded.fieldguide --port 8000` serves it to any client.
 """
 
 import argparse
@@ -13,11 +13,11 @@ import json
 import random
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from gta.embedded.glyphs import FACTS, NAMES
+from gta.embedded.glyphs import FACTS
 
 OMITTED = 0.25
 WRONG = 0.1
@@ -25,13 +25,13 @@ AT_FIRST = 2
 LONGEST = 1 << 20  # bytes of a question
 
 
-def draw_guide(seed: int) -> dict[str, list[str]]:
-    """What the guide says of each character: the facts of `shapes.yaml`, some left out, some wrong."""
+def draw_guide(seed: int, facts: Mapping[str, Sequence[str]] = FACTS) -> dict[str, list[str]]:
+    """What the guide says of each class: of the true facts, by default those of `shapes.yaml`, some left out, some wrong."""
     rng = random.Random(seed)
     guide = {}
-    for name in NAMES:
-        others = sorted({fact for other in NAMES for fact in FACTS[other]} - set(FACTS[name]))
-        kept = [fact for fact in FACTS[name] if rng.random() >= OMITTED] or [rng.choice(FACTS[name])]
+    for name, true in facts.items():
+        others = sorted({fact for of_other in facts.values() for fact in of_other} - set(true))
+        kept = [fact for fact in true if rng.random() >= OMITTED] or [rng.choice(true)]
         rng.shuffle(kept)
         guide[name] = list(dict.fromkeys(rng.choice(others) if rng.random() < WRONG else fact for fact in kept))
     return guide
@@ -43,16 +43,16 @@ def name_of(guide: dict[str, list[str]]) -> str:
 
 
 def answer(guide: dict[str, list[str]], question: str) -> list[str]:
-    """A list of facts about the first character that the question names.
+    """A list of facts about the first class that the question names.
 
     Where nothing tells it from the second, all facts of the first. Raises ValueError if the guide knows none of the names.
     """
     names = [name for name in dict.fromkeys(re.findall(r'"([^"]+)"', question)) if name in guide]
     if not names:
-        raise ValueError("the question names no character that this guide knows")
+        raise ValueError("the question names no class that this guide knows")
     facts = guide[names[0]]
     if len(names) == 1:
-        return facts[:AT_FIRST]
+        return facts[: max(AT_FIRST, len(facts) // 2)]
     return [fact for fact in facts if fact not in guide[names[1]]] or facts
 
 

@@ -1,7 +1,7 @@
-"""Pretrain the embedded CLIP encoders on rendered glyphs: `python -m gta.embedded.pretrain --seed 0`.
+"""Pretrain the embedded CLIP encoders: `python -m gta.embedded.pretrain glyphs --seeds 0 1 2 3 4`, or `birds`.
 
 The loss is the adaptation loss of step 3, an image paired with every caption of its batch that is true of it, so that
-two images of one letter are not pushed apart. Captions are a name, a name with attributes, or attributes alone.
+two images of one letter, or of one bird, are not pushed apart. What is shown and said is in `gta.embedded.lessons`.
 """
 
 import argparse
@@ -19,33 +19,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from gta.adapt import adaptation_loss
-from gta.embedded.glyphs import FACTS, KIND, NAMES, render
-from gta.encoders import EMBEDDED, WordTokenizer, text_forward
+from gta.embedded.lessons import LESSONS, Lesson
+from gta.encoders import WordTokenizer, text_forward
 from gta.files import write_atomically
 
-MODEL: dict = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 96, "layers": 4, "head_width": 32},
-    "text_cfg": {"context_length": 32, "vocab_size": 0, "width": 96, "heads": 3, "layers": 2},
-}
-PREPROCESS: dict = {"mean": [0.3] * 3, "std": [0.35] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
-SENTENCE = "a picture of the {kind} {name}"
 
-
-def caption(name: str, rng: random.Random) -> tuple[str, str | None, frozenset[str]]:
-    """A true caption, the name that it says (or None), and the attributes that it says."""
-    facts = frozenset(rng.sample(FACTS[name], rng.choice([1, 1, 2])))
-    said = " and ".join(sorted(facts, key=lambda _: rng.random()))
-    sentence, kind = SENTENCE.format(kind=KIND[name], name=name), rng.random()
-    if kind < 0.3:
-        return sentence, name, frozenset()
-    return (f"{sentence} with {said}", name, facts) if kind < 0.55 else (f"a character with {said}", None, facts)
-
-
-def train_tokenizer() -> Tokenizer:
+def train_tokenizer(texts: list[str]) -> Tokenizer:
     """The vocabulary of all captions: padding is 0 and the end token is last, where open_clip looks for it."""
-    sentences = [SENTENCE.format(kind=KIND[name], name=name) for name in NAMES] + [fact for facts in FACTS.values() for fact in facts]
-    words = sorted({word for sentence in sentences for word in sentence.split()} | {"character", "with", "and"})
+    words = sorted({word for text in texts for word in text.split()})
     vocabulary = {word: i for i, word in enumerate(["<pad>", "<unk>", "<start>", *words, "<end>"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("removed")])
@@ -54,38 +35,31 @@ def train_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def preprocess(images: Tensor) -> Tensor:
-    """What the saved preprocessing does to uint8 (B, 3, H, W): float (B, 3, 32, 32)."""
-    size = MODEL["vision_cfg"]["image_size"]
+def preprocess(images: Tensor, lesson: Lesson) -> Tensor:
+    """What the saved preprocessing does to uint8 (B, 3, H, W): float (B, 3, size, size)."""
+    size = lesson.model["vision_cfg"]["image_size"]
     resized = F.interpolate(images.float(), size=(size, size), mode="bicubic", antialias=True).clamp(0, 255) / 255
-    return (resized - PREPROCESS["mean"][0]) / PREPROCESS["std"][0]
+    return (resized - lesson.preprocess["mean"][0]) / lesson.preprocess["std"][0]
 
 
-def batch(size: int, style: str, tokenize, rng: random.Random, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, tokens, and which caption is true of which image, bool (size, size)."""
-    characters = torch.randint(len(NAMES), (size,), generator=generator)
-    texts, names, facts = zip(*(caption(NAMES[c], rng) for c in characters), strict=True)
-    true_of = [
-        [said in (None, name) and said_facts <= set(FACTS[name]) for name in NAMES] for said, said_facts in zip(names, facts, strict=True)
-    ]
-    return preprocess(render(characters, style, generator)), tokenize(list(texts)), torch.tensor(true_of)[:, characters].T
-
-
-def train(
-    model: open_clip.CLIP, tokenize, seed: int, steps: int, batch_size: int = 256, peak: float = 1e-3
-) -> list[tuple[int, float, float]]:
-    """Train in place, seeded; the curve is (step, mean training loss since the last point, loss on held-out styles)."""
+def train(model: open_clip.CLIP, tokenize, lesson: Lesson, seed: int, steps: int) -> list[tuple[int, float, float]]:
+    """Train in place, seeded; the curve is (step, mean training loss since the last point, loss on one held-out batch of 512)."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     matrices, others = ([p for p in model.parameters() if (p.ndim >= 2) is wanted] for wanted in (True, False))
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=lesson.peak, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, peak, total_steps=steps, pct_start=min(0.1, 100 / steps), cycle_momentum=False
+        optimizer, lesson.peak, total_steps=steps, pct_start=min(0.1, 100 / steps), cycle_momentum=False
     )
-    held_out = batch(512, "held_out", tokenize, random.Random(0), torch.Generator().manual_seed(0))
+
+    def loss_of(images: Tensor, captions: list[str], positives: Tensor) -> Tensor:
+        features = model.encode_image(preprocess(images, lesson), normalize=True)
+        return adaptation_loss(features, text_forward(model, tokenize(captions)), positives, model.logit_scale.exp())
+
+    held_out = lesson.batch(512, "held_out", random.Random(0), torch.Generator().manual_seed(0))
     curve, losses = [], []
     for step in tqdm(range(1, steps + 1), desc=f"seed {seed}", mininterval=10):
-        loss = _loss(model, *batch(batch_size, "train", tokenize, rng, generator))
+        loss = loss_of(*lesson.batch(lesson.batch_size, "train", rng, generator))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -94,37 +68,37 @@ def train(
             model.logit_scale.clamp_(max=math.log(100))
         losses.append(loss.item())
         if step % 50 == 0 or step == steps:
+            model.eval()  # the statistics of batch norms are of training alone
             with torch.no_grad():
-                curve.append((step, sum(losses) / len(losses), _loss(model, *held_out).item()))
+                curve.append((step, sum(losses) / len(losses), loss_of(*held_out).item()))
+            model.train()
             losses = []
     return curve
 
 
-def _loss(model: open_clip.CLIP, images: Tensor, tokens: Tensor, positives: Tensor) -> Tensor:
-    return adaptation_loss(model.encode_image(images, normalize=True), text_forward(model, tokens), positives, model.logit_scale.exp())
-
-
-def pretrain(seed: int, steps: int, folder: Path) -> None:
+def pretrain(lesson: Lesson, seed: int, steps: int, folder: Path) -> None:
     """Write `seed<seed>.safetensors` (fp16), its curve, and the tokenizer and configuration that all seeds share."""
-    tokenizer = train_tokenizer()
-    config = {
-        "model_cfg": {**MODEL, "text_cfg": {**MODEL["text_cfg"], "vocab_size": tokenizer.get_vocab_size()}},
-        "preprocess_cfg": PREPROCESS,
-    }
+    tokenizer = train_tokenizer(lesson.texts)
+    model_cfg = {**lesson.model, "text_cfg": {**lesson.model["text_cfg"], "vocab_size": tokenizer.get_vocab_size()}}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": lesson.preprocess}
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     write_atomically(folder / "open_clip_config.json", json.dumps(config, indent=2) + "\n")
     torch.manual_seed(seed)
-    model = open_clip.CLIP(**config["model_cfg"])
-    curve = train(model, WordTokenizer(folder / "tokenizer.json", model.context_length), seed, steps)
-    write_atomically(folder / f"seed{seed}.safetensors", save({name: w.half().contiguous() for name, w in model.state_dict().items()}))
+    model = open_clip.CLIP(**model_cfg).to(memory_format=lesson.memory_format)
+    curve = train(model, WordTokenizer(folder / "tokenizer.json", model.context_length), lesson, seed, steps)
+    weights = {name: (w.half() if w.is_floating_point() else w).contiguous() for name, w in model.state_dict().items()}
+    write_atomically(folder / f"seed{seed}.safetensors", save(weights))
     lines = [f"{step},{train_loss:.4f},{held_out_loss:.4f}\n" for step, train_loss, held_out_loss in curve]
     write_atomically(folder / f"seed{seed}.curve.csv", "".join(["step,train_loss,held_out_loss\n", *lines]))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--out", type=Path, default=EMBEDDED)
+    parser.add_argument("lesson", choices=LESSONS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    pretrain(arguments.seed, arguments.steps, arguments.out)
+    lesson = LESSONS[arguments.lesson]
+    for seed in arguments.seeds:
+        pretrain(lesson, seed, arguments.steps or lesson.steps, arguments.out or lesson.folder)
