@@ -81,6 +81,13 @@ NOTEBOOKS = {
         [ENCODERS / "seed0.safetensors", *DATA],
         {"out": str(BASE / "evolution"), "ledger": str(BASE / "evolution/ledger")},
     ),
+    "label_your_images": notebook_step(
+        "label_your_images",
+        "notebooks/label_your_images.ipynb",
+        [],  # the page links to the images beside it, so it is not published
+        [ENCODERS / "seed0.safetensors", *DATA],
+        {"out": str(BASE / "label")},
+    ),
     "quickstart": notebook_step("quickstart", "notebooks/quickstart.ipynb", [], [ENCODERS / "seed0.safetensors", *DATA], {}),
     "aviary": notebook_step(
         "aviary",

@@ -1,4 +1,4 @@
-"""`python -m gta`: the data of the paper, and what this machine is ready for."""
+"""`python -m gta`: label your own images; the data of the paper; what this machine is ready for."""
 
 import argparse
 import sys
@@ -11,6 +11,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 where a dataset is missing or wrong; `doctor` only tells."""
     parser = argparse.ArgumentParser(prog="python -m gta", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_label(commands.add_parser("label", help="label the images of a folder from class names alone"))
+    _add_predict(commands.add_parser("predict", help="label new images with a model that `label --save-model` kept"))
     data = commands.add_parser("data", help="fetch or verify a dataset of the paper").add_subparsers(dest="action", required=True)
     for action, does in (("fetch", "bring a dataset to the disk"), ("verify", "hold a copy against the paper's")):
         parser_of = data.add_parser(action, help=does)
@@ -25,10 +27,74 @@ def main(arguments: list[str] | None = None) -> int:
     doctor.add_argument("--llm", help="MODEL@URL of the endpoint that runs will ask")
     given = parser.parse_args(arguments)
     try:
-        return _doctor(given) if given.command == "doctor" else _data(given)
-    except (ValueError, OSError, RuntimeError) as error:
+        return {"label": _label, "predict": _predict, "data": _data, "doctor": _doctor}[given.command](given)
+    except (ValueError, OSError, RuntimeError, LookupError) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", help="a folder, at any depth, or a text file with a path a line")
+    parser.add_argument("--classes", required=True, help="class names, one a line, or a YAML file with template, domain, attributes")
+    parser.add_argument(
+        "--encoder", required=True, help="ViT-B/32, ViT-B/16, ViT-L/14, any of open_clip with --pretrained, hf-hub:..., a folder"
+    )
+    parser.add_argument("--out", required=True, help="the folder for results, and for what an interrupted run goes on from")
+    parser.add_argument("--labelled", help="a CSV of examples with the columns path,label: few-shot")
+    parser.add_argument("--llm", default="none", help="none, replay:attributes.json, MODEL@URL, URL (%(default)s)")
+    parser.add_argument("--pretrained", help="a tag of open_clip, or a checkpoint file")
+    parser.add_argument("--revision", help="of the Hub repository of the weights")
+    parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
+    parser.add_argument("--iterations", type=int, help="by default 30 on a GPU, 10 on a CPU")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-calls", type=int, help="requests to the language model after which the run stops")
+    parser.add_argument("--price", type=float, nargs=2, metavar=("PROMPT", "ANSWER"), help="of a million tokens, to be told the cost")
+    parser.add_argument("--reject-above", type=float, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
+    parser.add_argument("--save-model", action="store_true", help="keep the adapted encoder in OUT/model, for `predict`")
+    parser.add_argument("--plan", action="store_true", help="tell what would be done, its time, memory and price, and do nothing")
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="the folder OUT/model of `label --save-model`")
+    parser.add_argument("images", type=Path, help="a folder, a text file with a path a line, or an image")
+    parser.add_argument("--out", type=Path, help="a CSV file; by default the labels are printed")
+    parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
+    parser.add_argument("--reject-above", type=float, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
+
+
+def _label(given: argparse.Namespace) -> int:
+    from gta import jobs, label
+
+    chosen = {name: value for name, value in vars(given).items() if name not in ("command", "plan")}
+    job = jobs.prepare(jobs.Options(**chosen))
+    if given.plan:
+        from gta import plan
+
+        print(plan.plan(job))
+        return 0
+    print(job)
+    outcome = label.run(job)
+    if outcome.left_out:
+        print(f"{len(outcome.left_out)} files have no label: left_out.csv says why")
+    if outcome.usage:
+        print(outcome.usage)
+    for file in label.write(job, outcome).values():
+        print(file)
+    return 0
+
+
+def _predict(given: argparse.Namespace) -> int:
+    from gta import label
+    from gta.files import write_atomically
+
+    text, left_out = label.predict(given.model, given.images, given.device, given.reject_above)
+    for name, reason in left_out:
+        print(f"no label: {name!a}: {reason}", file=sys.stderr)
+    if given.out:
+        write_atomically(given.out, text)
+    else:
+        sys.stdout.write(text)
+    return 0
 
 
 def _data(given: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from gta import weights
 from gta.names import nearest
 
+WORDS = "tokenizer.json"
 EMBEDDED = Path(__file__).parent / "embedded" / "encoders"
 BIRDS = EMBEDDED.with_name("bird_encoders")  # the embedded encoders of the aviary
 
@@ -27,12 +29,13 @@ BIRDS = EMBEDDED.with_name("bird_encoders")  # the embedded encoders of the avia
 @dataclass
 class Encoder:
     """A CLIP model with its tokenizer; `store` is its own resizing and cropping, from a PIL image to uint8 (3, H, W),
-    `preprocessing` the same in words; source: where the weights are from."""
+    `preprocessing` the same in words; config: the architecture as open_clip describes it; source: where the weights are from."""
 
     model: open_clip.CLIP
     tokenizer: Callable[[list[str]], Tensor]
     store: Callable
     preprocessing: str
+    config: dict
     mean: tuple[float, ...]
     std: tuple[float, ...]
     name: str
@@ -160,8 +163,12 @@ def load(
     """
     folder = embedded if name == "embedded" else Path(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if list(folder.glob("seed*.safetensors")):
-        return _encoder(_from_folder(folder, seed, name), name, device)
+    if seeds := sorted(file.stem[4:] for file in folder.glob("seed*.safetensors")):
+        if str(seed) not in seeds:
+            raise ValueError(f"{name!r} has no encoder of seed {seed}; its seeds: {', '.join(seeds)}")
+        return _encoder(_from_folder(folder, folder / f"seed{seed}.safetensors"), name, device)
+    if (folder / WORDS).exists() and isinstance(Tokenizer.from_file(str(folder / WORDS)).model, WordLevel):
+        return _encoder(_from_folder(folder, folder / weights.WEIGHTS[0]), name, device)
     plain = pretrained is None or (pretrained == "openai" and name in weights.OPENAI)
     called = name if plain else f"{name} {pretrained}"
     with torch.random.fork_rng(devices=[]):
@@ -169,16 +176,13 @@ def load(
         return _encoder(weights.load(name, pretrained, revision), called, device)
 
 
-def _from_folder(folder: Path, seed: int, name: str) -> weights.Loaded:
-    file = folder / f"seed{seed}.safetensors"
-    if not file.exists():
-        seeds = ", ".join(sorted(f.stem[4:] for f in folder.glob("seed*.safetensors")))
-        raise ValueError(f"{name!r} has no encoder of seed {seed}; its seeds: {seeds}")
+def _from_folder(folder: Path, file: Path) -> weights.Loaded:
+    """A model whose tokenizer is a list of words: open_clip needs transformers to read that, and drops unknown words in silence."""
     config = json.loads((folder / weights.CONFIG).read_text())
     model = open_clip.CLIP(**config["model_cfg"])
     model.load_state_dict(load_file(file))
-    tokenizer = WordTokenizer(folder / "tokenizer.json", config["model_cfg"]["text_cfg"]["context_length"])
-    return weights.Loaded(model, tokenizer, {"size": model.visual.image_size, **config["preprocess_cfg"]}, file.name)
+    tokenizer = WordTokenizer(folder / WORDS, config["model_cfg"]["text_cfg"]["context_length"])
+    return weights.Loaded(model, tokenizer, {"size": model.visual.image_size, **config["preprocess_cfg"]}, config["model_cfg"], file.name)
 
 
 def _encoder(loaded: weights.Loaded, name: str, device: str) -> Encoder:
@@ -187,21 +191,27 @@ def _encoder(loaded: weights.Loaded, name: str, device: str) -> Encoder:
     resize = [step for step in steps if not isinstance(step, (transforms.ToTensor, transforms.Normalize))]
     if sum(isinstance(module, nn.Conv2d) for module in loaded.model.modules()) > 1:  # more than the patches of a ViT
         loaded.model.to(memory_format=torch.channels_last)
-    digest = hashlib.sha256()
-    for key, tensor in sorted(loaded.model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return Encoder(
         model=loaded.model.to(device).eval(),
         tokenizer=loaded.tokenizer,
         store=transforms.Compose([*resize, transforms.PILToTensor()]),
         preprocessing=json.dumps(asdict(config), sort_keys=True),
+        config=loaded.config,
         mean=tuple(config.mean),
         std=tuple(config.std),
         name=name,
         source=loaded.source,
-        weights_sha256=digest.hexdigest(),
+        weights_sha256=weights_hash(loaded.model),
     )
+
+
+def weights_hash(model: nn.Module) -> str:
+    """A hash of every weight and its name."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class WordTokenizer:
@@ -226,6 +236,10 @@ class WordTokenizer:
                 raise ValueError(f"{text!r} has {len(encoding.ids)} tokens, this encoder reads {self.context_length}")
             ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
         return ids
+
+    def save(self, file: Path) -> None:
+        """As the `tokenizer.json` that it was read from."""
+        self._tokenizer.save(str(file))
 
     def length(self, text: str) -> int:
         """Tokens of a text, its end included."""

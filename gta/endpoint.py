@@ -130,6 +130,19 @@ class Endpoint:
         return self.backoff * 2 ** (outages - 1)
 
 
+def only_model(base_url: str) -> str:
+    """The model of an endpoint that serves one. Raises ValueError naming them where there are several, LanguageModelError where it
+    does not say."""
+    try:
+        client = openai.OpenAI(api_key=os.environ.get("OPENAI_API_KEY") or "none", base_url=base_url, timeout=10, max_retries=1)
+        names = [model.id for model in client.models.list().data]
+    except openai.OpenAIError as error:
+        raise LanguageModelError(f"{base_url} does not say which model it serves ({type(error).__name__}); give MODEL@URL") from None
+    if len(names) != 1:
+        raise ValueError(f"{base_url} serves {len(names)} models ({', '.join(names[:10])}); give MODEL@{base_url}")
+    return names[0]
+
+
 def _wants_no_schema(error: openai.OpenAIError) -> bool:
     words = ("response_format", "json_schema", "structured", "grammar")
     return getattr(error, "status_code", 0) in (400, 404, 422, 501) and any(word in str(error).casefold() for word in words)

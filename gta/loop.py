@@ -33,7 +33,8 @@ from gta.transduct import text_prior, transduct
 class Result:
     """assignments: (N, M) on the CPU, z of the last transduction; clip: (N, M), the prediction of the untouched encoder from
     the bank that it began with; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
-    iteration, with the labels (N,) of that iterate; checkpoints: those of this very run."""
+    iteration, with the labels (N,) of that iterate; checkpoints: those of this very run. Of the last transduction, on the CPU:
+    prototypes (M, d) and variance (d,) of the mixture, features (N, d) of the images, and text_features, M tensors (n_j, d)."""
 
     assignments: Tensor
     clip: Tensor
@@ -41,6 +42,10 @@ class Result:
     encoder: Encoder
     history: list[dict[str, Any]]
     checkpoints: Checkpoints | None
+    prototypes: Tensor
+    variance: Tensor
+    features: Tensor
+    text_features: list[Tensor]
 
     @property
     def seconds(self) -> float:
@@ -74,6 +79,7 @@ def run(
     support: tuple[Images | Sequence | Tensor, Tensor] | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
+    features: Tensor | None = None,
     checkpoints: Checkpoints | Path | str | None = None,
     progress: bool = True,
 ) -> Result:
@@ -84,8 +90,9 @@ def run(
     `questions`, None leaves the bank as it is. A bank with a log of pairs is that of a whole run and is replayed: each
     iteration gets the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the
     few-shot setting. augment: from one uint8 image to another, by default that for photographs; groups: which parameters
-    learn, as in `gta.adapt.adapt`. `encoder` is not changed. The adaptation after the last transduction, which nothing would
-    use, is left out. checkpoints: a folder; the same call goes on where it was, after a kill too, and gives the same result.
+    learn, as in `gta.adapt.adapt`. features: of all images by `encoder` as it is, support last, where they are known already.
+    `encoder` is not changed. The adaptation after the last transduction, which nothing would use, is left out. checkpoints:
+    a folder; the same call goes on where it was, after a kill too, and gives the same result.
 
     Raises ValueError for a bank of other classes, or one to replay beside an llm or under another memory; what llm raises.
     """
@@ -96,7 +103,7 @@ def run(
     augment = augment or natural_augmentation(encoder.image_size)
     identity = [encoder.weights_sha256, settings.model_dump(), bank.to_json(), llm and llm.model, questions and asdict(questions)]
     identity += [_describe(augment), groups and _describe(groups), [part.sha256 for part in parts], labels.tolist()]
-    method = _Method(encoder.copy(), settings, llm, questions, parts, labels, replayed, augment, groups, progress)
+    method = _Method(encoder.copy(), settings, llm, questions, parts, labels, replayed, augment, groups, features, progress)
     method.begin(bank, checkpoints, identity)
     for _ in method.iterations():
         method.once("encode", method.encode)
@@ -120,6 +127,7 @@ class _Method:
     replayed: tuple | None
     augment: Callable[[Tensor], Tensor]
     groups: Callable[[nn.Module, Settings], list[dict]] | None
+    features: Tensor | None  # of the untouched encoder
     progress: bool
 
     def begin(self, bank: Bank, checkpoints: Checkpoints | Path | str | None, identity: list) -> None:
@@ -170,9 +178,11 @@ class _Method:
         """Images and texts, once an iteration, and only where the encoder has changed."""
         state = self.state
         if "features" not in state.tensors or self.settings.adapt:
-            state.tensors["features"] = {
-                "images": torch.cat([self.encoder.encode_images(p.pixels, progress=self.progress) for p in self.images])
-            }
+            if state.iteration == 0 and self.features is not None:
+                encoded = [self.features.to(self.encoder.device)]
+            else:
+                encoded = [self.encoder.encode_images(part.pixels, progress=self.progress) for part in self.images]
+            state.tensors["features"] = {"images": torch.cat(encoded)}
             state.tensors.pop("texts", None)
             state.texts = []
         self._encode_texts(self._bank_before)
@@ -214,7 +224,11 @@ class _Method:
     def result(self) -> Result:
         state = self.state
         history = [{**step, "labels": labels} for step, labels in zip(state.history, state.tensors["labels"]["labels"], strict=True)]
-        return Result(state.z.cpu(), state.tensors["clip"]["z"].cpu(), state.bank, self.encoder, history, self.checkpoints)
+        texts = [features.cpu() for features in self._text_features(state.bank.at(state.iteration - 1))]
+        last = {name: state.tensors["z"][name].cpu() for name in ("prototypes", "variance")}
+        last["features"] = state.tensors["features"]["images"][: len(self.images[0])].cpu()
+        clip = state.tensors["clip"]["z"].cpu()
+        return Result(state.z.cpu(), clip, state.bank, self.encoder, history, self.checkpoints, **last, text_features=texts)
 
     @property
     def _bank_before(self) -> Bank:
@@ -231,10 +245,8 @@ class _Method:
     def _infer(self, bank: Bank) -> None:
         """The transduction of the query images, from their text prior."""
         state, settings = self.state, self.settings
-        row = {text: i for i, text in enumerate(state.texts)}
-        texts = [state.tensors["texts"]["texts"][[row[text] for text in of_class]] for of_class in bank.texts]
         queries, shots = state.tensors["features"]["images"].tensor_split([len(self.images[0])])
-        prior = text_prior(queries, texts, self.encoder.logit_scale)
+        prior = text_prior(queries, self._text_features(bank), self.encoder.logit_scale)
         result = transduct(
             queries,
             prior,
@@ -244,8 +256,13 @@ class _Method:
             gamma=settings.gamma,
             neighbors=settings.neighbors,
         )
-        state.tensors["z"], state.objective = {"z": result.assignments}, result.objective[-1]
+        state.tensors["z"] = {"z": result.assignments, "prototypes": result.prototypes, "variance": result.variance}
+        state.objective = result.objective[-1]
         state.tensors.setdefault("clip", {"z": prior})
+
+    def _text_features(self, bank: Bank) -> list[Tensor]:
+        row = {text: i for i, text in enumerate(self.state.texts)}
+        return [self.state.tensors["texts"]["texts"][[row[text] for text in of_class]] for of_class in bank.texts]
 
     def _original(self, row: int) -> Tensor:
         queries = len(self.images[0])

@@ -133,6 +133,20 @@ def transduct(
 
 
 @torch.no_grad()
+def posterior(features: Tensor, prior: Tensor, prototypes: Tensor, variance: Tensor, lam: float = 1.0) -> Tensor:
+    """z of images that were not there when the mixture was inferred, each alone: softmax( lam log prior + log p / 50 ).
+
+    features: (N, d) unit rows; prior: (N, M) from `text_prior`; prototypes (M, d) and variance (d,) as `transduct` gave them.
+    It is the z step without neighbours. Returns (N, M), rows sum to 1.
+    """
+    x = unit_rows("features", features)
+    prior, mu, variance = _distributions(prior, x), prototypes.to(x), variance.to(x)
+    slope, centre = mu / variance, mu.mean(0)
+    log_p = (x - centre) @ slope.T - ((mu / 2 - centre) * slope).sum(1)
+    return (torch.special.xlogy(lam, prior) + log_p / TEMPERATURE).softmax(1)
+
+
+@torch.no_grad()
 def select_gamma(
     features: Tensor,
     prior: Tensor,

@@ -29,11 +29,12 @@ class MissingWeights(RuntimeError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, its tokenizer, its preprocessing as open_clip describes it, and where the weights are from."""
+    """A model, its tokenizer, its preprocessing and architecture as open_clip describes them, and where the weights are from."""
 
     model: nn.Module
     tokenizer: Callable[[list[str]], Tensor]
     preprocess: dict[str, Any]
+    config: dict[str, Any]
     source: str
 
 
@@ -106,7 +107,7 @@ def _create(model_name: str, checkpoint: Path | None, preprocess: dict, source: 
         tokenizer = open_clip.get_tokenizer(model_name)
     except (ImportError, RuntimeError, OSError) as error:
         raise MissingWeights(f"the tokenizer of {model_name} cannot be made: {error}") from error
-    return Loaded(model, tokenizer, open_clip.get_model_preprocess_cfg(model), source)
+    return Loaded(model, tokenizer, open_clip.get_model_preprocess_cfg(model), open_clip.get_model_config(model_name) or {}, source)
 
 
 def _check_activation(model: nn.Module, name: str, pretrained: str, quick: bool) -> None:

@@ -29,9 +29,10 @@ def test_a_document_without_marks_is_refused():
 
 
 CARDS = [f"gta/embedded/{folder}/README.md" for folder in ("encoders", "bird_encoders")]
+DOCS = [f"docs/{name}.md" for name in ("reproduction", "first-hour", "aviary", "label")]
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/reproduction.md", "docs/first-hour.md", "docs/aviary.md", "CONTRIBUTING.md", *CARDS])
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCS, *CARDS])
 def test_links_lead_somewhere(file):
     folder = (ROOT / file).parent
     targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text())

@@ -1,0 +1,163 @@
+"""What `python -m gta label` and `predict` are worth on the embedded benchmark.
+
+    python benchmarks/label.py            # results/benchmarks/label.csv; about fifteen minutes on two cores
+    python benchmarks/label.py --smoke    # one seed, two iterations, under runs/smoke
+
+Three parts, a row a measurement, seeds of encoder and split 0 to 2:
+
+inductive   Half of the handwritten digits, at random, is labelled and a model kept; the other half is then labelled by `predict`. On
+            that other half: CLIP; predict; the transduction of that half alone; the transduction of all images. Accuracy in %.
+unknowns    Three of the ten digits, at random, are not among the class names; all images are labelled. How well a score tells
+            the images of unseen digits from the others (AUROC in %), on imagined hands, where the score was chosen, and on the
+            handwritten digits. `unfitness` is the one in use; the others are the alternatives that were looked at.
+command     Seconds of the whole command on 1,797 PNG files in a process of its own, from nothing to the finished report.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from gta import encoders, experiments, models, results, tasks
+from gta.attributes import Bank
+from gta.embedded import digits
+from gta.embedded.choose import hand_of_digits
+from gta.embedded.glyphs import DIGITS
+from gta.encoders import Encoder
+from gta.files import ROOT, write_atomically
+from gta.generate import describe
+from gta.images import load_images
+from gta.loop import Result, run
+from gta.models import Classifier
+
+UNSEEN = 3  # of the ten digits
+TASK = tasks.load("digits")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true")
+    smoke = parser.parse_args().smoke
+    rows = []
+    for part in (inductive, unknowns, command):
+        for row in part((0,) if smoke else (0, 1, 2), {"iterations": 2} if smoke else {}):
+            rows.append({"part": part.__name__, **row})
+            print(json.dumps(rows[-1]), flush=True)
+    frame = pd.DataFrame(rows)
+    frame["device"] = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+    frame["versions"] = results.VERSIONS
+    write_atomically(ROOT / f"{'runs/smoke' if smoke else 'results'}/benchmarks/label.csv", frame.to_csv(index=False))
+    print(frame.pivot_table(index=["part", "setting", "measure"], values="value").round(2).to_string())
+
+
+def inductive(seeds: tuple[int, ...], changes: dict) -> Iterator[dict]:
+    """Accuracy on the half of the images that the kept model never saw."""
+    truth = torch.as_tensor(tasks.query_labels("digits"))  # for scoring alone
+    for seed in seeds:
+        order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))
+        kept, new = order[: len(order) // 2], order[len(order) // 2 :]
+        encoder = encoders.load("embedded", seed=seed)
+        for llm in ("none", "fieldguide"):
+            results_of = {
+                name: label(encoder, [TASK.images[i] for i in rows], DIGITS, seed, llm, changes)
+                for name, rows in {"kept": kept, "new": new, "all": order}.items()
+            }
+            with tempfile.TemporaryDirectory() as folder:  # as a user would: through the files
+                result = results_of["kept"]
+                models.save(Path(folder) / "model", result.encoder, Classifier.of(result), result.attributes, "")
+                adapted, classifier = models.load(Path(folder) / "model")
+                z = classifier.label(adapted.encode_images(images_of(new, adapted)))
+            measured = {
+                "CLIP" if llm == "none" else "CLIP+attributes": results_of["new"].clip,
+                "predict": z,
+                "transduct the new images alone": results_of["new"].assignments,
+                "transduct all images": results_of["all"].assignments[len(kept) :],
+            }
+            for measure, assignments in measured.items():
+                value = 100 * float((assignments.argmax(1) == truth[new]).float().mean())
+                yield {"setting": f"digits, llm {llm}", "seed": seed, "measure": measure, "value": round(value, 3)}
+
+
+def unknowns(seeds: tuple[int, ...], changes: dict) -> Iterator[dict]:
+    """AUROC of scores for the images of digits that are not among the class names."""
+    for data in ("hands", "digits"):
+        for seed in seeds:
+            images, labels = hand_of_digits(seed) if data == "hands" else (TASK.images, torch.as_tensor(tasks.query_labels("digits")))
+            unseen = random.Random(seed).sample(range(len(DIGITS)), UNSEEN)
+            names = [name for j, name in enumerate(DIGITS) if j not in unseen]
+            result = label(encoders.load("embedded", seed=seed), list(images), names, seed, "none", changes)
+            new = torch.isin(labels, torch.tensor(unseen)).numpy()
+            for measure, score in scores(result).items():
+                value = 100 * roc_auc_score(new, score.numpy())
+                yield {"setting": data, "seed": seed, "measure": measure, "value": round(value, 3)}
+
+
+def scores(result: Result) -> dict[str, Tensor]:
+    """The score in use, and the alternatives: each high where an image fits no class."""
+    classifier = Classifier.of(result)
+    logits = classifier.logit_scale * result.features @ classifier.texts.T
+    distance = ((result.features[:, None] - classifier.prototypes) ** 2 / classifier.variance).sum(2)
+    return {
+        "unfitness": classifier.unfitness(result.features),
+        "energy of the text logits": -logits.logsumexp(1),
+        "1 - confidence": 1 - result.assignments.amax(1),
+        "1 - CLIP's confidence": 1 - logits.softmax(1).amax(1),
+        "distance to the nearest prototype": distance.amin(1),
+    }
+
+
+def command(seeds: tuple[int, ...], changes: dict) -> Iterator[dict]:
+    """Seconds of the command as a user types it, with the Hub out of reach."""
+    shorter = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
+    for llm in ("none", "fieldguide"):
+        with tempfile.TemporaryDirectory() as folder:
+            digits.write(Path(folder))
+            words = [
+                f"{folder}/images",
+                "--classes",
+                f"{folder}/classes.txt",
+                "--encoder",
+                "embedded",
+                "--llm",
+                llm,
+                "--out",
+                f"{folder}/out",
+            ]
+            start = time.perf_counter()
+            environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+            subprocess.run(
+                [sys.executable, "-m", "gta", "label", *words, *shorter], cwd=ROOT, env=environment, check=True, capture_output=True
+            )
+            assert (Path(folder) / "out/report.html").exists()
+            value = round(time.perf_counter() - start, 1)
+        yield {"setting": f"1,797 digits, llm {llm}", "seed": 0, "measure": "seconds", "value": value}
+
+
+def label(encoder: Encoder, images: list, names: list[str], seed: int, llm: str, changes: dict) -> Result:
+    settings = experiments.settings_for("embedded", seed=seed, generate=llm != "none", **changes)
+    bank = Bank.from_template(names, TASK.template, TASK.sentence)
+    options: dict = {"augment": TASK.augmentation(encoder.image_size), "progress": False}
+    if llm == "none":
+        return run(encoder, images, names, settings, attributes=bank, **options)
+    with experiments.language_model(llm, seed) as model:
+        return run(encoder, images, names, settings, attributes=describe(bank, model), llm=model, **options)
+
+
+def images_of(rows: Tensor, encoder: Encoder) -> Tensor:
+    return load_images([TASK.images[i] for i in rows], encoder, progress=False).pixels
+
+
+if __name__ == "__main__":
+    main()

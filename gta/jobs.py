@@ -1,0 +1,198 @@
+"""What is asked for when images of a user are labelled, and the choices that suit it: each is told with the way to change it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gta import encoders, experiments, prompts, tasks
+from gta.adapt import natural_augmentation
+from gta.attributes import Bank
+from gta.embedded import aviary
+from gta.embedded.glyphs import DIGITS
+from gta.encoders import Encoder
+from gta.files import ROOT
+from gta.inputs import Classes, Found, find_images, read_classes, read_labelled
+from gta.names import nearest
+from gta.settings import Checked, Settings
+
+EMBEDDED = "embedded"
+ON_A_CPU = 10  # iterations with a real CLIP where there is no GPU; the paper's number is 30
+NONE, REPLAY = "none", "replay:"
+GLYPHS, AVIARY = "glyphs", "aviary"  # the domains that the embedded encoders know
+PHOTO = ("a photo of a {}.", "a photo of a {name} with {attribute}.")
+
+
+class Options(Checked):
+    """What `python -m gta label` and its notebook are given. images: a folder, or a file that lists images; classes: a text file, or
+    YAML; encoder, pretrained, revision: as in `gta.encoders.load`; out: the folder for results; labelled: a CSV of examples; llm:
+    `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that serves one model, or
+    `fieldguide` for the glyphs; device, iterations: None is
+    a choice that suits; max_calls: requests after which a run stops; price: of a million prompt and completion tokens;
+    reject_above: the unfitness above which an image gets no label; save_model: whether the encoder is kept; smoke: two iterations."""
+
+    images: str
+    classes: str
+    encoder: str
+    out: str
+    labelled: str | None = None
+    pretrained: str | None = None
+    revision: str | None = None
+    llm: str = NONE
+    device: str | None = None
+    iterations: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    max_calls: int | None = Field(None, ge=0)
+    price: tuple[float, float] | None = None
+    reject_above: float | None = None
+    save_model: bool = False
+    smoke: bool = False
+
+    def under(self, root: Path) -> "Options":
+        """With every path that is not absolute below `root`: a notebook may run anywhere."""
+        given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled")}
+        return self.model_copy(update={name: str(root / path) for name, path in given.items() if path is not None})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What will be done. found: images to label; support: labelled images and their classes; choices: what, its value, how to
+    change it."""
+
+    options: Options
+    found: Found
+    classes: Classes
+    support: tuple[list[Path], list[int]]
+    settings: Settings
+    device: str
+    choices: list[tuple[str, str, str]]
+
+    @property
+    def out(self) -> Path:
+        return Path(self.options.out)
+
+    @property
+    def augmentation(self) -> Callable[[int], Callable[[Tensor], Tensor]]:
+        """A flip turns one character into another, so glyphs have their own; so have drawn birds."""
+        own = {GLYPHS: tasks.glyph_augmentation, AVIARY: tasks.bird_augmentation}
+        return own.get(self.classes.domain or "", natural_augmentation)
+
+    @property
+    def replayed(self) -> Path | None:
+        """The bank to replay, if one is."""
+        return Path(self.options.llm.removeprefix(REPLAY)) if self.options.llm.startswith(REPLAY) else None
+
+    def encoder(self) -> Encoder:
+        """The encoder that the user named. Raises as `gta.encoders.load` does."""
+        given, embedded = self.options, encoders.BIRDS if self.classes.domain == AVIARY else encoders.EMBEDDED
+        which = {"pretrained": given.pretrained, "revision": given.revision, "embedded": embedded}
+        return encoders.load(given.encoder, device=self.device, **which)
+
+    def plain_bank(self) -> Bank:
+        """Class names in their template."""
+        assert self.classes.template and self.classes.sentence  # `prepare` has chosen them
+        return Bank.from_template(self.classes.names, self.classes.template, self.classes.sentence)
+
+    def bank(self) -> Bank:
+        """With the user's own attributes in place of the templates: what there is before anything is asked."""
+        bank = self.plain_bank()
+        for name, phrases in self.classes.attributes.items():
+            bank = bank.add(self.classes.names.index(name), phrases, source="imported", origin=self.options.classes)
+        return bank.without_templates()
+
+    def __str__(self) -> str:
+        left = f", {len(self.found.left_out)} other files left out" if self.found.left_out else ""
+        examples = f", {len(self.support[0])} labelled examples" if self.support[0] else ""
+        head = f"{len(self.found.paths):,} images{left}, {len(self.classes.names):,} classes{examples}"
+        hints = (f"  {what:16}{value}" + (f"   (change: {how})" if how else "") for what, value, how in self.choices)
+        return "\n".join([head, *hints])
+
+
+def prepare(options: Options) -> Job:
+    """Read what was handed over and choose the rest. Raises ValueError and FileNotFoundError, naming file and line."""
+    classes = _with_template(read_classes(Path(options.classes)), options)
+    found = find_images(Path(options.images))
+    support: tuple[list[Path], list[int]] = ([], [])
+    if options.labelled:
+        support = read_labelled(Path(options.labelled), found.base, classes.names)
+        found = found.without(support[0])
+        if not found.paths:
+            raise ValueError(f"{options.labelled}: every image of {options.images} has a label already")
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    slow = device == "cpu" and options.encoder != EMBEDDED
+    iterations = 2 if options.smoke else options.iterations or (ON_A_CPU if slow else None)
+    changes = {"seed": options.seed, "generate": options.llm != NONE} | ({"iterations": iterations} if iterations else {})
+    settings = experiments.settings_for(options.encoder, classes.domain or "", **changes)
+    job = Job(options, found, classes, support, settings, device, [])
+    _check(job)
+    job.choices.extend(_choices(job))
+    return job
+
+
+def _with_template(classes: Classes, options: Options) -> Classes:
+    """With what the user left open: photographs, or for the embedded encoder the words that it knows."""
+    domain = classes.domain or (GLYPHS if options.encoder == EMBEDDED else "general")
+    prompts.load(domain)  # raises for a domain that is not there
+    template, sentence = PHOTO
+    if domain == GLYPHS:
+        kind = "digit" if set(classes.names) <= set(DIGITS) else "letter" if not set(classes.names) & set(DIGITS) else "character"
+        template, sentence = f"a picture of the {kind} {{}}", f"a picture of the {kind} {{name}} with {{attribute}}"
+    elif domain == AVIARY:
+        template, sentence = aviary.BIRD, aviary.SENTENCE
+    filled = {"domain": domain, "template": classes.template or template, "sentence": classes.sentence or sentence}
+    return classes.model_copy(update=filled)
+
+
+def _check(job: Job) -> None:
+    """What would otherwise stop a run after its images are read."""
+    llm = job.options.llm
+    if job.replayed is not None:
+        if Bank.load(job.replayed).class_names != job.classes.names:
+            raise ValueError(f"{job.replayed}: a bank of other classes than {job.options.classes}, or in another order")
+    elif llm == "fieldguide" and job.classes.domain != GLYPHS:
+        raise ValueError("llm 'fieldguide' knows printed characters alone; name an endpoint, MODEL@URL, or none")
+    elif llm not in (NONE, "fieldguide") and "://" not in llm:
+        known = f"{NONE}, {REPLAY}FILE, MODEL@URL (such as llama3.1@http://localhost:11434/v1), URL"
+        raise ValueError(f"llm {llm!r} is none of: {known}{nearest(llm, (NONE, 'fieldguide'))}")
+    if job.options.encoder == EMBEDDED:
+        try:
+            job.encoder().tokens([text for of_class in job.bank().texts for text in of_class])
+        except ValueError as error:
+            raise ValueError(
+                f"the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this project "
+                f"draws; for photographs name a real CLIP, such as ViT-B/16. {error}"
+            ) from None
+
+
+def _choices(job: Job) -> list[tuple[str, str, str]]:
+    """What was chosen, its value, and how to change it."""
+    given, settings = job.options, job.settings
+    embedded = given.encoder == EMBEDDED
+    llm = {NONE: "none: class names alone", "fieldguide": "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
+    why = "as on the embedded benchmark" if embedded else "the paper's 30 on a GPU, 10 on a CPU"
+    return [
+        (
+            "encoder",
+            given.encoder
+            + (
+                ", which knows " + ("drawn birds" if job.classes.domain == AVIARY else "digits and capital letters") + " alone"
+                if embedded
+                else ""
+            ),
+            "",
+        ),
+        ("device", f"cpu, {torch.get_num_threads()} threads" if job.device == "cpu" else job.device, "--device"),
+        ("iterations", f"{settings.iterations}" + ("" if given.iterations else f" ({why})"), "--iterations"),
+        ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),
+        ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
+        ("domain", job.classes.domain or "", "domain in a YAML file of classes; gta/prompts.yaml lists them"),
+        ("language model", llm, "--llm"),
+        (
+            "results",
+            f"{job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out}, where the same command goes on after an interruption",
+            "",
+        ),
+    ]

@@ -1,0 +1,251 @@
+"""`python -m gta label` and `predict` on a folder of glyphs: what comes out, what is paid for twice, what is refused."""
+
+import csv
+import json
+import re
+import shutil
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from test_embeddings import counted
+from test_models import TINY
+
+from gta import adapt, experiments, jobs, label, plan, prompts, tasks
+from gta.__main__ import main
+from gta.attributes import Bank
+from gta.embedded import fieldguide
+from gta.embedded.glyphs import DIGITS
+from gta.endpoint import LanguageModelError, only_model
+from gta.generate import describe
+from gta.ledger import Ledger
+from gta.loop import run
+
+NAMES = ["<script>alert(1)<.png", "a\nnewline.png", 'quo"te.png', "\u202efdp.png", "=cmd().png", "x" * 250 + ".png"]
+
+
+@pytest.fixture
+def home(tmp_path, glyphs):
+    """40 glyphs in folders, some under hostile names, with a class file; 20 more in `later`."""
+    folder = tmp_path / "images"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "later").mkdir()
+    for i, image in enumerate(glyphs[0]):
+        name = NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png"
+        Image.fromarray(image).save(folder / name if i < 40 else tmp_path / f"later/{i}.png")
+    (tmp_path / "classes.txt").write_text("\n".join(DIGITS))
+    return tmp_path
+
+
+def command(home, *more, out="out", classes="classes.txt"):
+    words = ["label", home / "images", "--classes", home / classes, "--encoder", "embedded", "--out", home / out, "--iterations", 3, *more]
+    return main([str(word) for word in words])
+
+
+def rows(file):
+    with open(file, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_labels_are_those_of_the_method(home, encoder, glyphs):
+    assert command(home, "--llm", "fieldguide") == 0
+    order = sorted(range(40), key=lambda i: NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png")
+    found = {row["path"]: row for row in rows(home / "out/predictions.csv")}
+    paths = [NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png" for i in order]
+    bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
+    settings = experiments.settings_for("embedded", iterations=3)
+    with experiments.language_model("fieldguide", 0) as llm:
+        questions = prompts.load("glyphs")
+        static = describe(bank, llm, questions)
+        images = [glyphs[0][i] for i in order]
+        options = {"attributes": static, "llm": llm, "questions": questions, "augment": tasks.glyph_augmentation(32), "progress": False}
+        direct = run(encoder, images, DIGITS, settings, **options)
+    plain = run(encoder, images, DIGITS, experiments.settings_for("embedded", iterations=1), attributes=bank, progress=False).clip
+    assert sorted(found) == sorted(paths)
+    for path, z, clip in zip(paths, direct.assignments, plain, strict=True):
+        row, (first, second) = found[path], z.topk(2).indices.tolist()
+        assert (row["label"], row["runner_up"], row["clip"]) == (DIGITS[first], DIGITS[second], DIGITS[int(clip.argmax())])
+        assert float(row["confidence"]) == pytest.approx(float(z[first]), abs=2e-3)
+        assert float(row["margin"]) == pytest.approx(float(z[first] - z[second]), abs=2e-3)
+    assert Bank.load(home / "out/attributes.json").texts == direct.attributes.texts
+
+
+def test_the_same_command_pays_for_nothing_twice(home, monkeypatch, capsys):
+    assert command(home, "--llm", "fieldguide") == 0
+    first, answers = (home / "out/predictions.csv").read_bytes(), len(list(Ledger(home / "out/ledger")))
+    calls = counted(monkeypatch)
+    capsys.readouterr()
+    assert command(home, "--llm", "fieldguide", "--reject-above", "0") == 0
+    assert calls == [] and "; 0 calls" in capsys.readouterr().out
+    again = rows(home / "out/predictions.csv")
+    assert len(again) == 40 and not any(row["label"] for row in again)
+    assert command(home, "--llm", "fieldguide") == 0
+    assert (home / "out/predictions.csv").read_bytes() == first
+    assert len(list(Ledger(home / "out/ledger"))) == answers
+
+
+def test_more_images_or_one_more_class_cost_what_is_new(home, monkeypatch):
+    (home / "nine.txt").write_text("\n".join(DIGITS[:9]))
+    assert command(home, "--llm", "fieldguide", "--iterations", "1", classes="nine.txt") == 0
+    calls, before = counted(monkeypatch), {entry["about"] for entry in Ledger(home / "out/ledger")}
+    shutil.copytree(home / "later", home / "images/later")
+    assert command(home, "--llm", "fieldguide", "--iterations", "1", classes="nine.txt") == 0
+    assert calls == [20]
+    assert command(home, "--llm", "fieldguide", "--iterations", "1") == 0
+    assert calls == [20]
+    new = {entry["about"] for entry in Ledger(home / "out/ledger")} - before
+    assert "'nine'" in new and not [about for about in new if " against " not in about and about != "'nine'"]
+
+
+def test_an_interrupted_run_goes_on_with_the_same_command(home, monkeypatch):
+    assert command(home, out="whole") == 0
+    true_adapt, calls = adapt.adapt, []
+
+    def breaks(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return true_adapt(*arguments, **options)
+
+    monkeypatch.setattr("gta.loop.adapt", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        command(home)
+    assert not (home / "out/predictions.csv").exists()
+    assert command(home) == 0
+    assert len(calls) == 3  # two that were not done yet, none again
+    assert (home / "out/predictions.csv").read_bytes() == (home / "whole/predictions.csv").read_bytes()
+
+
+def test_a_bank_is_replayed_without_a_model(home):
+    assert command(home, "--llm", "fieldguide") == 0
+    assert command(home, "--llm", f"replay:{home}/out/attributes.json", out="again") == 0
+    for name in ("predictions.csv", "attributes.json"):
+        assert (home / "out" / name).read_bytes() == (home / "again" / name).read_bytes()
+
+
+def test_examples_are_learnt_from_and_left_out(home, glyphs):
+    given = [(f"deep/er/{i:02d}.png", DIGITS[int(glyphs[1][i])]) for i in range(10, 30)]
+    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in given))
+    assert command(home, "--labelled", home / "labels.csv", "--save-model") == 0
+    found = {row["path"] for row in rows(home / "out/predictions.csv")}
+    assert len(found) == 20 and not found & {path for path, _ in given}
+    assert json.loads((home / "out/model/classifier.json").read_text())["lam"] == 0.5
+    wrong = [(path, DIGITS[(DIGITS.index(name) + 1) % 10]) for path, name in given]
+    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in wrong))
+    assert command(home, "--labelled", home / "labels.csv", out="wrong") == 0
+    assert rows(home / "wrong/predictions.csv") != rows(home / "out/predictions.csv")
+
+
+def test_a_kept_model_labels_new_images(home, capsys):
+    assert command(home, "--save-model") == 0
+    (home / "later/torn.png").write_bytes(b"\x89PNG")
+    capsys.readouterr()
+    assert main(["predict", str(home / "out/model"), str(home / "later")]) == 0
+    said = capsys.readouterr()
+    printed = list(csv.DictReader(said.out.splitlines()))
+    assert [row["path"] for row in printed] == [f"{i}.png" for i in range(40, 60)] and "clip" not in printed[0]
+    assert "no label: 'torn.png'" in said.err
+    assert main(["predict", str(home / "out/model"), str(home / "later"), "--out", str(home / "p.csv")]) == 0
+    assert rows(home / "p.csv") == printed
+
+
+def test_what_cannot_be_read_is_told_and_nothing_is_lost(home):
+    (home / "images/zero.png").write_bytes(b"")
+    (home / "images/text.png").write_text("hello")
+    Image.new("1", (20_000, 20_000)).save(home / "images/huge.png")
+    assert command(home, "--iterations", "1") == 0
+    left = {row["path"]: row["reason"] for row in rows(home / "out/left_out.csv")}
+    assert left.keys() == {"zero.png", "text.png", "huge.png"} and "400000000 pixels" in left["huge.png"]
+    assert len(rows(home / "out/predictions.csv")) == 40
+
+
+@pytest.fixture
+def tiny(home, monkeypatch):
+    """A small model of open words in a folder, as open_clip writes it."""
+    folder = home / "tiny"
+    folder.mkdir()
+    torch.manual_seed(0)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}))
+    save_file(dict(open_clip.CLIP(**TINY).state_dict()), folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(("classes", "images"), [(1, 40), (40, 1), pytest.param(5000, 3, marks=pytest.mark.slow)])
+def test_any_number_of_classes_and_images(home, tiny, classes, images):
+    names = [f"kind {i} <b>&" for i in range(classes)]
+    (home / "many.txt").write_text("\n".join(names))
+    (home / "list.txt").write_text("".join(f"images/deep/er/{i:02d}.png\n" for i in range(10, 10 + images)))
+    words = ["--classes", home / "many.txt", "--encoder", tiny, "--out", home / "out", "--iterations", 2, "--save-model"]
+    assert main([str(word) for word in ("label", home / "list.txt", *words)]) == 0
+    found = rows(home / "out/predictions.csv")
+    assert len(found) == min(images, 30) and {row["label"] for row in found} <= set(names)
+    if classes == 1:
+        assert {(row["confidence"], row["runner_up"], row["margin"]) for row in found} == {("1.0000", "", "1.0000")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "{home}/gone.txt"], "gone.txt"),
+        (["--llm", "non"], "llm 'non' is none of: none, replay:FILE.*did you mean 'none'"),
+        (["--llm", "replay:{home}/classes.txt"], "classes.txt is not an attribute bank"),
+        (["--encoder", "ViT-B-31"], "unknown backbone 'ViT-B-31'.*did you mean 'ViT-B-32'"),
+        (["--classes", "{home}/birds.txt"], "for photographs name a real CLIP.*'crane' in"),
+        (["--classes", "{home}/twice.txt"], "classes 1 and 2 are both 'one'"),
+        (["--labelled", "{home}/classes.txt"], "no column label or path"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anything_is_written(home, capsys, arguments, message):
+    (home / "birds.txt").write_text("crane\nheron")
+    (home / "twice.txt").write_text("one\none")
+    assert command(home, *(word.format(home=home) for word in arguments)) == 1
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+    assert not (home / "out/predictions.csv").exists()
+
+
+def test_the_field_guide_is_for_glyphs_alone(home, tiny, capsys):
+    words = ["label", home / "images", "--classes", home / "classes.txt", "--encoder", tiny, "--out", home / "out", "--llm", "fieldguide"]
+    assert main(list(map(str, words))) == 1 and "knows printed characters alone" in capsys.readouterr().err
+
+
+def test_a_plan_counts_and_does_nothing(home, tiny, capsys):
+    before = sorted(home.rglob("*"))
+    assert command(home, "--plan", "--llm", "m@http://127.0.0.1:9/v1", "--price", "1", "10") == 0
+    told = capsys.readouterr().out
+    assert "40 images, 10 classes" in told and "10 about single classes" in told
+    least = (10 * plan.PROMPT * 1 + 10 * plan.ANSWER * 10) / 1e6
+    assert f"price           {least:.2f} to" in told
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_plan_of_a_clip_fetches_nothing(home, capsys, monkeypatch):
+    monkeypatch.setattr("gta.weights.hf_hub_download", lambda *_, **__: pytest.fail("a download"))
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32-quickgelu", {**TINY, "quick_gelu": True})
+    assert command(home, "--plan", "--encoder", "ViT-B/32") == 0
+    assert "images a second to encode" in capsys.readouterr().out
+
+
+def test_the_templates_are_the_users_or_suit_the_domain(home, tiny):
+    def chosen(text, encoder):
+        (home / "c.yaml").write_text(text)
+        job = jobs.prepare(jobs.Options(images=str(home / "images"), classes=str(home / "c.yaml"), encoder=str(encoder), out="o"))
+        return job.bank().texts, job.augmentation
+
+    assert chosen("[crane]", tiny) == ([["a photo of a crane."]], adapt.natural_augmentation)
+    assert chosen("[A, B]", "embedded") == ([["a picture of the letter A"], ["a picture of the letter B"]], tasks.glyph_augmentation)
+    own = "classes: {crane: [a red crown], heron: []}\ntemplate: a {}.\nsentence: a {name} with {attribute}."
+    assert chosen(own, tiny)[0] == [["a crane with a red crown."], ["a heron."]]
+
+
+def test_an_endpoint_that_serves_one_model_needs_no_name():
+    with fieldguide.serve(fieldguide.draw_guide(0)) as url:
+        assert only_model(url) == "fieldguide"
+    with pytest.raises(LanguageModelError, match="does not say which model"):
+        only_model("http://127.0.0.1:9/v1")
+
+
+def test_a_table_holds_any_text():
+    hostile = [["=1+1", 'a"b,c\nd'], ["\u202e", "<b>"]]
+    assert list(csv.reader(label.table(("x", "y"), hostile).splitlines(keepends=True))) == [["x", "y"], *hostile]
