@@ -88,8 +88,7 @@ class Job:
     def encoder(self) -> Encoder:
         """The encoder that the user named. Raises as `gta.encoders.load` does."""
         given, embedded = self.options, encoders.BIRDS if self.classes.domain == AVIARY else encoders.EMBEDDED
-        which = {"pretrained": given.pretrained, "revision": given.revision, "embedded": embedded}
-        return encoders.load(given.encoder, device=self.device, **which)
+        return encoders.load(given.encoder, pretrained=given.pretrained, revision=given.revision, device=self.device, embedded=embedded)
 
     def plain_bank(self) -> Bank:
         """Class names in their template."""
@@ -162,8 +161,8 @@ def _check(job: Job) -> None:
             job.encoder().tokens([text for of_class in job.bank().texts for text in of_class])
         except ValueError as error:
             raise ValueError(
-                f"the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this project "
-                f"draws; for photographs name a real CLIP, such as ViT-B/16. {error}"
+                f"the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this "
+                f"project draws; for photographs name a real CLIP, such as ViT-B/16. {error}"
             ) from None
 
 
@@ -192,7 +191,7 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
         ("language model", llm, "--llm"),
         (
             "results",
-            f"{job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out}, where the same command goes on after an interruption",
+            f"{job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out}, where the same command goes on if interrupted",
             "",
         ),
     ]
