@@ -161,7 +161,7 @@ def _check(job: Job) -> None:
             job.encoder().tokens([text for of_class in job.bank().texts for text in of_class])
         except ValueError as error:
             raise ValueError(
-                f"the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this "
+                "the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this "
                 f"project draws; for photographs name a real CLIP, such as ViT-B/16. {error}"
             ) from None
 
@@ -170,28 +170,17 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
     """What was chosen, its value, and how to change it."""
     given, settings = job.options, job.settings
     embedded = given.encoder == EMBEDDED
-    llm = {NONE: "none: class names alone", "fieldguide": "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
+    knows = "drawn birds" if job.classes.domain == AVIARY else "digits and capital letters"
     why = "as on the embedded benchmark" if embedded else "the paper's 30 on a GPU, 10 on a CPU"
+    llm = {NONE: "none: class names alone", "fieldguide": "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
+    out = job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out
     return [
-        (
-            "encoder",
-            given.encoder
-            + (
-                ", which knows " + ("drawn birds" if job.classes.domain == AVIARY else "digits and capital letters") + " alone"
-                if embedded
-                else ""
-            ),
-            "",
-        ),
+        ("encoder", given.encoder + (f", which knows {knows} alone" if embedded else ""), ""),
         ("device", f"cpu, {torch.get_num_threads()} threads" if job.device == "cpu" else job.device, "--device"),
         ("iterations", f"{settings.iterations}" + ("" if given.iterations else f" ({why})"), "--iterations"),
         ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),
         ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
         ("domain", job.classes.domain or "", "domain in a YAML file of classes; gta/prompts.yaml lists them"),
         ("language model", llm, "--llm"),
-        (
-            "results",
-            f"{job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out}, where the same command goes on if interrupted",
-            "",
-        ),
+        ("results", f"{out}, where the same command goes on after an interruption", ""),
     ]
