@@ -132,6 +132,12 @@ def test_families_differ_in_one_or_two_attributes():
         assert len(set(of.names)) == 32 and set(of.names) <= set(HOLLOW) and not set(HOLLOW) & set(KNOWN)
 
 
+def test_species_that_are_known_are_never_drawn_again():
+    drawn = aviary.draw_species(Generator(PCG64(5)), 2)
+    others = aviary.draw_species(Generator(PCG64(5)), 2, besides=drawn)  # the same die would give the same birds
+    assert len(np.unique(np.concatenate([drawn, others]), axis=0)) == 4 * SIBLINGS
+
+
 def test_a_world_has_the_same_bytes_wherever_it_is_made(folder, tmp_path):
     """The index holds the hash of every file; the hash of all pixels was written down when they were first drawn."""
     again = aviary.write(world(1000), tmp_path)
