@@ -71,7 +71,9 @@ def load(name: str, pretrained: str | None, revision: str | None) -> Loaded:
         return loaded
     if Path(pretrained or "").is_file():
         return _create(architecture, Path(str(pretrained)), {}, str(pretrained))
-    raise ValueError(f"backbone {name!r} needs pretrained weights: one of {tags}, or a checkpoint file, not {pretrained!r}")
+    plain = [other for other, architecture in OPENAI.items() if architecture == f"{name}-quickgelu"]
+    openai = f"; {plain[0]!r} needs none, it is OpenAI's" if plain else ""
+    raise ValueError(f"backbone {name!r} needs pretrained weights: one of {tags}, or a checkpoint file, not {pretrained!r}{openai}")
 
 
 def _fetch(repository: str, files: Sequence[str], revision: str | None) -> Path:
