@@ -48,17 +48,22 @@ CASES = (("digits", "none"), ("digits", "fieldguide"), ("aviary", "fieldguide"))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true")
-    smoke = parser.parse_args().smoke
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="measure these; others in the file stay")
+    given = parser.parse_args()
+    file = ROOT / f"{'runs/smoke' if given.smoke else 'results'}/benchmarks/label.csv"
     rows = []
-    for part in (inductive, unknowns, command):
-        for row in part((0,) if smoke else (0, 1, 2), {"iterations": 2} if smoke else {}):
-            rows.append({"part": part.__name__, **row})
+    for part in given.parts:
+        for row in PARTS[part]((0,) if given.smoke else (0, 1, 2), {"iterations": 2} if given.smoke else {}):
+            rows.append({"part": part, **row})
             print(json.dumps(rows[-1]), flush=True)
     frame = pd.DataFrame(rows)
     frame["device"] = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
     frame["versions"] = results.VERSIONS
-    write_atomically(ROOT / f"{'runs/smoke' if smoke else 'results'}/benchmarks/label.csv", frame.to_csv(index=False))
-    print(frame.pivot_table(index=["part", "setting", "measure"], values="value").round(2).to_string())
+    if file.exists():
+        kept = pd.read_csv(file)
+        frame = pd.concat([kept[~kept.part.isin(given.parts)], frame])
+    write_atomically(file, frame.to_csv(index=False))
+    print(frame.pivot_table(index=["part", "setting", "measure"], values="value").round(1).to_string())
 
 
 def inductive(seeds: tuple[int, ...], changes: dict) -> Iterator[dict]:
@@ -90,7 +95,7 @@ def unknowns(seeds: tuple[int, ...], changes: dict) -> Iterator[dict]:
     """AUROC of scores for the images of classes that are not among the class names."""
     for (name, llm), seed in product((("hands", "none"), ("digits", "none"), ("aviary", "fieldguide")), seeds):
         task = load(name, seed)
-        images, labels = hand_of_digits(seed) if name == "hands" else (task.images, torch.as_tensor(tasks.query_labels(task.source)))
+        images, labels = hand_of_digits(seed)[1:] if name == "hands" else (task.images, torch.as_tensor(tasks.query_labels(task.source)))
         classes = range(len(task.class_names))
         unseen = random.Random(seed).sample(classes, round(UNSEEN * len(classes)))
         names = [task.class_names[j] for j in classes if j not in unseen]
@@ -156,6 +161,8 @@ def label(task: tasks.Task, images: list, names: Sequence[str], seed: int, llm: 
     with experiments.language_model(llm, seed, facts=task.facts) as model:
         return run(encoder, images, names, settings, attributes=describe(bank, model), llm=model, **options)
 
+
+PARTS = {"inductive": inductive, "unknowns": unknowns, "command": command}
 
 if __name__ == "__main__":
     main()

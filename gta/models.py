@@ -104,7 +104,8 @@ def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
     folder = Path(folder)
     for name in (SHAPES, TENSORS, weights.CONFIG, weights.WEIGHTS[0]):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} is no model of `python -m gta label --save-model`: {name} is missing")
+            inside = f"; did you mean {folder / 'model'}?" if (folder / "model" / SHAPES).is_file() else ""
+            raise ValueError(f"{folder} is no model of `python -m gta label --save-model`: {name} is missing{inside}")
     try:
         facts = Facts.model_validate_json((folder / SHAPES).read_bytes())
     except ValidationError as error:

@@ -4,6 +4,7 @@ The encoder is timed on made-up pixels with random weights, which take as long a
 the numbers as orders of magnitude.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +73,13 @@ def _like(job: Job) -> Encoder:
     here = given.encoder == EMBEDDED or given.encoder.startswith(weights.HUB) or Path(given.encoder).is_dir()
     if given.encoder.startswith(weights.HUB):
         raise ValueError("its architecture stands in a repository of the Hub")
-    return job.encoder() if here else encoders.load(given.encoder, pretrained="random", device=job.device)
+    if here:
+        return job.encoder()
+    logging.disable(logging.WARNING)  # open_clip warns of random weights
+    try:
+        return encoders.load(given.encoder, pretrained="random", device=job.device)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _seconds(encoder: Encoder) -> tuple[float, float]:

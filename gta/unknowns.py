@@ -1,7 +1,8 @@
 """How little an image fits any of the classes: what is high is worth a look before its label is believed.
 
-The score was chosen on imagined hands and measured with unseen classes mixed in (`benchmarks/label.py`). There the texts tell
-more than the mixture, whose prototypes the unseen images have drawn towards themselves.
+The score was chosen on imagined hands and measured with unseen classes mixed in (`benchmarks/label.py`, `docs/label.md`). The texts tell
+more than the mixture, whose prototypes the unseen images have drawn towards themselves; where an unseen class is much like
+one that is named, neither tells anything.
 """
 
 import torch

@@ -110,6 +110,11 @@ def test_a_clip_with_open_clips_own_tokenizer_needs_no_tokenizer_file(tmp_path, 
     assert classifier.class_names == tuple(names)
 
 
+def test_the_folder_of_a_run_is_not_its_model(kept):
+    with pytest.raises(ValueError, match=r"classifier.json is missing; did you mean .*/model\?"):
+        models.load(kept.parent)
+
+
 def test_a_second_save_replaces_a_model_and_nothing_else(result, kept, tmp_path):
     models.save(kept, result.encoder, Classifier.of(result), result.attributes, "second")
     assert (kept / "README.md").read_text() == "second"

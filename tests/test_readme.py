@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from gta import tables
@@ -21,6 +22,20 @@ def test_the_numbers_are_the_published_ones(document, table, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = (ROOT / document).read_text()
     assert tables.with_summary(text, f"results/tables/{table}.csv") == text
+
+
+def test_the_numbers_of_labelling_are_the_measured_ones():
+    """Every line of the two tables, against the means over seeds."""
+    means = pd.read_csv(ROOT / "results/benchmarks/label.csv").groupby(["part", "setting", "measure"]).value.mean()
+    text = (ROOT / "docs/label.md").read_text()
+    told = [line.strip("| ").split(" | ")[1:] for line in text.splitlines() if re.match(r"\|.* \d+\.\d \|$", line)]
+    inductive = ("digits, llm none", "digits, llm fieldguide", "aviary, llm fieldguide")
+    measures = [("inductive", inductive, name) for name in ("CLIP", "predict", "transduct the new images alone", "transduct all images")]
+    names = ("unfitness", "energy of the text logits", "1 - CLIP's confidence", "1 - confidence", "distance to the nearest prototype")
+    measures += [("unknowns", ("hands, llm none", "digits, llm none", "aviary, llm fieldguide"), name) for name in names]
+    for line, (part, settings, name) in zip(told, measures, strict=True):
+        found = [means.get((part, setting, name), means.get((part, setting, f"{name}+attributes"))) for setting in settings]
+        assert line == [f"{value:.1f}" for value in found]
 
 
 def test_a_document_without_marks_is_refused():
