@@ -1,7 +1,8 @@
 # Every run is one papermill call; tables, figures and pages follow from the runs.
 #   snakemake demo      the embedded benchmark: table, figure, pages under runs/
 #   snakemake aviary    the second embedded benchmark, of rendered birds, in the same form
-#   snakemake publish   both, then what is complete into results/
+#   snakemake peers     what one would use instead, in the same tables
+#   snakemake publish   all of them, then what is complete into results/
 # --config smoke=1 shrinks every run and works under runs/smoke.
 import shlex
 from itertools import product
@@ -17,17 +18,18 @@ from gta.provenance import Step
 SMOKE = bool(config.get("smoke", False))
 BASE = Path("runs/smoke" if SMOKE else "runs")
 LEDGER = str(BASE / "ledger")  # answers of language models, shared by the runs of a table
-SWEEPS = {name: yaml.safe_load(Path(f"notebooks/sweeps/{name}.yaml").read_text()) for name in ("zero_shot", "aviary")}
+SWEEPS = {name: yaml.safe_load(Path(f"notebooks/sweeps/{name}.yaml").read_text()) for name in ("zero_shot", "aviary", "peers")}
 ENCODERS, BIRD_ENCODERS = (folder.relative_to(ROOT) for folder in (EMBEDDED, BIRDS))
 DATA = [Path("gta/embedded/shapes.yaml"), Path("gta/prompts.yaml")]
 MANIFESTS = sorted(Path("data_manifests").glob("*.yaml"))
 
 
 def run_step(sweep, dataset, backbone, seed):
-    dataset = dataset.format(seed=seed)
-    folder = BASE / "zero_shot" / f"{dataset}-{backbone}-s{seed}".replace("/", "_").replace(":", "-")
+    dataset, kind = dataset.format(seed=seed), Path(sweep["notebook"]).stem
+    folder = BASE / kind / f"{dataset}-{backbone}-s{seed}".replace("/", "_").replace(":", "-")
     parameters = {"dataset": dataset, "backbone": backbone, "seed": seed, "smoke": SMOKE, "out": str(folder), "ledger": LEDGER}
-    outputs = [folder / name for name in ("zero_shot.ipynb", "rows.csv", "predictions.npz", "attributes.json")]
+    outputs = [folder / name for name in (f"{kind}.ipynb", "rows.csv", "predictions.npz")]
+    outputs += [folder / "attributes.json"] if kind == "zero_shot" else []
     encoders = BIRD_ENCODERS if dataset.startswith("aviary") else ENCODERS
     weights = [encoders / f"seed{seed}.safetensors"] if backbone == "embedded" else []
     paper = [file for file in (Path(f"data_manifests/{dataset}.yaml"), Path("results/published.csv")) if dataset in {m.stem for m in MANIFESTS}]
@@ -49,7 +51,7 @@ def page_step(name):
 
 
 RUNS = {
-    name: {step.stamp.parent.name: step for step in (run_step(sweep, *cell) for cell in product(*sweep["grid"].values()))}
+    name: {str(step.stamp.parent.relative_to(BASE)): step for step in (run_step(sweep, *cell) for cell in product(*sweep["grid"].values()))}
     for name, sweep in SWEEPS.items()
 }
 ALL_RUNS = {name: step for runs in RUNS.values() for name, step in runs.items()}
@@ -97,7 +99,14 @@ NOTEBOOKS = {
         {"table": str(TABLES["aviary"].outputs[0]), "runs": str(BASE / "zero_shot"), "out": str(BASE / "figures")},
     ),
 }
-OF_TABLE = {"figures/zero_shot": "zero_shot", "aviary": "aviary"}  # notebooks that read a table
+NOTEBOOKS["figures/peers"] = notebook_step(
+    "figures/peers",
+    "notebooks/figures/peers.ipynb",
+    [BASE / f"figures/peers_{name}.{kind}" for name in ("zero_shot", "few_shot") for kind in ("png", "svg")],
+    [TABLES["peers"].outputs[0]],
+    {"table": str(TABLES["peers"].outputs[0]), "out": str(BASE / "figures")},
+)
+OF_TABLE = {"figures/zero_shot": "zero_shot", "figures/peers": "peers", "aviary": "aviary"}  # notebooks that read a table
 INDEX = [
     {
         "paper": "Table 1, zero-shot, on the embedded benchmark",
@@ -123,12 +132,23 @@ INDEX = [
         "figure": "figures/aviary.png",
         "figure_notebook": "notebooks/aviary.ipynb",
     },
+    {
+        "paper": "none: peers on the embedded benchmarks",
+        "target": "peers",
+        "notebook": SWEEPS["peers"]["notebook"],
+        "csv": "tables/peers.csv",
+        "figure": "figures/peers_zero_shot.png",
+        "figure_notebook": "notebooks/figures/peers.ipynb",
+    },
 ]
 PAGES = {name: page_step(name) for name in NOTEBOOKS}
 STEPS = [*ALL_RUNS.values(), *TABLES.values(), *NOTEBOOKS.values(), *PAGES.values()]
 # Every marker is asked for by name: Snakemake does not make a missing file again for the sake of files that are there.
-AVIARY = [step.marker for step in (*RUNS["aviary"].values(), TABLES["aviary"], NOTEBOOKS["aviary"], PAGES["aviary"])]
-DEMO = [step.marker for step in STEPS if step.marker not in AVIARY]
+AVIARY, PEERS = (
+    [step.marker for step in (*RUNS[table].values(), TABLES[table], NOTEBOOKS[name], PAGES[name])]
+    for table, name in (("aviary", "aviary"), ("peers", "figures/peers"))
+)
+DEMO = [step.marker for step in STEPS if step.marker not in AVIARY + PEERS]
 
 for step in STEPS:
     if (reason := step.refresh()) and step.stamp.exists():
@@ -155,11 +175,18 @@ rule aviary:
         AVIARY,
 
 
+rule peers:
+    input:
+        PEERS,
+
+
 rule run:
     output:
-        str(BASE / "zero_shot/{run}/stamp.ok"),
+        str(BASE / "{run}/stamp.ok"),
     log:
-        str(BASE / "logs/zero_shot-{run}.log"),
+        str(BASE / "logs/{run}.log"),
+    wildcard_constraints:
+        run="|".join(ALL_RUNS),
     run:
         papermill(ALL_RUNS[wildcards.run], log, threads)
 
@@ -209,6 +236,7 @@ rule publish:
     input:
         DEMO,
         AVIARY,
+        PEERS,
     run:
         if SMOKE:
             raise ValueError("a smoke run is never published")

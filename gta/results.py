@@ -145,6 +145,7 @@ def measure(
     outcomes: Mapping,
     source_hash: str,
     status: str = "done",
+    shots: int = 0,
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key to compare with).
 
@@ -158,6 +159,7 @@ def measure(
         "dataset": task.name,
         "backbone": backbone,
         "seed": settings.seed,
+        "shots": shots,
         "device": torch.cuda.get_device_name() if encoder.device.type == "cuda" else cpu,
         "versions": VERSIONS,
         "weights": encoder.weights_sha256[:12],
@@ -166,7 +168,7 @@ def measure(
     }
     scored = {key: correct(task.source, assignments) for key, (assignments, _, _) in outcomes.items()}
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
-        identity = [table, task.name, backbone, encoder.weights_sha256, method, variant, settings.digest]
+        identity = [table, task.name, backbone, encoder.weights_sha256, method, variant, settings.digest, *([str(shots)] if shots else [])]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
         right = scored[method, variant]
         gain, low, high = paired_gain(right, scored[baseline])

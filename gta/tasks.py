@@ -1,8 +1,13 @@
-"""Tasks: images, class names and templates by dataset name. Labels are apart, for scoring alone."""
+"""Tasks: images, class names and templates by dataset name. Labels are apart, for scoring alone.
+
+`NAME#base` and `NAME#new` are the two halves of a dataset in the base-to-new protocol (CoCoOp, arXiv 2203.05557): the first
+half of its classes, rounded up, or the rest, with the images of those alone.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,8 +20,10 @@ from gta.embedded.glyphs import DIGITS, FACTS
 from gta.encoders import BIRDS, EMBEDDED
 from gta.files import IMAGE_SUFFIXES, ROOT
 from gta.names import nearest
+from gta.splits import Entry
 
 NAMES = ("digits", "aviary")
+HALVES = ("base", "new")
 CACHE = ROOT / "runs" / "worlds"  # where rendered images are kept
 
 
@@ -55,12 +62,15 @@ class Labelled:
 
 def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task:
     """The query images of a dataset: `digits`, `aviary` (or `aviary:3`, the world of another seed than 0), one of the paper's, or a
-    folder with one sub-folder of images for each class.
+    folder with one sub-folder of images for each class; or a half of one.
 
     root: where the paper's datasets lie, by default `data` in the repository; `NAME@ROOT` says the same in one string. cache: the
     folder for images that are rendered. Raises ValueError for a name that is none of these or a copy that is not the paper's,
     FileNotFoundError, with the command that helps, for images that are not there.
     """
+    whole, half = _halved(name)
+    if half:
+        return _half_task(load(whole, root, cache), half)
     if found := _of_the_paper(name, root):
         return _paper_task(*found)
     if name == "digits":
@@ -81,6 +91,16 @@ def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task
 
 def query_labels(name: str) -> np.ndarray:
     """The true classes, int (N,), of the images of `load(name)` in their order: `gta.results` alone asks for them."""
+    whole, half = _halved(name)
+    if half:
+        labels = _query_classes(whole)
+        rows, chosen = _of_half(labels, len(load(whole).class_names), half)
+        return labels[rows] - chosen.start
+    return _query_classes(name)
+
+
+def _query_classes(name: str) -> np.ndarray:
+    """Of a whole dataset: they also decide which images are in a half of it."""
     if found := _of_the_paper(name, None):
         return np.array([entry.label for entry in _open(*found, training=False).splits["test"]])
     if name == "digits":
@@ -94,13 +114,19 @@ def query_labels(name: str) -> np.ndarray:
 def few_shot(
     name: str, shots_a_class: int, seed: int, root: str | Path | None = None, index: str | Path | None = None
 ) -> tuple[Labelled, Labelled]:
-    """Labelled images of a dataset of the paper: `shots_a_class` to support, min(4, shots_a_class) to validate (`gta.shots`).
+    """Labelled images of a dataset or of a half: `shots_a_class` to support, min(4, shots_a_class) to validate (`gta.shots`).
 
-    index: a published few-shot index file, read instead of drawing. Raises as `load` does.
+    index: a published few-shot index file of a dataset of the paper, read instead of drawing. Raises as `load` does, and
+    ValueError for a dataset without images to learn from.
     """
+    whole, half = _halved(name)
+    if half:
+        classes = len(load(whole, root).class_names)
+        support, validation = (_half_of(part, classes, half) for part in few_shot(whole, shots_a_class, seed, root, index))
+        return support, validation
     found = _of_the_paper(name, root)
     if found is None:
-        raise ValueError(f"{name!r} has no images to learn from{nearest(name, manifests.names())}; known: {', '.join(manifests.names())}")
+        return _few_shot_embedded(name, shots_a_class, seed)
     copy = _open(*found, training=True)
     drawn = shots.read_index(Path(index), copy.splits) if index else shots.split(found[0], copy.splits, shots_a_class, seed)
     support, validation = (
@@ -108,6 +134,56 @@ def few_shot(
         for entries in drawn
     )
     return support, validation
+
+
+def _few_shot_embedded(name: str, shots_a_class: int, seed: int) -> tuple[Labelled, Labelled]:
+    """Of an embedded dataset, by the same draw. An id is the split and the number of an image in it."""
+    images: dict[str, Any] = {}
+    splits: dict[str, list[Entry]] = {"train": [], "val": []}
+    parts: dict[str, tuple[Sequence, np.ndarray]] = {"train": labelled(name)}
+    if name == "digits":
+        _, digit_images, digit_labels = digits.load("validation")
+        parts["val"] = list(digit_images), digit_labels
+    for part, (of_part, labels) in parts.items():
+        for i, (image, label) in enumerate(zip(of_part, labels, strict=True)):
+            splits[part].append(Entry(f"{part}/{i:04d}", int(label)))
+            images[splits[part][-1].path] = image
+    support, validation = (
+        Labelled(tuple(e.path for e in entries), [images[e.path] for e in entries], np.array([e.label for e in entries], dtype=int))
+        for entries in shots.split(name, splits, shots_a_class, seed)
+    )
+    return support, validation
+
+
+def _halved(name: str) -> tuple[str, str]:
+    """NAME and the half of NAME#base or NAME#new; no half otherwise."""
+    whole, _, half = name.rpartition("#")
+    return (whole, half) if half in HALVES else (name, "")
+
+
+def _of_half(labels: np.ndarray, classes: int, half: str) -> tuple[np.ndarray, slice]:
+    """The rows whose class is in a half, and its classes."""
+    middle = -(-classes // 2)
+    chosen = slice(0, middle) if half == "base" else slice(middle, classes)
+    return np.flatnonzero((labels >= chosen.start) & (labels < chosen.stop)), chosen
+
+
+def _half_task(task: Task, half: str) -> Task:
+    rows, chosen = _of_half(_query_classes(task.source), len(task.class_names), half)
+    return replace(
+        task,
+        name=f"{task.name}#{half}",
+        source=f"{task.source}#{half}",
+        image_ids=tuple(task.image_ids[i] for i in rows),
+        images=[task.images[i] for i in rows],
+        class_names=task.class_names[chosen],
+    )
+
+
+def _half_of(labelled: Labelled, classes: int, half: str) -> Labelled:
+    rows, chosen = _of_half(labelled.labels, classes, half)
+    ids, images = tuple(labelled.ids[i] for i in rows), [labelled.images[i] for i in rows]
+    return Labelled(ids, images, labelled.labels[rows] - chosen.start)
 
 
 def _of_the_paper(name: str, root: str | Path | None) -> tuple[str, Path] | None:

@@ -131,3 +131,14 @@ def test_the_evolution_page_goes_on_after_a_kill(tmp_path):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     whole, cut_rows = (pd.read_csv(tmp_path / name / "rows.csv").drop(columns="seconds") for name in ("whole", "cut"))
     assert whole.equals(cut_rows)
+
+
+@pytest.mark.slow
+def test_the_peers_pages_run_in_smoke_size(tmp_path):
+    done = papermill(tmp_path, "peers", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger", store=tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "run/rows.csv").read_text()
+    assert all(f",{table},digits" in rows for table in ("peers_zero_shot", "peers_few_shot", "peers_base_to_new"))
+    done = papermill(tmp_path, "figures/peers", table=tmp_path / "run/rows.csv", out=tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "figures").glob("peers_*.png"))) == 2

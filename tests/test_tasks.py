@@ -76,3 +76,36 @@ def test_only_rooms_of_data_read_published_splits():
         or (isinstance(node, ast.ImportFrom) and node.module == "gta" and {"splits", "copies"} & {alias.name for alias in node.names})
     }
     assert reads == {"__main__", "copies", "fetch", "gallery", "lock", "shots", "tasks", "verify"}
+
+
+def test_the_halves_of_a_dataset_share_its_images_by_class():
+    whole, base, new = (tasks.load(name) for name in ("digits", "digits#base", "digits#new"))
+    assert base.class_names + new.class_names == whole.class_names and len(base.class_names) == 5
+    labels = dict(zip(whole.image_ids, tasks.query_labels("digits"), strict=True))
+    for half, first in ((base, 0), (new, 5)):
+        assert [labels[i] - first for i in half.image_ids] == tasks.query_labels(half.source).tolist()
+        assert set(tasks.query_labels(half.source)) == set(range(5))
+        assert (half.images[3] == whole.images[whole.image_ids.index(half.image_ids[3])]).all()
+    assert set(base.image_ids) | set(new.image_ids) == set(whole.image_ids)
+
+
+def test_few_shot_draws_of_embedded_datasets():
+    support, validation = tasks.few_shot("digits", 5, 0)
+    assert np.bincount(support.labels).tolist() == [5] * 10 and np.bincount(validation.labels).tolist() == [4] * 10
+    images, labels = tasks.labelled("digits")
+    for i, image, label in zip(support.ids, support.images, support.labels, strict=True):
+        row = int(i.removeprefix("train/"))
+        assert (images[row] == image).all() and labels[row] == label
+    assert tasks.few_shot("digits", 5, 0)[0].ids == support.ids != tasks.few_shot("digits", 5, 1)[0].ids
+    assert set(tasks.few_shot("digits", 1, 0)[0].ids) < set(support.ids)
+    base, _ = tasks.few_shot("digits#base", 5, 0)
+    new, _ = tasks.few_shot("digits#new", 5, 0)
+    assert base.ids + new.ids == support.ids and set(new.labels) == set(range(5))
+    with pytest.raises(ValueError, match="no labelled images apart"):
+        tasks.few_shot("nowhere", 1, 0)
+
+
+def test_without_validation_images_those_are_other_training_images():
+    """The aviary has none apart: support and validation are drawn from one split and share no image."""
+    support, validation = tasks.few_shot("aviary", 2, 0)
+    assert len(support.ids) == len(validation.ids) == 64 and not set(support.ids) & set(validation.ids)

@@ -1,0 +1,211 @@
+"""What all methods of the peers' tables share: a task's features, labelled images, and the measuring of each method.
+
+Seconds are a method's own, its texts, training and search included, beyond the features of the query images that all share.
+Hyperparameters are the papers', or those best on validation images; the search of a run is in `Bench.chosen`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gta import prompts, results, tasks
+from gta.attributes import Bank
+from gta.encoders import Encoder
+from gta.experiments import RunParameters
+from gta.files import IMAGE_SUFFIXES, ROOT
+from gta.generate import describe
+from gta.images import Images, load_images
+from gta.llm import ChatModel
+from gta.loop import run
+from gta.peers import texts
+from gta.settings import Settings
+
+VIEWS = 10  # augmented views of a support image: Tip-Adapter's number, and what CoOp's epochs take in turn
+ON_TOP = "+ transduction"
+Outcome = tuple[Tensor, float, tuple[str, str]]
+Key = tuple[str, str]
+
+
+class Peers(RunParameters):
+    """Parameters of `notebooks/peers.ipynb`. pool: a folder of unlabelled images that SuS-X retrieves from, None for the training
+    images of an embedded dataset; generated: a folder of generated images, a sub-folder a class; shots: of the few-shot table, the
+    largest also of the base-to-new table, none for a dataset without training images."""
+
+    pool: str | None
+    generated: str | None
+    shots: list[int]
+
+    @property
+    def chosen_shots(self) -> list[int]:
+        return self.shots[:1] if self.smoke else self.shots
+
+    @property
+    def epochs(self) -> int | None:
+        """Of learned contexts: the papers', or two to see that everything works."""
+        return 2 if self.smoke else None
+
+    @property
+    def unlabelled(self) -> Sequence | None:
+        """Images that SuS-X retrieves from: of `pool`, or the training images of an embedded dataset. Raises ValueError for a
+        folder that holds none."""
+        if self.pool is None:
+            return tasks.labelled(self.dataset)[0] if self.task.facts else None
+        found = sorted(file for file in (ROOT / self.pool).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise ValueError(f"pool: no images in {self.pool}")
+        return found
+
+
+@dataclass
+class Bench:
+    """A task as all methods see it: images, their features (N, d), texts, and what was measured so far.
+
+    template: a text a class; static: with the attributes that a language model gave at first; chosen: {method: hyperparameters that
+    validation images chose}; outcomes: {(method, variant): (assignments (N, M) on the CPU, seconds, the key to compare with)}.
+    """
+
+    task: tasks.Task
+    encoder: Encoder
+    settings: Settings
+    images: Images
+    features: Tensor
+    template: Bank
+    static: Bank
+    outcomes: dict[Key, Outcome] = field(default_factory=dict)
+    chosen: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, store: Path | None = None) -> "Bench":
+        images = load_images(task.images, encoder, store=store)
+        template = Bank.from_template(task.class_names, task.template, task.sentence)
+        static = describe(template, llm, prompts.load(task.domain))
+        return cls(task, encoder, settings, images, encoder.encode_images(images.pixels), template, static)
+
+    def fresh(self) -> "Bench":
+        """The same task, with nothing measured."""
+        return replace(self, outcomes={}, chosen={})
+
+    @property
+    def baseline(self) -> Key:
+        return self.task.baseline, ""
+
+    @property
+    def bank(self) -> Bank:
+        """The texts that methods begin from: the template, or the attributes where a name says nothing, as the baseline tells."""
+        return self.template if self.task.baseline == "CLIP" else self.static
+
+    def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
+        """Unit class features (M, d) of lists of texts, by default of the bank's."""
+        return texts.class_features([self.encoder.encode_texts(of_class) for of_class in of_classes or self.bank.texts])
+
+    def clip(self, features: Tensor | None = None, bank: Bank | None = None) -> Tensor:
+        """CLIP's logits of images, by default the query images: the mean cosine to a class's texts, by default the bank's."""
+        features = self.features if features is None else features
+        means = torch.stack([self.encoder.encode_texts(of_class).mean(0) for of_class in (bank or self.bank).texts])
+        return texts.clip_logits(features, means, self.encoder.logit_scale)
+
+    def measure(
+        self,
+        method: str,
+        work: Callable[[], Tensor],
+        on_top: Callable[[Tensor], Tensor] | None = None,
+        variant: str = "",
+        called: Key | None = None,
+        before: float = 0.0,
+    ) -> None:
+        """Assignments that `work` returns and, with `on_top`, those of transduction from them.
+
+        called: the name of the latter; before: seconds of the method that were spent already.
+        """
+        prior, seconds = timed(work)
+        seconds += before
+        self.outcomes[method, variant] = (prior, seconds, self.baseline)
+        if on_top:
+            z, more = timed(lambda: on_top(prior.to(self.features)))
+            key = called or (method, ", ".join(filter(None, (variant, ON_TOP))))
+            self.outcomes[key] = (z, seconds + more, (method, variant))
+
+
+def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """What it returns, float32 on the CPU, and its seconds."""
+    start = time.perf_counter()
+    result = work().float().cpu()  # which waits for a GPU
+    return result, time.perf_counter() - start
+
+
+def gta_clip(bench: Bench, llm: ChatModel, support: "Support | None" = None, **changes: float) -> None:
+    """The whole method from the static attributes; its seconds include encoding the images again in every iteration.
+
+    support: labelled images, the few-shot setting; changes: of its settings.
+    """
+    questions = prompts.load(bench.task.domain)
+
+    def work() -> Tensor:
+        return run(
+            bench.encoder,
+            bench.images,
+            bench.task.class_names,
+            Settings(**{**bench.settings.model_dump(), **changes}),
+            attributes=bench.static,
+            llm=llm,
+            questions=questions,
+            support=(support.images, support.labels.cpu()) if support else None,
+            augment=bench.task.augmentation(bench.encoder.image_size),
+            progress=False,
+        ).assignments
+
+    bench.measure("GTA-CLIP-FS" if support else "GTA-CLIP", work)
+
+
+@dataclass
+class Support:
+    """Labelled images: their features (S, d), those of augmented views (V, S, d) and classes (S,), and to validate the same."""
+
+    images: Images
+    features: Tensor
+    views: Tensor
+    labels: Tensor
+    val_features: Tensor
+    val_labels: Tensor
+
+    @classmethod
+    def of(cls, bench: Bench, labelled: tasks.Labelled, validation: tasks.Labelled, store: Path | None = None) -> "Support":
+        encoder, device = bench.encoder, bench.features.device
+        images, val_images = (load_images(part.images, encoder, store=store) for part in (labelled, validation))
+        augment = bench.task.augmentation(encoder.image_size)
+        labels, val_labels = (torch.as_tensor(part.labels).long().to(device) for part in (labelled, validation))
+        features, val_features = encoder.encode_images(images.pixels), encoder.encode_images(val_images.pixels)
+        return cls(images, features, views_of(encoder, images, augment, bench.settings.seed), labels, val_features, val_labels)
+
+
+def views_of(encoder: Encoder, images: Images, augment: Callable[[Tensor], Tensor], seed: int, count: int = VIEWS) -> Tensor:
+    """Unit features (count, S, d) of augmented views of each image."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        drawn = [torch.stack([augment(images.original(i)) for i in range(len(images))]) for _ in range(count)]
+    return torch.stack([encoder.encode_images(view) for view in drawn])
+
+
+def score(
+    measured: Iterable[tuple[str, int, Bench]], backbone: str, source_hash: str, status: str = "done"
+) -> tuple[list[results.Row], dict[str, np.ndarray]]:
+    """Rows and per-image predictions, as `gta.results.measure` gives them, of benches that each belong to a table and a number of shots.
+
+    The images of a half of the dataset are named in `<task>.image_id`.
+    """
+    rows: list[results.Row] = []
+    predictions: dict[str, np.ndarray] = {}
+    for table, shots, bench in measured:
+        of_bench, predicted = results.measure(
+            table, bench.task, backbone, bench.encoder, bench.settings, bench.outcomes, source_hash, status, shots
+        )
+        rows += of_bench
+        if "#" in bench.task.name:
+            predicted[f"{bench.task.name}.image_id"] = predicted.pop("image_id")
+        predictions |= predicted
+    return rows, predictions

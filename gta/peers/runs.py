@@ -1,0 +1,168 @@
+"""The runs that make the peers' tables: every method on the same features, splits and seed, and transduction on top of each."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from gta import experiments
+from gta.images import load_images
+from gta.llm import ChatModel
+from gta.peers import cache, context, dirichlet, mixtures, probe, propagation, susx, texts
+from gta.peers.bench import Bench, Support, gta_clip
+from gta.transduct import select_gamma, text_prior, transduct
+
+
+def zero_shot(bench: Bench, llm: ChatModel, pool: Sequence | None = None, generated: Path | None = None, store: Path | None = None) -> None:
+    """Methods that see no label at all. pool, generated: unlabelled images that SuS-X retrieves from, and a folder of generated
+    ones, a sub-folder a class; without either it is left out."""
+    task, encoder, x, scale = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale
+
+    def on_top(prior: Tensor) -> Tensor:
+        return transduct(x, prior).assignments
+
+    def of_texts(of_classes: Sequence[Sequence[str]]) -> Tensor:
+        return texts.clip_logits(x, bench.class_features(of_classes), scale).softmax(1)
+
+    def mean_cosine(of_classes: Sequence[Sequence[str]]) -> Tensor:
+        return text_prior(x, [encoder.encode_texts(of_class) for of_class in of_classes], scale)
+
+    def random_descriptors() -> Tensor:
+        words, characters = texts.vocabulary(encoder)
+        return mean_cosine(texts.waffle(task.class_names, task.sentence, words, bench.settings.seed, characters))
+
+    bench.measure("CLIP", lambda: bench.clip(bank=bench.template).softmax(1), on_top, called=("TransCLIP", ""))
+    bench.measure("CLIP+attributes", lambda: bench.clip(bank=bench.static).softmax(1), on_top, called=("TransCLIP+attributes", ""))
+    bench.measure("prompt ensemble", lambda: of_texts(texts.ensemble(task.class_names, texts.templates(task.domain))), on_top)
+    bench.measure("CuPL", lambda: of_texts(bench.static.without_templates().texts), on_top)
+    bench.measure("WaffleCLIP", random_descriptors, on_top)
+    if pool is not None:
+        unlabelled = encoder.encode_images(load_images(pool, encoder, store=store).pixels)
+
+        def retrieved(of_classes: Sequence[Sequence[str]]) -> Tensor:
+            rows, labels = susx.retrieve(unlabelled, [encoder.encode_texts(of_class) for of_class in of_classes])
+            return _tip_x(bench, unlabelled[rows.to(x.device)], labels)
+
+        bench.measure("SuS-X", lambda: retrieved(bench.template.texts), on_top, "retrieved, photo")
+        bench.measure("SuS-X", lambda: retrieved(bench.static.without_templates().texts), on_top, "retrieved, CuPL")
+    if generated is not None:
+        files, drawn = susx.generated(generated, task.class_names)
+        keys = encoder.encode_images(load_images(files, encoder, store=store).pixels)
+        bench.measure("SuS-X", lambda: _tip_x(bench, keys, drawn), on_top, "generated")
+    bench.measure("ZLaP", lambda: propagation.zlap(x, bench.class_features()), on_top)
+    bench.measure("EM-Dirichlet", lambda: dirichlet.em_dirichlet(x, bench.class_features(), scale), on_top)
+    bench.measure("k-means", lambda: mixtures.k_means(x, bench.class_features(), scale), on_top)
+    bench.measure("GMM", lambda: mixtures.gaussian_mixture(x, bench.class_features()), on_top)
+    gta_clip(bench, llm)
+
+
+def _tip_x(bench: Bench, keys: Tensor, labels: Tensor) -> Tensor:
+    """With the hyperparameters that need no validation images."""
+    labels = labels.to(keys.device)
+    return susx.tip_x(bench.clip(), bench.features, keys, labels, bench.class_features()).softmax(1)
+
+
+def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs: int | None = None) -> None:
+    """Methods that see `shots` labelled images a class. epochs: of CoOp and CoCoOp, by default the papers'."""
+    task, encoder, x, scale, seed = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale, bench.settings.seed
+    labels, val, val_labels, classes = support.labels, support.val_features, support.val_labels, bench.class_features()
+    keys, clip, val_clip = cache.keys_of(support.views), bench.clip(), bench.clip(val)
+    ending = task.template.partition("{}")[2]
+    of_coop = epochs or context.epochs_for(shots)
+    gammas: list[float] = []
+
+    def on_top(prior: Tensor) -> Tensor:
+        gamma, result = select_gamma(x, prior, support.features, labels, val, val_labels)
+        gammas.append(gamma)
+        return result.assignments
+
+    def tip_adapter(method: str, keys: Tensor) -> Tensor:
+        def on_validation(**values: float) -> Tensor:
+            return cache.tip_adapter(val_clip, val, keys, labels, **values)
+
+        start = {"alpha": cache.ALPHA, "beta": cache.BETA}
+        bench.chosen[method] = cache.best(on_validation, val_labels, start, alpha=cache.ALPHAS, beta=cache.BETAS)
+        return cache.tip_adapter(clip, x, keys, labels, **bench.chosen[method]).softmax(1)
+
+    def tip_x() -> Tensor:
+        def on_validation(**values: float) -> Tensor:
+            return susx.tip_x(val_clip, val, keys, labels, classes, **values)
+
+        start = {"alpha": susx.ALPHA, "beta": susx.BETA, "gamma": susx.GAMMA}
+        grid = {"alpha": susx.ALPHAS, "beta": susx.BETAS, "gamma": susx.GAMMAS}
+        bench.chosen["TIP-X"] = cache.best(on_validation, val_labels, start, **grid)
+        return susx.tip_x(clip, x, keys, labels, classes, **bench.chosen["TIP-X"]).softmax(1)
+
+    def linear_probe() -> Tensor:
+        strength = probe.best_strength(support.features, labels, val, val_labels, len(task.class_names))
+        bench.chosen["linear probe"] = {"C": strength}
+        return probe.linear_probe(x, support.features, labels, len(task.class_names), strength).softmax(1)
+
+    def coop(class_specific: bool) -> Tensor:
+        names, views = task.class_names, support.views
+        learned = context.coop(encoder, names, ending, views, labels, epochs=of_coop, seed=seed, class_specific=class_specific)
+        return learned.predict(x).softmax(1)
+
+    def cocoop() -> Tensor:
+        names, passes = task.class_names, epochs or context.COCOOP_EPOCHS
+        return context.cocoop(encoder, names, task.template, support.views, labels, epochs=passes, seed=seed).predict(x).softmax(1)
+
+    def tip_adapter_f() -> Tensor:
+        return tip_adapter("Tip-Adapter-F", cache.fit_keys(scale, classes, support.views, labels, seed=seed))
+
+    bench.measure(task.baseline, lambda: bench.clip().softmax(1), on_top, called=("TransCLIP-FS", ""))
+    bench.measure("linear probe", linear_probe, on_top)
+    bench.measure("Tip-Adapter", lambda: tip_adapter("Tip-Adapter", keys), on_top)
+    bench.measure("Tip-Adapter-F", tip_adapter_f, on_top)
+    bench.measure("TIP-X", tip_x, on_top)
+    bench.measure("CoOp", lambda: coop(False), on_top)
+    bench.measure("CoOp", lambda: coop(True), on_top, "class-specific")
+    bench.measure("CoCoOp", cocoop, on_top)
+    bench.chosen["GTA-CLIP-FS"] = {"gamma": gammas[0]}  # that of TransCLIP-FS
+    gta_clip(bench, llm, support, gamma=gammas[0])
+
+
+def upper_bound(bench: Bench) -> None:
+    """Logistic regression on the features of all labelled images of an embedded dataset."""
+    bench.measure(bench.task.baseline, lambda: bench.clip().softmax(1))
+    bench.outcomes.update(experiments.classifier(bench.task, bench.encoder))
+
+
+def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, llm: ChatModel, epochs: int | None = None) -> None:
+    """CoOp and CoCoOp learn from `shots` images of each base class, then name the images of base and of new classes (CoCoOp, section 4.1).
+
+    bases, news: the two halves of a dataset; support: of the base classes. The other methods learn nothing and stand beside them.
+    """
+    template, seed = bases.task.template, bases.settings.seed
+    ending, names = template.partition("{}")[2], bases.task.class_names
+    views, labels = support.views, support.labels
+
+    def coop() -> context.Learned:
+        return context.coop(bases.encoder, names, ending, views, labels, epochs=epochs or context.epochs_for(shots), seed=seed)
+
+    def cocoop() -> context.Learned:
+        return context.cocoop(bases.encoder, names, template, views, labels, epochs=epochs or context.COCOOP_EPOCHS, seed=seed)
+
+    learned = {}
+    for method, learn in {"CoOp": coop, "CoCoOp": cocoop}.items():
+        start = time.perf_counter()
+        learned[method] = (learn(), time.perf_counter() - start)
+    for bench in (bases, news):
+        _on_half(bench, learned, ending)
+        gta_clip(bench, llm)
+
+
+def _on_half(bench: Bench, learned: Mapping[str, tuple[context.Learned, float]], ending: str) -> None:
+    def on_top(prior: Tensor) -> Tensor:
+        return transduct(bench.features, prior).assignments
+
+    def predict(done: context.Learned) -> Tensor:
+        prompts = context.Prompts(bench.encoder, bench.task.class_names, ending, done.prompts.length)
+        return done.for_classes(prompts).predict(bench.features).softmax(1)
+
+    name = bench.task.baseline
+    bench.measure(name, lambda: bench.clip().softmax(1), on_top, called=(f"Trans{name}", ""))
+    for method, (done, seconds) in learned.items():
+        bench.measure(method, partial(predict, done), on_top, before=seconds)

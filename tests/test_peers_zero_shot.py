@@ -1,0 +1,327 @@
+"""Peers that see no label: against their papers' equations as loops in float64, worked by hand, and in their limits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.linalg import solve
+from scipy.stats import dirichlet as scipy_dirichlet
+from sklearn.cluster import KMeans
+from sklearn.neighbors import NearestCentroid
+
+from gta.peers import dirichlet, mixtures, propagation, susx, texts
+from gta.transduct import text_prior
+from reference import world
+
+
+def tensor(values, dtype=torch.float64):
+    return torch.tensor(values, dtype=dtype)
+
+
+def unit(rows):
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+@pytest.fixture
+def setting():
+    """40 images and 4 class texts in 12 dimensions, float64."""
+    x, _, _, _ = world(40, 4, 12)
+    generator = torch.Generator().manual_seed(5)
+    return x, unit(x[:4] + 0.3 * torch.randn(4, 12, generator=generator, dtype=torch.float64))
+
+
+# Texts
+
+
+def test_class_features_are_the_unit_mean():
+    lists = [tensor([[1.0, 0.0], [0.0, 1.0]]), tensor([[0.6, 0.8]])]
+    assert torch.allclose(texts.class_features(lists), tensor([[0.5**0.5, 0.5**0.5], [0.6, 0.8]]))
+
+
+def test_an_ensemble_of_one_template_is_clip_and_its_scale_counts(setting):
+    x, classes = setting
+    one = [row[None] for row in classes]
+    logits = texts.clip_logits(x, texts.class_features(one), 7.0)
+    assert torch.allclose(logits.softmax(1), text_prior(x, one, 7.0), atol=1e-12)
+    assert texts.ensemble(["red {}", "b"], ["a {}", "the {}!"]) == [["a red {}", "the red {}!"], ["a b", "the b!"]]
+
+
+def test_random_descriptors_are_the_same_for_all_classes_and_name_none_of_them():
+    names, words = ["red kite", "wren"], ["kite", "red", "wren", "spoon", "cloud"]
+    of_classes = texts.waffle(names, "a {name} with {attribute}.", words, seed=3, characters=True)
+    kite, wren = ([text.replace(name, "X") for text in of_class] for name, of_class in zip(names, of_classes, strict=True))
+    assert kite == wren and len(kite) == 2 * texts.PAIRS
+    drawn = [text.removeprefix("a X with ").removesuffix(".") for text in kite]
+    of_words, of_characters = drawn[::2], drawn[1::2]
+    assert {word for descriptor in of_words for word in descriptor.split()} == {"spoon", "cloud"}
+    assert all(len(word) == texts.LETTERS for descriptor in of_characters for word in descriptor.split())
+    assert texts.waffle(names, "{name} {attribute}", words, 3, True) != texts.waffle(names, "{name} {attribute}", words, 4, True)
+    with pytest.raises(ValueError, match="none is left"):
+        texts.waffle(names, "{name} {attribute}", ["kite", "wren"], 0, False)
+
+
+def test_every_embedded_text_can_be_read(encoder):
+    words, characters = texts.vocabulary(encoder)
+    drawn = texts.waffle(["one", "two"], "a picture of the digit {name} with {attribute}", words, 0, characters)
+    assert not characters and len(encoder.encode_texts(drawn[0])) == 2 * texts.PAIRS
+    assert len(encoder.encode_texts(texts.ensemble(["one"], texts.templates("glyphs"))[0])) == len(texts.TEMPLATES["glyphs"])
+    assert len(texts.templates("general")) == 7
+
+
+# SuS-X
+
+
+def test_retrieval_takes_the_images_nearest_to_the_texts_in_turn(setting):
+    pool, classes = setting
+    rows, labels = susx.retrieve(pool, [classes[:1], classes[1:3]], per_class=5)
+    assert rows[labels == 0].tolist() == (pool @ classes[0]).argsort(descending=True)[:5].tolist()
+    first, second = ((pool @ text).argsort(descending=True).tolist() for text in classes[1:3])
+    expected = list(dict.fromkeys(row for pair in zip(first, second, strict=True) for row in pair))[:5]
+    assert rows[labels == 1].tolist() == expected
+    assert len(susx.retrieve(pool[:3], [classes[:1]], per_class=5)[0]) == 3
+
+
+def test_a_folder_of_generated_images_is_a_support_set(tmp_path):
+    for name in ("red_kite/0.png", "red_kite/1.png", "wren/0.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    files, labels = susx.generated(tmp_path, ["wren", "red kite"])
+    assert [file.parent.name for file in files] == ["red_kite", "red_kite", "wren"] and labels.tolist() == [1, 1, 0]
+    with pytest.raises(ValueError, match="no image of the class 'owl'"):
+        susx.generated(tmp_path, ["wren", "red kite", "owl"])
+    with pytest.raises(ValueError, match="'red_kite' is no class; did you mean 'red_kites'"):
+        susx.generated(tmp_path, ["wren", "red kites"])
+
+
+def test_generated_glyphs_support_unlike_handwriting_but_right_names(encoder, glyphs):
+    """The renderer of the embedded benchmark as the generator: every printed digit is nearest to its own class's support."""
+    from gta.images import load_images
+
+    images, labels = glyphs
+    x = encoder.encode_images(load_images(images, encoder, progress=False).pixels)
+    classes = texts.class_features([encoder.encode_texts([f"a picture of the digit {name}"]) for name in texts_of_digits()])
+    clip = texts.clip_logits(x[30:], classes, encoder.logit_scale)
+    logits = susx.tip_x(clip, x[30:], x[:30], labels[:30], classes)
+    assert (logits.argmax(1) == labels[30:]).sum() >= (clip.argmax(1) == labels[30:]).sum()
+
+
+def texts_of_digits():
+    from gta.embedded.glyphs import DIGITS
+
+    return DIGITS
+
+
+def tip_x_by_loops(scale, x, keys, labels, w, alpha, beta, gamma, t):
+    def softmax(values):
+        weights = [math.exp(v) for v in values]
+        return [v / sum(weights) for v in weights]
+
+    def dot(a, b):
+        return sum(float(p) * float(q) for p, q in zip(a, b, strict=True))
+
+    signatures = [softmax([dot(row, text) / t for text in w]) for row in x]
+    of_support = [softmax([dot(row, text) / t for text in w]) for row in keys]
+    cache = [[math.exp(-beta * (1 - dot(f, key))) for key in keys] for f in x]
+    minus_kl = [[-sum(p * math.log(p / q) for p, q in zip(a, b, strict=True)) for b in of_support] for a in signatures]
+    low, high = min(map(min, minus_kl)), max(map(max, minus_kl))
+    cache_low, cache_high = min(map(min, cache)), max(map(max, cache))
+    logits = [[scale * dot(f, text) for text in w] for f in x]
+    for i in range(len(x)):
+        for s, label in enumerate(labels):
+            logits[i][label] += alpha * cache[i][s]
+            logits[i][label] += gamma * ((minus_kl[i][s] - low) / (high - low) * (cache_high - cache_low) + cache_low)
+    return tensor(logits, dtype=torch.float64)
+
+
+def test_tip_x_against_its_equations(setting):
+    x, classes = setting
+    keys, labels = x[:9], tensor([0, 0, 1, 1, 2, 2, 3, 3, 0], torch.long)
+    options = {"alpha": 0.7, "beta": 3.0, "gamma": 1.9}
+    logits = susx.tip_x(texts.clip_logits(x[9:], classes, 12.0), x[9:], keys, labels, classes, temperature=0.4, **options)
+    assert torch.allclose(logits, tip_x_by_loops(12.0, x[9:], keys, labels.tolist(), classes, *options.values(), 0.4), atol=1e-10)
+
+
+def test_tip_x_worked_by_hand():
+    """Two texts on the axes, t = 1 / ln 3, f = (1, 0), keys (1, 0) of class 0 and (0, 1) of class 1.
+
+    Signatures: (3, 1) / 4 for f and the first key, (1, 3) / 4 for the second. KL = 0 and (3/4) ln 3 + (1/4) ln (1/3) = (ln 3) / 2.
+    Cache with beta = ln 2: 1 and 1/2. -KL spans [-(ln 3) / 2, 0] and is mapped onto [1/2, 1]: 1 and 1/2 again.
+    CLIP with scale 10: (10, 0). alpha = 2, gamma = 4: (10 + 2 + 4, 0 + 1 + 2) = (16, 3).
+    """
+    axes = torch.eye(2, dtype=torch.float64)
+    clip = texts.clip_logits(axes[:1], axes, 10.0)
+    options = {"alpha": 2.0, "beta": math.log(2), "gamma": 4.0, "temperature": 1 / math.log(3)}
+    assert torch.allclose(susx.divergences(axes[:1], axes, axes, 1 / math.log(3)), tensor([[0, math.log(3) / 2]]))
+    assert torch.allclose(susx.tip_x(clip, axes[:1], axes, tensor([0, 1], torch.long), axes, **options), tensor([[16.0, 3.0]]))
+
+
+# ZLaP
+
+
+def zlap_by_solving(x, w, k, power, alpha):
+    """L^-1 y with every matrix dense, from the equations of section 3."""
+    n, m = len(x), len(w)
+    weights = np.zeros((n + m, n + m))
+    for i in range(n):
+        cosines = [float(x[i] @ x[j]) if j != i else -math.inf for j in range(n)]
+        for j in sorted(range(n), key=lambda j: -cosines[j])[:k]:
+            weights[m + i, m + j] = max(0.0, cosines[j])
+        cosines = [float(x[i] @ text) for text in w]
+        for j in sorted(range(m), key=lambda j: -cosines[j])[: max(1, k)]:
+            weights[m + i, j] = max(0.0, cosines[j]) ** power
+    weights = weights + weights.T
+    degree = weights.sum(1)
+    degree[degree == 0] = 1
+    normalised = weights / np.sqrt(degree[:, None] * degree[None])
+    return solve(np.eye(n + m) - alpha * normalised, np.eye(n + m, m))[m:]
+
+
+@pytest.mark.parametrize(("k", "alpha"), [(2, 0.3), (3, 0.9), (40, 0.3)])
+def test_zlap_against_the_linear_system(setting, k, alpha):
+    x, classes = setting
+    scores = zlap_by_solving(x, classes, k, 3.0, alpha)
+    z = propagation.zlap(x, classes, neighbors=k, power=3.0, alpha=alpha)
+    assert np.allclose(z.numpy(), scores / scores.sum(1, keepdims=True), atol=1e-7)
+
+
+def test_zlap_worked_by_hand():
+    """Two images on the first axis, texts with cosines 1/2 and 3/5 to it, gamma = 2, alpha = 1/2.
+
+    Edges to the texts weigh s = 1/4 and 9/25; those between the images weigh 1 from either side, in all 2.
+    Degrees: texts 1/2 and 18/25, images 2 + 1/4 + 9/25 = 261/100. Normalised: a = (1/4) / sqrt(1/2 261/100) to text 0,
+    b = (9/25) / sqrt(18/25 261/100) to text 1, c = 2 / (261/100) between the images.
+    By symmetry both images have one score y of class 0, so that with y_0 one at text 0
+    t_0 = 1 + 2 alpha a y,  t_1 = 2 alpha b y,  y = alpha (a t_0 + b t_1 + c y)  =>  y = (a / 2) / (1 - c / 2 - (a^2 + b^2) / 2),
+    and for class 1 the same with b on top: the shares are a : b.
+    """
+    images, w = tensor([[1.0, 0.0]] * 2), tensor([[0.5, 0.75**0.5], [0.6, -0.8]])
+    a, b = 0.25 / math.sqrt(0.5 * 2.61), 0.36 / math.sqrt(0.72 * 2.61)
+    z = propagation.zlap(images, w, neighbors=2, power=2.0, alpha=0.5)
+    assert torch.allclose(z, tensor([[a / (a + b), b / (a + b)]] * 2), atol=1e-9)
+
+
+def test_a_class_that_no_edge_leads_to_gets_nothing():
+    image, w = tensor([[1.0, 0.0]]), tensor([[0.5, 0.75**0.5], [0.0, 1.0]])
+    assert torch.equal(propagation.zlap(image, w, neighbors=1), tensor([[1.0, 0.0]]))
+
+
+def test_zlap_without_edges_between_images_follows_the_cosines(setting):
+    """An image is left with its nearest text: the label of CLIP."""
+    x, classes = setting
+    assert torch.equal(propagation.zlap(x, classes, neighbors=0).argmax(1), (x @ classes.T).argmax(1))
+    opposite = -unit(classes.sum(0, keepdim=True))
+    assert torch.allclose(propagation.zlap(opposite, classes, neighbors=1), torch.full((1, 4), 0.25).double())
+
+
+# EM-Dirichlet
+
+
+def em_by_definition(x, classes, temperature, rounds):
+    """The alternation with every maximisation done by a general solver, and densities from scipy."""
+    from scipy.optimize import minimize
+
+    points = (temperature * x @ classes.T).softmax(1).numpy()
+    u, (n, k) = points.copy(), points.shape
+    alpha = np.ones((k, k))
+    for _ in range(rounds):
+        for j in range(k):
+            mean = (u[:, j : j + 1] * np.log(points)).sum(0) / u[:, j].sum()
+
+            def loss(log_a, mean=mean):
+                a = np.exp(log_a)
+                return sum(math.lgamma(v) for v in a) - math.lgamma(a.sum()) - ((a - 1) * mean).sum()
+
+            alpha[j] = np.exp(minimize(loss, np.log(alpha[j]), method="BFGS", options={"gtol": 1e-10}).x)
+        share = u.mean(0)
+        for i in range(n):
+            logits = np.array([scipy_dirichlet.logpdf(points[i] / points[i].sum(), alpha[j]) + 1 + math.log(share[j]) for j in range(k)])
+            u[i] = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    return u
+
+
+def test_em_dirichlet_against_a_general_solver(setting):
+    x, classes = setting
+    expected = em_by_definition(x, classes, 0.3 * 10.0, rounds=3)
+    z = dirichlet.em_dirichlet(x, classes, 10.0, rounds=3, steps=8000, tolerance=0)
+    assert np.allclose(z.numpy(), expected, atol=1e-6)
+
+
+def test_a_dirichlet_is_fitted_where_its_expected_logarithms_are_the_observed():
+    """At the maximum, digamma(a_i) - digamma(sum a) = mean log x_i (equation 3 of the gradient)."""
+    truth = tensor([[0.4, 2.0, 7.5], [30.0, 1.0, 0.05]])
+    means = truth.digamma() - truth.sum(1, keepdim=True).digamma()
+    assert torch.allclose(dirichlet.fit(torch.ones(2, 3).double(), means, steps=10000, tolerance=0), truth, rtol=1e-3)
+
+
+def test_a_step_of_the_fit_by_hand():
+    """From a = (1, 1) with mean log x = -2: slope = digamma(2) = 1 - g, curvature = 2 (1 - g - 0), digamma(2) again for the sum.
+
+    b = (1 - g) - (1 - g) - 2 (1 - g) + 2 = 2 g, c = 2 (1 - g), and the root of c a^2 + b a = 1 is (-b + sqrt(b^2 + 4 c)) / (2 c).
+    """
+    g = 0.5772156649015329
+    b, c = 2 * g, 2 * (1 - g)
+    expected = (-b + math.sqrt(b * b + 4 * c)) / (2 * c)
+    step = dirichlet.fit(torch.ones(1, 2).double(), torch.full((1, 2), -2.0).double(), steps=1)
+    assert torch.allclose(step, torch.full((1, 2), expected).double(), atol=1e-12)
+
+
+def test_the_density_is_that_of_scipy():
+    point, alpha = tensor([[0.2, 0.3, 0.5]]), tensor([[1.5, 0.7, 4.0], [1.0, 1.0, 1.0]])
+    expected = [scipy_dirichlet.logpdf(point[0].numpy(), row.numpy()) for row in alpha]
+    assert np.allclose(dirichlet.log_density(point.log(), alpha).numpy()[0], expected)
+
+
+def test_clusters_are_given_the_classes_that_they_resemble():
+    x = tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
+    u = torch.eye(3).double()[:, [2, 0, 1]]  # image 0 in cluster 1, image 1 in cluster 2, image 2 in cluster 0
+    assert torch.equal(u[:, dirichlet.own_classes(u, x)], torch.eye(3).double())
+
+
+# Clusters
+
+
+def test_k_means_ends_where_every_centre_is_the_mean_of_its_images(setting):
+    x, classes = setting
+    z = mixtures.k_means(x, classes, 20.0)
+    labels = z.argmax(1).numpy()
+    nearest = NearestCentroid().fit(x.numpy(), labels)
+    assert (nearest.predict(x.numpy()) == labels).all() and torch.allclose(z.sum(1), torch.ones(40).double())
+
+
+def test_the_label_of_k_means_is_the_nearest_centre_and_not_the_largest_product():
+    """A tight class has a long centre, a loose one a short centre, which the products alone would favour too little."""
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.eye(6, dtype=torch.float64)
+    noise = torch.randn(80, 6, generator=generator, dtype=torch.float64)
+    images = unit(torch.cat([axes[0] + 0.05 * noise[:40], axes[1] + 0.75 * noise[40:]]))
+    fitted = KMeans(2, init=axes[:2].numpy(), n_init=1).fit(images.numpy())
+    by_product = images.numpy() @ fitted.cluster_centers_.T
+    assert (by_product.argmax(1) != fitted.labels_).any()
+    assert (mixtures.k_means(images, axes[:2], 20.0).argmax(1).numpy() == fitted.labels_).all()
+
+
+def test_a_mixture_is_fitted_from_the_texts_with_one_e_step_by_hand(setting, monkeypatch):
+    """After one iteration: means are those of the images weighed by softmax(d cosine), the posterior of equal variances 1 / d."""
+    x, classes = setting
+    seen = {}
+    original = mixtures.GaussianMixture
+
+    def once(*arguments, **options):
+        seen["mixture"] = original(*arguments, **{**options, "max_iter": 1, "reg_covar": 0.0})
+        return seen["mixture"]
+
+    monkeypatch.setattr(mixtures, "GaussianMixture", once)
+    with pytest.warns(Warning, match="converge"):
+        mixtures.gaussian_mixture(x, classes)
+    weights = (12 * x @ classes.T).softmax(1)
+    assert np.allclose(seen["mixture"].means_, (weights.T @ x / weights.sum(0)[:, None]).numpy(), atol=1e-6)
+
+
+def test_the_mixture_finds_what_is_far_apart():
+    x, _, _, _ = world(60, 1, 8)
+    centres = torch.eye(8).double()[:3]
+    images = unit(centres.repeat(20, 1) + 0.05 * x)
+    z = mixtures.gaussian_mixture(images, unit(centres + 0.2))
+    assert torch.equal(z.argmax(1), torch.arange(60) % 3)
