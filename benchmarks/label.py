@@ -31,7 +31,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from gta import encoders, experiments, models, results, tasks
+from gta import encoders, models, results, tasks
 from gta.attributes import Bank
 from gta.embedded import digits
 from gta.embedded.choose import hand_of_digits
@@ -40,6 +40,8 @@ from gta.generate import describe
 from gta.images import load_images
 from gta.loop import Result, run
 from gta.models import Classifier
+from gta.parameters import settings_for
+from gta.study import language_model
 
 UNSEEN = 0.3  # share of the classes
 CASES = (("digits", "none"), ("digits", "fieldguide"), ("aviary", "fieldguide"))
@@ -153,12 +155,12 @@ def load(name: str, seed: int) -> tasks.Task:
 
 def label(task: tasks.Task, images: list, names: Sequence[str], seed: int, llm: str, changes: dict) -> Result:
     encoder = encoders.load("embedded", seed=seed, embedded=task.embedded)
-    settings = experiments.settings_for("embedded", task.name, seed=seed, generate=llm != "none", **changes)
+    settings = settings_for("embedded", task.name, seed=seed, generate=llm != "none", **changes)
     bank = Bank.from_template(names, task.template, task.sentence)
     options: dict = {"augment": task.augmentation(encoder.image_size), "progress": False}
     if llm == "none":
         return run(encoder, images, names, settings, attributes=bank, **options)
-    with experiments.language_model(llm, seed, facts=task.facts) as model:
+    with language_model(llm, seed, facts=task.facts) as model:
         return run(encoder, images, names, settings, attributes=describe(bank, model), llm=model, **options)
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from gta.attributes import Bank
 from gta.generate import confused_pairs
+from gta.loop import Result
 from gta.names import nearest
 from gta.state import State
 
@@ -129,3 +130,14 @@ def turn(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
     """The rotation or reflection R (2, 2) for which `points @ R` is nearest to `onto`, both (n, 2): orthogonal Procrustes."""
     left, _, right = np.linalg.svd(points.T @ onto)
     return left @ right
+
+
+def iterates(result: Result) -> dict:
+    """Outcomes, as in `gta.study.Study`, of one run that kept its trail: CLIP as it began; GTA-CLIP, the last iterate; every iterate."""
+    baseline, seconds = ("CLIP+attributes", ""), 0.0
+    encoding = result.history[0]["seconds_encode"]
+    scored = {baseline: (result.clip, encoding, baseline), ("GTA-CLIP", ""): (result.assignments, result.seconds, baseline)}
+    for state, step in zip(result.trail, result.history, strict=True):
+        seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
+        scored["GTA-CLIP", f"iterate {state.iteration:02}"] = (state.z, seconds, baseline)
+    return scored

@@ -133,7 +133,7 @@ def pair_heatmap(pairs: Sequence[Pair], class_names: Sequence[str]) -> Figure:
 
 
 def pair_similarity(frame: pd.DataFrame, most: int = 20) -> Figure:
-    """Of `gta.experiments.pair_similarity`: an arrow a pair from the cosine before to the one after, the first `most` pairs."""
+    """Of `gta.inspection.pair_similarity`: an arrow a pair from the cosine before to the one after, the first `most` pairs."""
     shown = frame.head(most)
     figure, axis = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2))
     for y, row in enumerate(shown.itertuples()):

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gta import encoders, experiments, prompts, tasks
+from gta import encoders, prompts, tasks
 from gta.adapt import natural_augmentation
 from gta.attributes import Bank
 from gta.embedded import aviary
@@ -17,6 +17,7 @@ from gta.encoders import Encoder
 from gta.files import ROOT
 from gta.inputs import Classes, Found, find_images, read_classes, read_labelled
 from gta.names import nearest
+from gta.parameters import settings_for
 from gta.settings import Checked, Settings
 
 EMBEDDED = "embedded"
@@ -124,7 +125,7 @@ def prepare(options: Options) -> Job:
     slow = device == "cpu" and options.encoder != EMBEDDED
     iterations = 2 if options.smoke else options.iterations or (ON_A_CPU if slow else None)
     changes = {"seed": options.seed, "generate": options.llm != NONE} | ({"iterations": iterations} if iterations else {})
-    settings = experiments.settings_for(options.encoder, classes.domain or "", **changes)
+    settings = settings_for(options.encoder, classes.domain or "", **changes)
     job = Job(options, found, classes, support, settings, device, [])
     _check(job)
     job.choices.extend(_choices(job))

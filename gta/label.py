@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gta import experiments, models, prompts
+from gta import models, prompts
 from gta.attributes import Bank
 from gta.embeddings import features_of
 from gta.endpoint import only_model
@@ -28,6 +28,7 @@ from gta.llm import ChatModel, Usage
 from gta.loop import Result
 from gta.loop import run as run_method
 from gta.models import Classifier
+from gta.study import language_model
 from gta.transduct import text_prior
 
 COLUMNS = ("path", "label", "confidence", "runner_up", "margin", "clip", "unfitness")
@@ -156,6 +157,6 @@ def _language_model(job: Job) -> Iterator[ChatModel | None]:
     name = job.options.llm
     if name.startswith(("http://", "https://")):
         name = f"{only_model(name)}@{name}"
-    with experiments.language_model(name, job.options.seed, Ledger(job.out / "ledger"), job.options.max_calls) as llm:
+    with language_model(name, job.options.seed, Ledger(job.out / "ledger"), job.options.max_calls) as llm:
         llm.usage.price = job.options.price
         yield llm

@@ -16,17 +16,18 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from gta.adapt import Selection, adapt, confident_images, natural_augmentation
+from gta.affinity import knn_graph
 from gta.attributes import Bank
 from gta.checkpoints import Checkpoints
 from gta.encoders import Encoder
-from gta.generate import confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
+from gta.generate import Pair, confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
 from gta.images import Images, load_images
 from gta.llm import ChatModel
 from gta.prompts import Prompts
 from gta.provenance import source_hash
 from gta.settings import Settings
 from gta.state import State
-from gta.transduct import text_prior, transduct
+from gta.transduct import INNER, ROUNDS, text_prior, transduct
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def run(
     support: tuple[Images | Sequence | Tensor, Tensor] | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
+    affinity: Callable[[Tensor, Tensor | None, int], Tensor] = knn_graph,
+    select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]] = pairs_to_ask,
     features: Tensor | None = None,
     checkpoints: Checkpoints | Path | str | None = None,
     progress: bool = True,
@@ -90,7 +93,9 @@ def run(
     `questions`, None leaves the bank as it is. A bank with a log of pairs is that of a whole run and is replayed: each
     iteration gets the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the
     few-shot setting. augment: from one uint8 image to another, by default that for photographs; groups: which parameters
-    learn, as in `gta.adapt.adapt`. features: of all images by `encoder` as it is, support last, where they are known already.
+    learn, as in `gta.adapt.adapt`; affinity: from features, support features and the number of neighbours to the graph;
+    select_pairs: which confused pairs are asked about. features: of all images by `encoder` as it is, support last, where they
+    are known already.
     `encoder` is not changed. The adaptation after the last transduction, which nothing would use, is left out. checkpoints:
     a folder; the same call goes on where it was, after a kill too, and gives the same result.
 
@@ -102,8 +107,9 @@ def run(
     labels = torch.as_tensor(support[1]).long() if support else torch.empty(0, dtype=torch.long)
     augment = augment or natural_augmentation(encoder.image_size)
     identity = [encoder.weights_sha256, settings.model_dump(), bank.to_json(), llm and llm.model, questions and asdict(questions)]
-    identity += [_describe(augment), groups and _describe(groups), [part.sha256 for part in parts], labels.tolist()]
-    method = _Method(encoder.copy(), settings, llm, questions, parts, labels, replayed, augment, groups, features, progress)
+    hooks = (augment, groups, affinity, select_pairs)
+    identity += [[hook and _describe(hook) for hook in hooks], [part.sha256 for part in parts], labels.tolist()]
+    method = _Method(encoder.copy(), settings, llm, questions, parts, labels, replayed, *hooks, features, progress)
     method.begin(bank, checkpoints, identity)
     for _ in method.iterations():
         method.once("encode", method.encode)
@@ -127,6 +133,8 @@ class _Method:
     replayed: tuple | None
     augment: Callable[[Tensor], Tensor]
     groups: Callable[[nn.Module, Settings], list[dict]] | None
+    affinity: Callable[[Tensor, Tensor | None, int], Tensor]
+    select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]]
     features: Tensor | None  # of the untouched encoder
     progress: bool
 
@@ -198,7 +206,7 @@ class _Method:
             pairs = confused_pairs(state.z, self.settings.margin)
             if state.beta is None and pairs:
                 state.beta = pair_threshold(pairs, self.settings.pair_share)
-            state.asked = pairs_to_ask(pairs, state.beta or 0, state.bank)
+            state.asked = self.select_pairs(pairs, state.beta or 0, state.bank)
             if self.settings.pairs == "random":
                 state.asked = random_pairs(len(state.asked), state.bank, seed=self.settings.seed * 1000 + t)
             if state.asked:
@@ -232,7 +240,11 @@ class _Method:
 
     @property
     def _bank_before(self) -> Bank:
-        return self.state.bank.at(self.state.iteration - (self.replayed is not None))
+        """What is known before this iteration asks; a bank to replay holds all later answers too."""
+        bank, t = self.state.bank, self.state.iteration
+        if self.replayed is None:
+            return bank.at(t)
+        return bank.at(-1 if bank.memory == "one_iteration" else t - 1)
 
     def _encode_texts(self, bank: Bank) -> None:
         state = self.state
@@ -246,18 +258,21 @@ class _Method:
         """The transduction of the query images, from their text prior."""
         state, settings = self.state, self.settings
         queries, shots = state.tensors["features"]["images"].tensor_split([len(self.images[0])])
+        support = (shots, self.labels) if len(shots) else (None, None)
         prior = text_prior(queries, self._text_features(bank), self.encoder.logit_scale)
         result = transduct(
             queries,
             prior,
-            support_features=shots if len(shots) else None,
-            support_labels=self.labels if len(shots) else None,
+            support_features=support[0],
+            support_labels=support[1],
             lam=settings.lam,
             gamma=settings.gamma,
-            neighbors=settings.neighbors,
+            affinity=self.affinity(queries, support[0], settings.neighbors),
+            rounds=ROUNDS if settings.transduct else 0,
+            inner=INNER if settings.transduct else 0,
         )
         state.tensors["z"] = {"z": result.assignments, "prototypes": result.prototypes, "variance": result.variance}
-        state.objective = result.objective[-1]
+        state.objective = result.objective[-1] if settings.transduct else None
         state.tensors.setdefault("clip", {"z": prior})
 
     def _text_features(self, bank: Bank) -> list[Tensor]:

@@ -39,6 +39,7 @@ class Settings(Checked):
     stop: float = Field(0, ge=0, lt=1)  # end when a smaller share of labels changes from one iteration to the next; 0: never
     generate: bool = True
     adapt: bool = True
+    transduct: bool = True  # False: z is the text prior, CLIP's own answer
     pairs: Literal["confused", "random"] = "confused"  # random: the control, as many pairs but any
     memory: Literal["cumulative", "one_iteration"] = "cumulative"  # how long the answers of an iteration serve
     margin: float = Field(0.1, gt=0, le=1)  # alpha: two classes of an image are confused when z differs by less

@@ -23,7 +23,7 @@ class State:
     done: dict[str, float] = field(default_factory=dict)
     asked: list[Pair] = field(default_factory=list)
     beta: int | None = None
-    objective: float = 0.0
+    objective: float | None = None
     loss: float | None = None
     texts: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)

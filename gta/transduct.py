@@ -27,6 +27,7 @@ TEMPERATURE = 50.0  # divides the Gaussian log-likelihood
 LAPLACIAN = 1 / 6  # weight of the graph: 1 / (2 * 3 neighbours)
 CONFIDENT = 8  # images that initialise a prototype
 GAMMAS = (0.002, 0.01, 0.02, 0.2)
+ROUNDS, INNER = 10, 5  # outer rounds, and updates of z in each
 FLOOR = 1e-10  # of a variance, where images do not differ at all
 
 
@@ -75,8 +76,8 @@ def transduct(
     neighbors: int = 3,
     affinity: Tensor | None = None,
     start: Transduction | None = None,
-    rounds: int = 10,
-    inner: int = 5,
+    rounds: int = ROUNDS,
+    inner: int = INNER,
 ) -> Transduction:
     """Infer z for all images jointly: `rounds` of (`inner` Jacobi updates of z, then mu, then sigma), then a last set of z.
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from published import cut_manifests
 
-from gta import encoders, experiments, manifests
+from gta import encoders, manifests
 from gta.embedded.glyphs import DIGITS, NAMES, render
+from gta.study import language_model
 
 torch.set_num_threads(1)
 
@@ -27,7 +28,7 @@ def glyphs():
 
 @pytest.fixture
 def guide_llm():
-    with experiments.language_model("fieldguide", 0) as llm:
+    with language_model("fieldguide", 0) as llm:
         yield llm
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import torch
 
-from gta import encoders, experiments, loop, prompts, results, tasks
+from gta import encoders, loop, prompts, results, tasks
 from gta.attributes import Bank
 from gta.encoders import Encoder
 from gta.generate import describe
 from gta.ledger import Ledger
+from gta.parameters import settings_for
+from gta.study import language_model
 
 
 def work(folder: Path) -> None:
@@ -35,9 +37,9 @@ def work(folder: Path) -> None:
     loop.distinguish = noted("distinguish", loop.distinguish)
 
     task, encoder = tasks.load("digits"), encoders.load("embedded", device="cpu")
-    settings = experiments.settings_for("embedded", iterations=4, margin=0.5)
+    settings = settings_for("embedded", iterations=4, margin=0.5)
     questions = prompts.load(task.domain)
-    with experiments.language_model("fieldguide", 0, Ledger(folder / "ledger")) as llm:
+    with language_model("fieldguide", 0, Ledger(folder / "ledger")) as llm:
         bank = describe(Bank.from_template(task.class_names, task.template, task.sentence), llm, questions)
         options = {"attributes": bank, "llm": llm, "questions": questions, "augment": task.augmentation(32), "progress": False}
         result = loop.run(encoder, task.images, task.class_names, settings, **options, checkpoints=folder / "state")

@@ -4,16 +4,17 @@ import json
 import pytest
 import torch
 
-from gta import checkpoints, experiments, tasks
+from gta import checkpoints, tasks
 from gta.attributes import Bank
 from gta.checkpoints import Checkpoints
 from gta.images import load_images
 from gta.loop import run
+from gta.parameters import settings_for
 from gta.state import State
 
 CPU = torch.device("cpu")
 TASK = tasks.load("digits")
-SETTINGS = experiments.settings_for("embedded", iterations=3, generate=False)
+SETTINGS = settings_for("embedded", iterations=3, generate=False)
 
 
 def save(store, *numbers):

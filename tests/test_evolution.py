@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import reference
-from gta import evolution, experiments, figures, provenance, results, tasks
+from gta import evolution, figures, provenance, results, tasks
 from gta.attributes import Bank
 from gta.checkpoints import Checkpoints
 from gta.embedded import fieldguide
@@ -23,12 +23,14 @@ from gta.images import load_images
 from gta.ledger import Ledger
 from gta.llm import CapReached, LanguageModel
 from gta.loop import run
+from gta.parameters import settings_for
 from gta.state import State
+from gta.study import language_model
 
 FIRST = 50
 TASK = tasks.load("digits")
 TASK = replace(TASK, images=TASK.images[:FIRST], image_ids=TASK.image_ids[:FIRST])
-SETTINGS = experiments.settings_for("embedded", iterations=3, margin=0.9)
+SETTINGS = settings_for("embedded", iterations=3, margin=0.9)
 NAMES = Bank.from_template(["cat", "dog", "fox", "hen"])
 
 
@@ -167,7 +169,7 @@ def label(encoder, llm, folder=None, trail=True, settings=SETTINGS):
 
 @pytest.fixture(scope="module")
 def followed(encoder, tmp_path_factory):
-    with experiments.language_model("fieldguide", 0) as llm:
+    with language_model("fieldguide", 0) as llm:
         return label(encoder, llm, tmp_path_factory.mktemp("followed"))
 
 
@@ -218,7 +220,7 @@ def test_a_run_that_was_cut_leaves_the_same_trail(encoder, followed, tmp_path):
 def test_the_headline_is_the_last_iterate_and_the_oracle_is_apart(encoder, followed, monkeypatch):
     labels = tasks.query_labels("digits")[:FIRST]
     monkeypatch.setattr(tasks, "query_labels", lambda name: labels)
-    rows, _ = results.measure("evolution", TASK, "embedded", encoder, SETTINGS, experiments.iterates(followed), "hash")
+    rows, _ = results.measure("evolution", TASK, "embedded", encoder, SETTINGS, evolution.iterates(followed), "hash")
     right = [int((step["labels"].numpy() == labels).sum()) for step in followed.history]
     assert [(row.method, row.variant) for row in rows[:2]] == [("CLIP+attributes", ""), ("GTA-CLIP", "")]
     assert [row.n_correct for row in rows[1:]] == [right[-1], *right]

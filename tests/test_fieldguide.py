@@ -1,12 +1,14 @@
 import pytest
 
-from gta import experiments, prompts
+from gta import prompts
 from gta.embedded import fieldguide
 from gta.embedded.aviary import world
 from gta.embedded.glyphs import FACTS, NAMES
 from gta.endpoint import LanguageModelError
 from gta.llm import Question
 from gta.names import fill
+from gta.studies import zero_shot
+from gta.study import language_model
 
 GLYPHS = prompts.load("glyphs")
 
@@ -49,7 +51,7 @@ def test_the_guide_answers_over_http_what_it_says(guide_llm):
 
 def test_shuffled_names_ask_about_another_class(guide_llm):
     names = NAMES[:10]
-    shuffled = experiments.ShuffledNames(guide_llm, names, seed=0)
+    shuffled = zero_shot.ShuffledNames(guide_llm, names, seed=0)
     guide = fieldguide.draw_guide(0)
     answers = [list(reply.phrases) for reply in shuffled.ask([describe(name) for name in names])]
     assert sorted(answers) == sorted(guide[name][: fieldguide.AT_FIRST] for name in names)
@@ -57,5 +59,5 @@ def test_shuffled_names_ask_about_another_class(guide_llm):
 
 
 def test_a_language_model_is_named_in_full():
-    with pytest.raises(ValueError, match="MODEL@URL"), experiments.language_model("gpt-4o", 0):
+    with pytest.raises(ValueError, match="MODEL@URL"), language_model("gpt-4o", 0):
         pass

@@ -9,9 +9,11 @@ import pytest
 import torch
 from published import put_copy
 
-from gta import encoders, experiments, manifests, results, tasks
+from gta import encoders, manifests, results, tasks
 from gta.encoders import Encoder
-from gta.experiments import ONCE
+from gta.parameters import ONCE, settings_for
+from gta.studies import zero_shot
+from gta.study import Study
 
 OPENAI = ["ViT-B/32", "ViT-B/16", "ViT-L/14"]
 
@@ -114,15 +116,13 @@ def test_a_run_stops_before_anything_is_asked_or_adapted(cut, clip: Encoder):
     put_copy("eurosat", cut)
     task = tasks.load("eurosat", cut)
     with pytest.raises(results.NotAsPublished):
-        experiments.zero_shot(task, clip, experiments.settings_for("ViT-B/32", iterations=1), Silent())
-    with pytest.raises(results.NotAsPublished):
-        experiments.gate(task, clip, task.images)
+        Study.of(task, clip, settings_for("ViT-B/32", iterations=1), Silent())
     with pytest.raises(AssertionError, match="asked before the gate"):
-        experiments.zero_shot(task, clip, experiments.settings_for("ViT-B/32", iterations=1), Silent(), go_on=True)
+        zero_shot.zero_shot(Study.of(task, clip, settings_for("ViT-B/32", iterations=1), Silent(), go_on=True))
     assert ONCE["adapt"] is False
 
 
 def test_who_may_see_labels():
     """The gate looks at labels through scoring alone, and no room that chooses calls it."""
     users = {file.name for file in Path(results.__file__).parent.rglob("*.py") if "gate(" in file.read_text()}
-    assert users == {"results.py", "experiments.py"}
+    assert users == {"results.py", "study.py"}

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from test_embeddings import counted
 from test_models import TINY
 
-from gta import adapt, experiments, jobs, label, plan, prompts, tasks
+from gta import adapt, jobs, label, plan, prompts, tasks
 from gta.__main__ import main
 from gta.attributes import Bank
 from gta.embedded import fieldguide
@@ -22,6 +22,8 @@ from gta.endpoint import LanguageModelError, only_model
 from gta.generate import describe
 from gta.ledger import Ledger
 from gta.loop import run
+from gta.parameters import settings_for
+from gta.study import language_model
 
 NAMES = ["<script>alert(1)<.png", "a\nnewline.png", 'quo"te.png', "\u202efdp.png", "=cmd().png", "x" * 250 + ".png"]
 
@@ -55,14 +57,14 @@ def test_the_labels_are_those_of_the_method(home, encoder, glyphs):
     found = {row["path"]: row for row in rows(home / "out/predictions.csv")}
     paths = [NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png" for i in order]
     bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
-    settings = experiments.settings_for("embedded", iterations=3)
-    with experiments.language_model("fieldguide", 0) as llm:
+    settings = settings_for("embedded", iterations=3)
+    with language_model("fieldguide", 0) as llm:
         questions = prompts.load("glyphs")
         static = describe(bank, llm, questions)
         images = [glyphs[0][i] for i in order]
         options = {"attributes": static, "llm": llm, "questions": questions, "augment": tasks.glyph_augmentation(32), "progress": False}
         direct = run(encoder, images, DIGITS, settings, **options)
-    plain = run(encoder, images, DIGITS, experiments.settings_for("embedded", iterations=1), attributes=bank, progress=False).clip
+    plain = run(encoder, images, DIGITS, settings_for("embedded", iterations=1), attributes=bank, progress=False).clip
     assert sorted(found) == sorted(paths)
     for path, z, clip in zip(paths, direct.assignments, plain, strict=True):
         row, (first, second) = found[path], z.topk(2).indices.tolist()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gta import experiments, tasks
+from gta import tasks
 from gta.attributes import Bank
 from gta.embedded import digits, fieldguide
 from gta.generate import describe
@@ -15,11 +15,14 @@ from gta.images import load_images
 from gta.ledger import Ledger
 from gta.llm import CapReached, LanguageModel
 from gta.loop import run
+from gta.parameters import settings_for
 from gta.settings import Settings
+from gta.studies import zero_shot
+from gta.study import Study
 from gta.transduct import text_prior, transduct
 
 TASK = tasks.load("digits")
-SETTINGS = experiments.settings_for("embedded", iterations=3, margin=0.5)
+SETTINGS = settings_for("embedded", iterations=3, margin=0.5)
 
 
 def bank():
@@ -160,12 +163,14 @@ def test_a_bank_of_other_classes_is_refused(encoder, glyphs):
 
 def test_every_method_and_control_is_in_the_table(encoder, guide_llm):
     task = replace(TASK, images=TASK.images[:60])
-    settings = experiments.settings_for("embedded", iterations=2)
-    scored = experiments.assignments(experiments.zero_shot(task, encoder, settings, guide_llm))
+    settings = settings_for("embedded", iterations=2)
+    study = Study.of(task, encoder, settings, guide_llm)
+    zero_shot.zero_shot(study)
+    scored = study.outcomes
     assert {method for method, _ in scored} == {"CLIP", "CLIP+attributes", "TransCLIP", "TransCLIP+attributes", "GTA-CLIP"}
-    assert {variant for method, variant in scored if method == "GTA-CLIP"} == set(experiments.VARIANTS)
+    assert {variant for method, variant in scored if method == "GTA-CLIP"} == set(zero_shot.VARIANTS)
     with pytest.raises(ValueError, match="did you mean 'no adapt'"):
-        experiments.zero_shot(task, encoder, settings, guide_llm, ["no adap"])
+        zero_shot.zero_shot(study, ["no adap"])
 
 
 def test_a_run_stops_when_few_labels_change_and_never_otherwise(encoder, glyphs):

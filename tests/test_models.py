@@ -10,12 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from gta import encoders, experiments, models, tasks
+from gta import encoders, models, tasks
 from gta.attributes import Bank
 from gta.embedded.glyphs import DIGITS
 from gta.images import load_images
 from gta.loop import run
 from gta.models import Classifier
+from gta.parameters import settings_for
 from gta.transduct import posterior, text_prior, transduct
 from gta.unknowns import unfitness
 
@@ -30,7 +31,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def result(encoder, glyphs):
     bank = Bank.from_template(DIGITS, TASK.template, TASK.sentence)
-    settings = experiments.settings_for("embedded", iterations=2)
+    settings = settings_for("embedded", iterations=2)
     return run(encoder, glyphs[0], DIGITS, settings, attributes=bank, augment=tasks.glyph_augmentation(32), progress=False)
 
 
@@ -96,7 +97,7 @@ def test_a_clip_with_open_clips_own_tokenizer_needs_no_tokenizer_file(tmp_path, 
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32-quickgelu", {**TINY, "quick_gelu": True})
     encoder = encoders.load("ViT-B/32" if quick else "ViT-B-32", pretrained="random", device="cpu")
     names = ["a <b>crane</b>", "heron"]
-    result = run(encoder, glyphs[0][:9], names, experiments.settings_for("", iterations=2), progress=False)
+    result = run(encoder, glyphs[0][:9], names, settings_for("", iterations=2), progress=False)
     models.save(tmp_path / "model", result.encoder, Classifier.of(result), result.attributes, "")
     assert not list((tmp_path / "model").glob("tokenizer*"))
     again, classifier = models.load(tmp_path / "model", device="cpu")

@@ -139,6 +139,8 @@ def test_the_peers_pages_run_in_smoke_size(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "run/rows.csv").read_text()
     assert all(f",{table},digits" in rows for table in ("peers_zero_shot", "peers_few_shot", "peers_base_to_new"))
-    done = papermill(tmp_path, "figures/peers", table=tmp_path / "run/rows.csv", out=tmp_path / "figures")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/peers.csv").write_text(rows)
+    done = papermill(tmp_path, "figures/peers", tables=tmp_path / "tables", out=tmp_path / "figures")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "figures").glob("peers_*.png"))) == 2

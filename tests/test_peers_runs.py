@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from gta import experiments, results, tasks
+from gta import results, tasks
 from gta.images import load_images
+from gta.parameters import settings_for
 from gta.peers import bench, runs, tables
 from gta.peers.bench import Bench, Support, score
+from gta.study import language_model
 
-SETTINGS = experiments.settings_for("embedded", iterations=1)
+SETTINGS = settings_for("embedded", iterations=1)
 
 
 @pytest.fixture(scope="module")
 def measured(encoder):
     """Every table of one quick run: one iteration, one epoch, one shot."""
-    with experiments.language_model("fieldguide", 0) as llm:
+    with language_model("fieldguide", 0) as llm:
         zero_shot = Bench.of(tasks.load("digits"), encoder, SETTINGS, llm)
         runs.zero_shot(zero_shot, llm, tasks.labelled("digits")[0])
         few_shot = zero_shot.fresh()
@@ -84,7 +86,7 @@ def test_query_labels_change_no_answer(encoder, monkeypatch):
     task = replace(tasks.load("digits"), images=tasks.load("digits").images[:150], image_ids=tasks.load("digits").image_ids[:150])
 
     def answers():
-        with experiments.language_model("fieldguide", 0) as llm:
+        with language_model("fieldguide", 0) as llm:
             part = Bench.of(task, encoder, SETTINGS, llm)
             runs.few_shot(part, Support.of(part, *tasks.few_shot("digits", 1, 0)), 1, llm, epochs=1)
         return part.outcomes

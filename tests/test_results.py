@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from gta import experiments, results, tables, tasks
+from gta import results, tables, tasks
+from gta.parameters import settings_for
 from gta.results import Row
 
 
@@ -87,7 +88,7 @@ def test_measure_scores_the_largest_entry(encoder):
     half = torch.where((torch.arange(len(labels)) % 2 == 0)[:, None], truth, wrong)
     outcomes = {("CLIP", ""): wrong, ("GTA-CLIP", ""): truth, ("GTA-CLIP", "half"): half}
     outcomes = {key: (z, 1.0, ("CLIP", "")) for key, z in outcomes.items()}
-    rows, predictions = results.measure("t", task, "embedded", encoder, experiments.settings_for("embedded"), outcomes, "hash")
+    rows, predictions = results.measure("t", task, "embedded", encoder, settings_for("embedded"), outcomes, "hash")
     assert [(r.n_correct, round(r.gain)) for r in rows] == [(0, 0), (1393, 100), (697, 50)]
     assert len({r.run_id for r in rows}) == 3
     assert predictions[f"{rows[1].run_id}.top5"].shape == (1393, 5)

@@ -2,9 +2,10 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from gta.experiments import AVIARY, EMBEDDED, ZeroShot, settings_for
 from gta.files import ROOT
+from gta.parameters import AVIARY, EMBEDDED, settings_for
 from gta.settings import Settings
+from gta.studies.zero_shot import ZeroShot
 
 GOOD = {
     "dataset": "digits",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gta import encoders, experiments, figures, results, tasks
+from gta import encoders, figures, results, tasks
 from gta.attributes import Bank
 from gta.embedded import aviary, truth
 from gta.embedded.aviary import PHRASES, world
@@ -15,6 +15,9 @@ from gta.embedded.birds import ATTRIBUTES, SIZES, STYLES, draw, draw_look
 from gta.encoders import BIRDS
 from gta.images import load_images
 from gta.loop import run
+from gta.parameters import settings_for
+from gta.studies import zero_shot
+from gta.study import Study, language_model
 
 WORLD = world(1000)
 A, B = 0, 1  # siblings
@@ -109,27 +112,28 @@ def test_names_are_hollow_to_the_encoder(birdwatcher):
 def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwatcher, tmp_path, monkeypatch):
     monkeypatch.setattr(aviary, "PICTURES", {"query": 8, "train": 8})
     task = tasks.load("aviary:1000", cache=tmp_path / "worlds")
-    settings = experiments.settings_for("embedded", task.name, iterations=2)
-    with experiments.language_model("fieldguide", 0, facts=task.facts) as llm:
-        outcomes = experiments.zero_shot(task, birdwatcher, settings, llm, ["", "all facts"])
-    scored = experiments.assignments(outcomes, task.baseline) | experiments.classifier(task, birdwatcher, tmp_path / "worlds")
+    settings = settings_for("embedded", task.name, iterations=2)
+    with language_model("fieldguide", 0, facts=task.facts) as llm:
+        study = Study.of(task, birdwatcher, settings, llm)
+        outcomes = zero_shot.zero_shot(study, ["", "all facts"])
+    scored = study.outcomes | zero_shot.classifier(task, birdwatcher, tmp_path / "worlds")
     right = {key: results.correct(task.source, z).mean() for key, (z, _, _) in scored.items()}
     assert right["CLIP", ""] < 0.1  # the names say nothing
     assert right["CLIP+attributes", "all facts"] > right["CLIP+attributes", ""] + 0.1
     assert right["linear classifier", "256 labelled images"] > right["CLIP+attributes", ""]
     assert {baseline for _, _, baseline in scored.values()} == {("CLIP+attributes", "")}
-    all_facts = outcomes["GTA-CLIP", "all facts"][0].attributes
+    all_facts = outcomes["all facts"].attributes
     assert truth.statements(WORLD, all_facts).true.all() and set(map(len, all_facts.texts)) == {10} and not all_facts.asked
 
     rows, predictions = results.measure("t", task, "embedded", birdwatcher, settings, scored, "hash")
     results.write_run(tmp_path, rows, predictions)
-    outcomes["GTA-CLIP", ""][0].attributes.save(tmp_path / "attributes.json")
+    outcomes[""].attributes.save(tmp_path / "attributes.json")
     one = truth.study(tmp_path, 1000, settings, tmp_path / "worlds")
     assert one.accuracy == pytest.approx(100 * right["GTA-CLIP", ""])
     assert one.errors.loc["GTA-CLIP", "right"] == pytest.approx(one.accuracy)
     assert not one.statements.true.all() and (one.attributes.before != one.attributes.after).any()
     table = truth.of_all([one, one])
-    assert table.loc[1, "accuracy"] == round(one.accuracy, 1) and table.pairs[0] == len(outcomes["GTA-CLIP", ""][0].attributes.asked)
+    assert table.loc[1, "accuracy"] == round(one.accuracy, 1) and table.pairs[0] == len(outcomes[""].attributes.asked)
     frame = truth.attributes_by_world([one, one])
     assert frame.index[:2].tolist() == [("body", 0), ("body", 1)]
     assert figures.before_and_after(frame, "x").axes[0].get_yticklabels()[9].get_text() == "habitat"
@@ -139,4 +143,4 @@ def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwat
 
 def test_all_facts_of_a_folder_are_not_known(tmp_path):
     with pytest.raises(ValueError, match="all facts are known of the embedded datasets alone"):
-        experiments.with_all_facts(empty(), replace(tasks.load("digits"), class_names=WORLD.names))
+        zero_shot.with_all_facts(empty(), replace(tasks.load("digits"), class_names=WORLD.names))

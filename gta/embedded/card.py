@@ -20,7 +20,7 @@ import torch
 from matplotlib import pyplot as plt
 from numpy.random import PCG64, Generator
 
-from gta import encoders, experiments, tasks
+from gta import encoders, tasks
 from gta.attributes import Bank
 from gta.embedded import aviary
 from gta.embedded.birds import SIZES, STYLES, draw, draw_look
@@ -31,6 +31,7 @@ from gta.encoders import Encoder
 from gta.figures import PALETTE
 from gta.files import write_atomically
 from gta.images import load_images
+from gta.studies import zero_shot
 from gta.transduct import text_prior
 
 
@@ -94,7 +95,7 @@ def bird_measures(encoder: Encoder, seed: int, count: int = 1000) -> dict[str, f
     features = encoder.encode_images(load_images(task.images, encoder).pixels).cpu()
     nearest = (features @ features.T).fill_diagonal_(-1).topk(3, 1)
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
-    facts = [encoder.encode_texts(texts).cpu() for texts in experiments.with_all_facts(bank, task).texts]
+    facts = [encoder.encode_texts(texts).cpu() for texts in zero_shot.with_all_facts(bank, task).texts]
     names = encoder.encode_texts([texts[0] for texts in bank.texts]).cpu()
     return measures | {
         "nearest_cosine": float(nearest.values[:, 0].mean()),

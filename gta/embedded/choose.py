@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gta import encoders, experiments, prompts
+from gta import encoders, prompts
 from gta.attributes import Bank
 from gta.embedded import aviary
 from gta.embedded.glyphs import DIGITS, NAMES, render
@@ -25,6 +25,8 @@ from gta.files import write_atomically
 from gta.generate import describe
 from gta.images import load_images
 from gta.loop import run
+from gta.parameters import settings_for
+from gta.study import language_model
 from gta.tasks import Task, load
 
 IMAGES = 1200  # in a hand
@@ -71,9 +73,9 @@ def accuracies(grid: Grid, seed: int, rate: float, share: float) -> list[dict]:
     encoder = encoders.load("embedded", seed=seed, embedded=task.embedded)
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     changes = {"iterations": max(grid.iterations), "lr": rate, "lr_projection": rate, "pair_share": share, "seed": seed}
-    settings = experiments.settings_for("embedded", task.name, **changes)
+    settings = settings_for("embedded", task.name, **changes)
     stored, augment, questions = load_images(images, encoder), task.augmentation(encoder.image_size), prompts.load(task.domain)
-    with experiments.language_model("fieldguide", 1000 + seed, facts=task.facts) as llm:
+    with language_model("fieldguide", 1000 + seed, facts=task.facts) as llm:
         begun = describe(bank, llm, questions)
         result = run(
             encoder, stored, task.class_names, settings, attributes=begun, llm=llm, questions=questions, augment=augment, progress=False

@@ -16,12 +16,12 @@ from torch import Tensor
 from gta import prompts, results, tasks
 from gta.attributes import Bank
 from gta.encoders import Encoder
-from gta.experiments import RunParameters
 from gta.files import IMAGE_SUFFIXES, ROOT
 from gta.generate import describe
 from gta.images import Images, load_images
 from gta.llm import ChatModel
 from gta.loop import run
+from gta.parameters import RunParameters
 from gta.peers import texts
 from gta.settings import Settings
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gta import experiments
 from gta.images import load_images
 from gta.llm import ChatModel
 from gta.peers import cache, context, dirichlet, mixtures, probe, propagation, susx, texts
 from gta.peers.bench import Bench, Support, gta_clip
+from gta.studies.zero_shot import classifier
 from gta.transduct import select_gamma, text_prior, transduct
 
 
@@ -127,7 +127,7 @@ def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs:
 def upper_bound(bench: Bench) -> None:
     """Logistic regression on the features of all labelled images of an embedded dataset."""
     bench.measure(bench.task.baseline, lambda: bench.clip().softmax(1))
-    bench.outcomes.update(experiments.classifier(bench.task, bench.encoder))
+    bench.outcomes.update(classifier(bench.task, bench.encoder))
 
 
 def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, llm: ChatModel, epochs: int | None = None) -> None:
