@@ -244,7 +244,8 @@ def labelled(name: str, cache: Path = CACHE) -> tuple[list, np.ndarray]:
     if (world := _world(name)) is not None:
         folder = aviary.write(world, cache)
         return [folder / file for file in world.files("train")], world.labels("train")
-    raise ValueError(f"dataset {name!r} has no labelled images apart{nearest(name, NAMES)}; known: {', '.join(NAMES)}")
+    known = (*NAMES, *manifests.names())
+    raise ValueError(f"{name!r} has no images to learn from{nearest(name, known)}; known: {', '.join(known)}")
 
 
 def _world(name: str) -> aviary.World | None:

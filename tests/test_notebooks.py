@@ -58,7 +58,7 @@ def command(tmp_path, notebook, parameters):
     [
         ("zero_shot", {"sead": 1}, "unknown parameter 'sead'; did you mean 'seed'"),
         ("zero_shot", {"dataset": "digit"}, "did you mean 'digits'"),
-        ("figures/zero_shot", {"table": "gone.csv"}, "gone.csv does not exist"),
+        ("figures/zero_shot", {"tables": "gone"}, "gone/zero_shot.csv does not exist"),
     ],
 )
 def test_bad_input_ends_in_an_error_that_names_it_and_writes_no_result(tmp_path, notebook, parameters, message):

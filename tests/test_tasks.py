@@ -101,7 +101,7 @@ def test_few_shot_draws_of_embedded_datasets():
     base, _ = tasks.few_shot("digits#base", 5, 0)
     new, _ = tasks.few_shot("digits#new", 5, 0)
     assert base.ids + new.ids == support.ids and set(new.labels) == set(range(5))
-    with pytest.raises(ValueError, match="no labelled images apart"):
+    with pytest.raises(ValueError, match="has no images to learn from"):
         tasks.few_shot("nowhere", 1, 0)
 
 
