@@ -10,8 +10,9 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from gta.files import ROOT, sha256, write_atomically
@@ -38,21 +39,37 @@ def _imported(code: str) -> set[Path]:
 
 def sources(entry: Path) -> list[Path]:
     """A notebook or module, and every file of the package that it imports, directly or not."""
+    return _sources(entry, lambda file: _imported(_code(file)))
+
+
+def _sources(entry: Path, imported: Callable[[Path], set[Path]]) -> list[Path]:
     found, waiting = set(), [Path(entry).resolve()]
     while waiting:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += _imported(_code(file))
+            waiting += imported(file)
     return sorted(found)
 
 
 def source_hash(entry: Path) -> str:
     """Of the sources that a notebook or module runs; the text of a notebook counts, since a reader sees it."""
-    digest = hashlib.sha256()
-    for file in sources(entry):
-        digest.update(f"{file.relative_to(ROOT)} {sha256(file)}\n".encode())
-    return digest.hexdigest()[:12]
+    return Hashes().sources(Path(entry))
+
+
+class Hashes:
+    """What files hold at one moment: each is read once, however many steps of a batch it is in."""
+
+    def __init__(self) -> None:
+        self.file = cache(sha256)
+        self.sources = cache(self._of_sources)
+        self._imported = cache(lambda file: _imported(_code(file)))
+
+    def _of_sources(self, entry: Path) -> str:
+        digest = hashlib.sha256()
+        for file in _sources(entry, self._imported):
+            digest.update(f"{file.relative_to(ROOT)} {self.file(file)}\n".encode())
+        return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -65,34 +82,45 @@ class Step:
     inputs: tuple[Path, ...] = ()
     parameters: Mapping = field(default_factory=dict)
 
-    def _claim(self) -> dict:
-        hashes = [{str(file): sha256(file) for file in files} for files in (self.inputs, self.outputs)]
-        return {"source_hash": source_hash(self.entry), "parameters": dict(self.parameters), "inputs": hashes[0], "outputs": hashes[1]}
+    def _claim(self, now: Hashes) -> dict:
+        inputs, outputs = ({str(file): now.file(file) for file in files} for files in (self.inputs, self.outputs))
+        return {"source_hash": now.sources(self.entry), "parameters": dict(self.parameters), "inputs": inputs, "outputs": outputs}
 
     @property
     def marker(self) -> Path:
         """The empty file that is there while the claim holds."""
         return Path(self.stamp).with_suffix(".ok")
 
-    def finish(self) -> None:
+    def begin(self) -> Hashes:
+        """What sources and inputs hold now, before the work, for `finish`: what is edited meanwhile is not what made the outputs."""
+        now = Hashes()
+        now.sources(self.entry)
+        for file in self.inputs:
+            now.file(file)
+        return now
+
+    def finish(self, begun: Hashes | None = None) -> None:
         """Write the stamp and the marker, after the outputs. Raises FileNotFoundError where one is missing."""
-        write_atomically(self.stamp, json.dumps(self._claim(), indent=1, sort_keys=True) + "\n")
+        write_atomically(self.stamp, json.dumps(self._claim(begun or Hashes()), indent=1, sort_keys=True) + "\n")
         self.marker.touch()
 
-    def refresh(self) -> str | None:
-        """Set or remove the marker; what no longer holds, or None. Outputs and stamp stay as they are."""
-        reason = self._what_is_false()
+    def refresh(self, now: Hashes | None = None) -> str | None:
+        """Set or remove the marker; what no longer holds, or None. Outputs and stamp stay as they are.
+
+        now: of many steps that are looked at together.
+        """
+        reason = self._what_is_false(now or Hashes())
         if reason is None and not self.marker.exists():
             self.marker.touch()
         elif reason is not None:
             self.marker.unlink(missing_ok=True)
         return reason
 
-    def _what_is_false(self) -> str | None:
+    def _what_is_false(self, now: Hashes) -> str | None:
         if not Path(self.stamp).exists():
             return "not made yet"
         try:
-            claimed, actual = json.loads(Path(self.stamp).read_text()), self._claim()
+            claimed, actual = json.loads(Path(self.stamp).read_text()), self._claim(now)
         except FileNotFoundError as error:
             return f"{error.filename} is missing"
         except json.JSONDecodeError:
@@ -101,20 +129,25 @@ class Step:
         return f"{', '.join(changed)} changed" if changed else None
 
 
-def publish(steps: Iterable[Step], base: Path, results: Path, index: Sequence[Mapping[str, str]]) -> None:
-    """Copy the outputs of complete steps from `base` into `results`, with their claims and an index of tables and figures.
+def publish(steps: Iterable[tuple[Step, Sequence[Path]]], base: Path, results: Path, index: Sequence[Mapping[str, str]]) -> None:
+    """Copy what readers come for from `base` into `results`: of each step the outputs named beside it, with its claim, and an index of
+    tables and figures. What an earlier call put there and this one does not is removed.
 
     Raises ValueError where the claim of a step does not hold: what is not complete is not published.
     """
-    claims = {}
-    for step in steps:
-        if reason := step.refresh():
+    claims: dict[str, dict] = {}
+    now, before = Hashes(), results / "provenance.json"
+    for step, outputs in steps:
+        if reason := step.refresh(now):
             raise ValueError(f"{step.stamp}: {reason}; what is not complete is not published")
         claim = json.loads(Path(step.stamp).read_text())
-        for file in step.outputs:
-            write_atomically(results / file.relative_to(base), file.read_bytes())
-            claims[str(file.relative_to(base))] = claim
-    write_atomically(results / "provenance.json", json.dumps(claims, indent=1, sort_keys=True) + "\n")
+        claims |= {str(file.relative_to(base)): claim for file in outputs}
+    for file in claims:
+        write_atomically(results / file, (base / file).read_bytes())
+    earlier: dict = json.loads(before.read_text()) if before.exists() else {}
+    for file in earlier.keys() - claims.keys():
+        (results / file).unlink(missing_ok=True)
+    write_atomically(before, json.dumps(claims, indent=1, sort_keys=True) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, index[0], lineterminator="\n")
     writer.writeheader()

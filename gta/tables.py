@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gta import statistics
 from gta.files import write_atomically
 from gta.results import Row, read_table, write_table
 
@@ -21,9 +22,32 @@ def summary(rows: Iterable[Row]) -> pd.DataFrame:
     return means.join(by_seed).sort_values(["baseline", "accuracy"]).reset_index()
 
 
-def combine(folders: Iterable[Path], file: Path) -> None:
-    """One table from the rows of many runs: runs never share a file, so none can lose another's rows."""
-    write_table(file, [row for folder in folders for row in read_table(Path(folder) / "rows.csv")])
+def combine(folders: Iterable[Path], file: Path, reference: tuple[str, str] | None = None) -> None:
+    """One table from the rows of many runs, and `<table>_paired.csv` beside it, from their per-image predictions.
+
+    Runs never share a file, so none can lose another's rows. A baseline that several runs measured is one row, that of the first
+    folder; runs that measured it differently are an error. reference: as in `gta.statistics.paired`.
+    """
+    folders = list(map(Path, folders))
+    measured: dict[str, Row] = {}
+    for row in (row for folder in folders for row in read_table(folder / "rows.csv")):
+        first = measured.setdefault(row.run_id, row)
+        if row.model_copy(update={"seconds": first.seconds}) != first:
+            raise ValueError(f"{file}: two runs measured run_id {row.run_id} ({row.method}, {row.variant!r}, seed {row.seed}) differently")
+    pairs = statistics.paired(measured.values(), statistics.right_images(folder / "predictions.npz" for folder in folders), reference)
+    write_atomically(paired_of(file), pairs.to_csv(index=False, float_format="%.6g"))
+    write_table(file, measured.values())
+
+
+def paired_of(table: Path) -> Path:
+    """Where the paired comparisons of a table stand."""
+    return table.with_name(f"{table.stem}_paired.csv")
+
+
+def concatenate(files: Iterable[Path], file: Path) -> None:
+    """One CSV from those that runs wrote beside their rows; texts stay as they are."""
+    frames = [pd.read_csv(part, dtype=str, keep_default_na=False) for part in files]
+    write_atomically(file, pd.concat(frames).to_csv(index=False))
 
 
 def with_summary(document: str, table: str) -> str:
@@ -40,7 +64,7 @@ def with_summary(document: str, table: str) -> str:
 
 def main(arguments: list[str]) -> None:
     """`show TABLE...` prints summaries; `markdown TABLE FILE` puts one into a document;
-    `combine TABLE FOLDER...` writes one table from the rows of runs."""
+    `combine TABLE FOLDER...` writes one table, and its paired comparisons, from runs."""
     match arguments:
         case ["show", *files]:
             for file in files:
@@ -48,9 +72,9 @@ def main(arguments: list[str]) -> None:
         case ["markdown", table, document]:
             write_atomically(Path(document), with_summary(Path(document).read_text(), table))
         case ["combine", file, *folders]:
-            combine(map(Path, folders), Path(file))
+            combine([Path(folder) for folder in folders], Path(file))
         case _:
-            sys.exit(f"usage: python -m gta.results\n{main.__doc__}")
+            sys.exit(f"usage: python -m gta.tables\n{main.__doc__}")
 
 
 if __name__ == "__main__":

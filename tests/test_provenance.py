@@ -68,13 +68,13 @@ def test_the_sources_of_a_notebook_are_what_it_reaches():
 
 def test_what_is_not_complete_is_not_published(step, tmp_path):
     index = [{"paper": "Table 1, zero-shot", "csv": "out.csv"}]
-    provenance.publish([step], tmp_path, tmp_path / "results", index)
+    provenance.publish([(step, step.outputs)], tmp_path, tmp_path / "results", index)
     assert (tmp_path / "results/out.csv").read_text() == "row\n"
     assert json.loads((tmp_path / "results/provenance.json").read_text())["out.csv"]["parameters"] == {"seed": 0}
     assert (tmp_path / "results/index.csv").read_text() == 'paper,csv\n"Table 1, zero-shot",out.csv\n'
     step.stamp.unlink()
     with pytest.raises(ValueError, match="not complete"):
-        provenance.publish([step], tmp_path, tmp_path / "elsewhere", index)
+        provenance.publish([(step, step.outputs)], tmp_path, tmp_path / "elsewhere", index)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -69,7 +69,8 @@ def test_one_measurement_twice_is_an_error_and_the_same_row_twice_is_one(tmp_pat
 
 def _write(arguments):
     folder, seed = arguments
-    results.write_run(folder / str(seed % 8), [row(run_id=f"r{seed % 8}", seed=seed % 8)], {"image_id": np.array(["a"])})
+    predictions = {"image_id": np.array(["a"]), f"r{seed % 8}.correct": np.array([True])}
+    results.write_run(folder / str(seed % 8), [row(run_id=f"r{seed % 8}", seed=seed % 8)], predictions)
 
 
 def test_overlapping_runs_lose_and_double_no_row(tmp_path):
@@ -101,3 +102,17 @@ def test_the_summary_shows_every_seed():
     table = tables.summary([row(run_id=str(s), seed=s, n_correct=s, n_total=4, accuracy=25.0 * s, gain=s) for s in range(3)])
     assert table.accuracy.tolist() == [25.0]
     assert table["gain of seed 2"].tolist() == ["+2.0 [-1.0, +1.0]"]
+
+
+def test_a_baseline_of_many_runs_is_one_row_if_they_agree(tmp_path):
+    right = {"a.correct": np.array([True, False, False]), "b.correct": np.array([True, True, False])}
+    other = {"run_id": "b", "method": "GTA-CLIP", "n_correct": 2, "accuracy": 66.6667}
+    results.write_run(tmp_path / "1", [row()], right)
+    results.write_run(tmp_path / "2", [row(seconds=2), row(**other)], right)
+    tables.combine([tmp_path / "1", tmp_path / "2"], tmp_path / "t.csv")
+    assert [(r.run_id, r.seconds) for r in results.read_table(tmp_path / "t.csv")] == [("a", 1), ("b", 1)]
+    (line,) = (tmp_path / "t_paired.csv").read_text().splitlines()[1:]
+    assert line.startswith("t,d,b,0,0,GTA-CLIP,,CLIP,b,33.3333,")
+    results.write_run(tmp_path / "3", [row(n_correct=2, accuracy=66.6667)], right)
+    with pytest.raises(ValueError, match=r"run_id a \(CLIP, '', seed 0\) differently"):
+        tables.combine([tmp_path / "1", tmp_path / "3"], tmp_path / "t.csv")
