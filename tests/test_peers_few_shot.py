@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from gta.encoders import text_forward
-from gta.peers import cache, context, probe, susx, texts
+from gta.peers import cache, context, probe, reading, susx, texts
+from gta.peers.reading import Prompts
 from reference import world
 
 NAMES, TEMPLATE = ["one", "two", "five"], "a picture of the digit {}"
@@ -108,15 +109,34 @@ def test_the_search_leaves_the_paper_only_for_more(setting):
 # Linear probe
 
 
-def test_the_probe_is_at_the_minimum_of_its_loss():
-    """Gradients of C sum_i cross-entropy + |W|^2 / 2 vanish, by the definition of multinomial logistic regression."""
-    _, _, support, labels = world(20, 3, 10, shots=30)
-    strength = 2.0
-    logits = probe.linear_probe(torch.cat([torch.zeros(1, 10).double(), torch.eye(10).double()]), support, labels, 3, strength)
-    bias, weight = logits[0], (logits[1:] - logits[0]).T
-    error = (support @ weight.T + bias).softmax(1) - F.one_hot(labels, 3)
-    assert torch.allclose(strength * error.T @ support + weight, torch.zeros(3, 10).double(), atol=1e-3)
-    assert torch.allclose(error.sum(0), torch.zeros(3).double(), atol=1e-3)
+def test_the_probe_against_newtons_method():
+    """The minimum of C sum_i -log softmax(W f_i + b)_y_i + |W|^2 / 2 in float64, by steps of H^-1 g."""
+    x, _, support, labels = world(20, 3, 10, shots=30)
+    strength, padded = 2.0, torch.cat([support, torch.ones(30, 1).double()], 1)
+
+    def loss(flat):
+        weight = flat.view(3, 11)
+        lost = -(padded @ weight.T).log_softmax(1)[torch.arange(30), labels].sum()
+        # A shift of all biases is free: any one will do.
+        return strength * lost + weight[:, :10].square().sum() / 2 + 1e-9 * weight[:, 10].square().sum()
+
+    flat = torch.zeros(33, dtype=torch.float64)
+    for _ in range(50):
+        gradient = torch.autograd.functional.jacobian(loss, flat)
+        flat = flat - torch.linalg.solve(torch.autograd.functional.hessian(loss, flat), gradient)
+    expected = torch.cat([x, torch.ones(20, 1).double()], 1) @ flat.view(3, 11).T
+    found = probe.linear_probe(x, support, labels, 3, strength)
+    assert torch.allclose(found.softmax(1), expected.softmax(1), atol=1e-6)
+
+
+def test_the_probe_worked_by_hand():
+    """Features 1 and -1 of the second and the first class: C 2 ln(1 + e^-w) + w^2 / 2 is least at w = 2 C / (1 + e^w).
+
+    w = ln 3 for C = 2 ln 3, and the probabilities are w's logistic: 3/4 and 1/4.
+    """
+    points = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    probabilities = probe.linear_probe(points, points, torch.tensor([1, 0]), 2, 2 * math.log(3)).softmax(1)
+    assert torch.allclose(probabilities, torch.tensor([[0.25, 0.75], [0.75, 0.25]]).double(), atol=1e-6)
 
 
 def test_the_probe_of_two_classes_and_of_a_class_without_images():
@@ -140,42 +160,121 @@ def exact(encoder):
     return double
 
 
+def text_by_hand(encoder, name, vectors):
+    """Equation 2 of CoOp in float64: start, context (L, w), name and end, plus positions, through the blocks, read at the end."""
+    model = encoder.model
+    embedded = model.token_embedding.weight[[int(t) for t in encoder.tokens([name])[0] if t != 0]]
+    hidden = torch.cat([embedded[:1], vectors, embedded[1:]]) + model.positional_embedding[: len(embedded) + len(vectors)]
+    mask = torch.full((len(hidden),) * 2, -math.inf, dtype=torch.float64).triu(1)
+    for block in model.transformer.resblocks:
+        hidden = block(hidden[None], attn_mask=mask)[0]
+    return unit(model.ln_final(hidden)[-1] @ model.text_projection)
+
+
 def test_the_words_of_a_template_as_context_are_the_template(exact):
     start = context.words_as_context(exact, "a picture of the digit ")
-    prompts = context.Prompts(exact, NAMES, "", start.shape[1])
-    expected = exact.text_features([TEMPLATE.format(name) for name in NAMES])
+    nothing = torch.zeros(0, 96, dtype=torch.float64)
+    expected = torch.stack([text_by_hand(exact, TEMPLATE.format(name), nothing) for name in NAMES])
     assert start.shape == (1, 5, 96)
-    assert torch.allclose(prompts.features(start), expected, atol=1e-6)
+    assert torch.allclose(Prompts(exact, NAMES, "", start.shape[1]).features(start), expected, atol=1e-9)
+    assert torch.allclose(exact.text_features([TEMPLATE.format(name) for name in NAMES]), expected.float(), atol=1e-6)
 
 
-def test_learned_prompts_against_the_text_tower_by_hand(exact):
-    """Equation 2: embeddings of start, context, name, end, plus positions, through the blocks, read at the end token."""
-    vectors = context.random_context(exact, seed=1, length=3, classes=3).double()
-    model, tokens = exact.model, exact.tokens(NAMES)
-    expected = []
-    for label in range(3):
-        name = [int(t) for t in tokens[label] if t != 0]
-        embedded = model.token_embedding.weight[name]
-        sequence = torch.cat([embedded[:1], vectors[label], embedded[1:]]) + model.positional_embedding[: len(name) + 3]
-        mask = torch.full((len(sequence),) * 2, -math.inf, dtype=torch.float64).triu(1)
-        hidden = sequence[None]
-        for block in model.transformer.resblocks:
-            hidden = block(hidden, attn_mask=mask)
-        expected.append(model.ln_final(hidden)[0, -1] @ model.text_projection)
-    features = context.Prompts(exact, NAMES, "", 3).features(vectors)
-    assert torch.allclose(features, unit(torch.stack(expected)).detach().float(), atol=1e-6)
+@pytest.mark.parametrize("chunk", [64, 2, 1])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_learned_prompts_against_the_text_tower_by_hand(exact, classes, chunk):
+    """Unified contexts, read in one sequence, and class-specific ones, read as texts; by chunks."""
+    vectors = context.random_context(exact, seed=1, length=3, classes=classes).double()
+    names = [*NAMES[:2], "five five"]  # of other lengths
+    expected = [text_by_hand(exact, name, vectors[label % classes]) for label, name in enumerate(names)]
+    assert torch.allclose(Prompts(exact, names, "", 3, chunk).features(vectors), torch.stack(expected), atol=1e-9)
 
 
-def test_chunks_and_checkpoints_change_neither_features_nor_gradients(encoder):
-    start = context.random_context(encoder, seed=0, length=4)
+def test_a_text_tower_that_is_not_causal_is_read_as_texts(exact, monkeypatch):
+    vectors = context.random_context(exact, seed=1, length=3).double()
+    in_sequence = Prompts(exact, NAMES, "", 3).features(vectors)
+    monkeypatch.setattr(reading, "causal", lambda model: False)
+    monkeypatch.setattr(Prompts, "_read_sequence", lambda *_: pytest.fail("read in one sequence"))
+    assert torch.allclose(Prompts(exact, NAMES, "", 3).features(vectors), in_sequence, atol=1e-9)
+
+
+def learned_by_loops(encoder, start, meta, scale, views, labels, epochs, batch, seed):
+    """Both papers in float64, an image and a class at a time: the context and h after SGD with momentum 0.9 and decay 5e-4, whose rate
+    is 1e-5 in the first epoch and a cosine from 2e-3 after it. meta: W_1, b_1, W_2, b_2, or nothing for CoOp."""
+    weights = [each.detach().clone().requires_grad_() for each in (start, *meta)]
+    speeds = [torch.zeros_like(each) for each in weights]
+    chance = torch.Generator().manual_seed(seed)
+    for epoch in range(epochs):
+        rate = 2e-3 * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2 if epoch else 1e-5
+        for rows in torch.randperm(len(labels), generator=chance).split(batch):
+            loss = 0.0
+            for i in rows.tolist():
+                x, shift = views[epoch % len(views)][i], 0.0
+                if meta:
+                    _, first, first_bias, second, second_bias = weights
+                    shift = second @ (first @ x + first_bias).clamp_min(0) + second_bias
+                of_classes = [text_by_hand(encoder, name, weights[0][c % len(start)] + shift) for c, name in enumerate(NAMES)]
+                logits = torch.stack([scale * x @ text for text in of_classes])
+                loss = loss + logits.logsumexp(0) - logits[labels[i]]
+            for weight, speed, gradient in zip(weights, speeds, torch.autograd.grad(loss / len(rows), weights), strict=True):
+                speed.mul_(0.9).add_(gradient + 5e-4 * weight.detach())
+                weight.data -= rate * speed
+    return [each.detach() for each in weights]
+
+
+@pytest.mark.parametrize("method", ["CoOp", "CoOp, class-specific", "CoCoOp"])
+def test_training_against_its_equations(exact, method):
+    views = unit(torch.randn(2, 7, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    start = 50 * context.random_context(exact, 0, 2, classes=3 if "specific" in method else 1).double()  # where decay counts too
+    meta = context.meta_network(exact, 96, seed=0).double() if method == "CoCoOp" else None
+    options = {"epochs": 4, "batch": 1 if meta else 3, "seed": 5}
+    beginning = [each.clone() for each in meta.parameters()] if meta else []
+    expected = learned_by_loops(exact, start, beginning, 10.0, views, labels, **options)
+    done = context.learn(Prompts(exact, NAMES, "", 2, chunk=2), start, meta, 10.0, views, labels, **options)
+    found = [done.context, *(meta.parameters() if meta else ())]
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(found, expected, strict=True))
+    assert (done.context - start).abs().max() > 5e-4
+
+
+def test_learned_contexts_worked_by_hand():
+    """A text tower that adds context and name: names (3, 3) and (4, 2), x = (1, 0), scale 10.
+
+    CoOp, equation 3: v = (0, 1) gives texts (3, 4) / 5 and (4, 3) / 5, cosines 0.6 and 0.8, p = 1 / (1 + e^2) of the first class.
+    CoCoOp, equation 3: v = (0, -1) and h(x) = (0, 2) relu(x_1 - 0) + (0, 0), so that v(x) = (0, 1): the same. x = (0, 1) is not shifted:
+    texts (3, 2) / sqrt(13) and (4, 1) / sqrt(17), logits 20 / sqrt(13) and 10 / sqrt(17).
+    """
+
+    class Adding:
+        def features(self, vectors):
+            return unit(vectors.sum(-2) + torch.tensor([[3.0, 3.0], [4.0, 2.0]]))
+
+    x = torch.eye(2)
+    coop = context.Learned(Adding(), torch.tensor([[[0.0, 1.0]]]), None, 10.0)
+    assert coop.predict(x[:1]).softmax(1)[0, 0] == pytest.approx(1 / (1 + math.exp(2)), rel=1e-5)
+    meta = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU(), torch.nn.Linear(1, 2))
+    for place, values in zip(meta.parameters(), ([[1.0, 0.0]], [0.0], [[0.0], [2.0]], [0.0, 0.0]), strict=True):
+        place.data = torch.tensor(values)
+    cocoop = context.Learned(Adding(), torch.tensor([[[0.0, -1.0]]]), meta, 10.0)
+    assert torch.allclose(cocoop.predict(x), torch.tensor([[6.0, 8.0], [20 / 13**0.5, 10 / 17**0.5]]))
+
+
+def test_the_first_epoch_warms_up_and_the_cosine_begins_after_it():
+    assert [context.rate(epoch, 4) for epoch in range(4)] == pytest.approx([1e-5, 2e-3, 1e-3 * (1 + 0.5**0.5), 1e-3])
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 96), (3, 4, 96), (5, 1, 4, 96)])
+def test_chunks_and_checkpoints_change_neither_features_nor_gradients(exact, shape):
+    """Of a unified context, of class-specific ones, and of those of five images."""
+    start = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     results = []
     for chunk in (64, 2, 1):
         vectors = start.clone().requires_grad_()
-        features = context.Prompts(encoder, NAMES, "", 4, chunk).features(vectors)
+        features = Prompts(exact, NAMES, "", 4, chunk).features(vectors)
         (features * torch.arange(features.numel()).view_as(features).sin()).sum().backward()
         results.append((features.detach(), vectors.grad))
     for features, gradient in results[1:]:
-        assert torch.allclose(features, results[0][0], atol=1e-6) and torch.allclose(gradient, results[0][1], atol=1e-5)
+        assert torch.allclose(features, results[0][0], atol=1e-9) and torch.allclose(gradient, results[0][1], atol=1e-9)
 
 
 def test_an_image_conditional_context_is_that_of_each_image_alone(encoder):
@@ -183,7 +282,7 @@ def test_an_image_conditional_context_is_that_of_each_image_alone(encoder):
     x = unit(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
     start = context.words_as_context(encoder, "a picture of the digit")
     meta = context.meta_network(encoder, 96, seed=0)
-    prompts = context.Prompts(encoder, NAMES, "", 5)
+    prompts = Prompts(encoder, NAMES, "", 5)
     logits = context.Learned(prompts, start, meta, 10.0).predict(x)
     (first, _, second) = meta
     for image, row in zip(x, logits, strict=True):
@@ -196,34 +295,13 @@ def test_an_image_conditional_context_is_that_of_each_image_alone(encoder):
 def test_limits_of_learned_contexts(encoder):
     x = unit(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
     start, meta = context.words_as_context(encoder, "a picture of the digit"), context.meta_network(encoder, 96, seed=0)
-    prompts = context.Prompts(encoder, NAMES, "", 5)
+    prompts = Prompts(encoder, NAMES, "", 5)
     coop = context.Learned(prompts, start, None, encoder.logit_scale)
     clip = texts.clip_logits(x, encoder.encode_texts([TEMPLATE.format(name) for name in NAMES]), encoder.logit_scale)
     assert torch.allclose(coop.predict(x), clip, atol=1e-4)
     for parameter in meta[2].parameters():
         parameter.data.zero_()
     assert torch.allclose(context.Learned(prompts, start, meta, encoder.logit_scale).predict(x), coop.predict(x), atol=1e-4)
-
-
-def test_one_step_of_coop_is_sgd_on_cross_entropy(exact):
-    """A warm-up epoch of one batch: v - 1e-5 (gradient + 5e-4 v), the gradient by differences of -mean log softmax."""
-    x = unit(torch.randn(6, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).float()
-    labels, start = torch.tensor([0, 1, 2, 0, 1, 2]), context.random_context(exact, seed=0, length=2).double()
-    start[0, 1, 50] = 60.0  # where decay weighs as much as the gradient
-    prompts = context.Prompts(exact, NAMES, "", 2)
-    done = context.learn(prompts, start, None, 10.0, x[None], labels, epochs=1, batch=6, seed=0)
-
-    def loss(vectors):
-        inserted = prompts.features(vectors).double()
-        return -float((10.0 * x.double() @ inserted.T).log_softmax(1)[torch.arange(6), labels].mean())
-
-    for place in ((0, 0, 3), (0, 1, 50)):
-        moved, less = start.clone(), start.clone()
-        moved[place] += 1e-2
-        less[place] -= 1e-2
-        gradient = (loss(moved) - loss(less)) / 2e-2
-        step = float(done.context[place] - start[place]) / -1e-5
-        assert step == pytest.approx(gradient + 5e-4 * float(start[place]), rel=0.02, abs=2e-3)
 
 
 def test_training_lowers_the_loss_repeats_and_leaves_the_encoder_alone(encoder, glyphs):
@@ -238,8 +316,8 @@ def test_training_lowers_the_loss_repeats_and_leaves_the_encoder_alone(encoder, 
     )
     before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
     for longer, learn in (
-        (40, lambda epochs: context.coop(encoder, NAMES, "", x[None], y, epochs=epochs, seed=0)),
-        (40, lambda epochs: context.coop(encoder, NAMES, "", x[None], y, epochs=epochs, seed=0, class_specific=True)),
+        (40, lambda epochs: context.coop(encoder, NAMES, "{}", x[None], y, epochs=epochs, seed=0)),
+        (40, lambda epochs: context.coop(encoder, NAMES, "{}", x[None], y, epochs=epochs, seed=0, class_specific=True)),
         (6, lambda epochs: context.cocoop(encoder, NAMES, TEMPLATE, x[None], y, epochs=epochs, seed=0)),
     ):
         losses = [float(F.cross_entropy(learn(epochs).predict(x), y)) for epochs in (1, longer)]
@@ -250,7 +328,7 @@ def test_training_lowers_the_loss_repeats_and_leaves_the_encoder_alone(encoder, 
 
 
 def test_other_names_take_a_unified_context_and_not_a_class_specific_one(encoder):
-    prompts, others = context.Prompts(encoder, NAMES, "", 4), context.Prompts(encoder, ["six", "nine"], "", 4)
+    prompts, others = Prompts(encoder, NAMES, "", 4), Prompts(encoder, ["six", "nine"], "", 4)
     unified, specific = (context.random_context(encoder, 0, 4, classes) for classes in (1, 3))
     learned = context.Learned(prompts, unified, None, 1.0).for_classes(others)
     assert torch.allclose(learned.predict(torch.eye(128)[:2]), others.features(unified)[:, :2].T, atol=1e-6)
@@ -260,7 +338,7 @@ def test_other_names_take_a_unified_context_and_not_a_class_specific_one(encoder
 
 def test_a_context_that_does_not_fit_is_refused(encoder):
     with pytest.raises(ValueError, match=r"40 context vectors and the longest class name take 43 tokens, the encoder reads 32"):
-        context.Prompts(encoder, NAMES, "", 40)
+        Prompts(encoder, NAMES, "", 40)
 
 
 def test_epochs_are_those_of_the_next_listed_shots():
@@ -269,6 +347,6 @@ def test_epochs_are_those_of_the_next_listed_shots():
 
 def test_prompts_read_what_the_encoder_itself_reads(encoder):
     """With no place for a context the text tower sees the plain name."""
-    prompts = context.Prompts(encoder, NAMES, "", 0)
+    prompts = Prompts(encoder, NAMES, "", 0)
     plain = F.normalize(text_forward(encoder.model, encoder.tokens(NAMES)), dim=1)
     assert np.allclose(prompts.features(torch.zeros(1, 0, 96)).detach(), plain.detach(), atol=1e-6)

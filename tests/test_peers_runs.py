@@ -9,7 +9,7 @@ import torch
 from gta import results, tasks
 from gta.images import load_images
 from gta.parameters import settings_for
-from gta.peers import bench, runs, tables
+from gta.peers import bench, runs, tables, texts
 from gta.peers.bench import Bench, Support, score
 from gta.study import language_model
 
@@ -67,6 +67,24 @@ def test_each_method_is_compared_with_clip_and_transduction_with_what_it_goes_on
     assert alone >= {"CuPL", "WaffleCLIP", "prompt ensemble", "SuS-X", "ZLaP", "EM-Dirichlet", "k-means", "GMM", "GTA-CLIP"}
 
 
+def test_texts_of_each_method_are_its_own(measured, encoder):
+    """Ensemble and CuPL take unit means, WaffleCLIP and CLIP with attributes mean cosines, of the texts that their names promise."""
+    part = measured[0][2]
+    x, scale, names = part.features.double(), encoder.logit_scale, part.task.class_names
+    drawn = texts.waffle(names, part.task.sentence, *texts.vocabulary(encoder)[:1], SETTINGS.seed, False)
+    expected = {
+        "prompt ensemble": (True, [[template.format(name) for template in texts.TEMPLATES["glyphs"]] for name in names]),
+        "CuPL": (True, part.static.without_templates().texts),
+        "CLIP": (False, [[part.task.template.format(name)] for name in names]),
+        "CLIP+attributes": (False, part.static.texts),
+        "WaffleCLIP": (False, drawn),
+    }
+    for method, (unit, of_classes) in expected.items():
+        means = torch.stack([encoder.encode_texts(list(of_class)).double().mean(0) for of_class in of_classes])
+        means = means / means.norm(dim=1, keepdim=True) if unit else means
+        assert torch.allclose(part.outcomes[method, ""][0].double(), (scale * x @ means.T).softmax(1), atol=1e-5), method
+
+
 def test_predictions_are_kept_for_every_row(rows, tmp_path):
     of_rows, predictions = rows
     results.write_run(tmp_path, of_rows, predictions)
@@ -82,18 +100,21 @@ def test_seconds_of_transduction_contain_those_of_the_method(rows):
 
 
 def test_query_labels_change_no_answer(encoder, monkeypatch):
-    """With every query label wrong, the same predictions: nothing that infers or chooses reads them."""
+    """Where reading them fails, the same predictions: nothing that infers or chooses reads them."""
     task = replace(tasks.load("digits"), images=tasks.load("digits").images[:150], image_ids=tasks.load("digits").image_ids[:150])
 
     def answers():
         with language_model("fieldguide", 0) as llm:
-            part = Bench.of(task, encoder, SETTINGS, llm)
+            alone = Bench.of(task, encoder, SETTINGS, llm)
+            runs.zero_shot(alone, llm, tasks.labelled("digits")[0])
+            part = alone.fresh()
             runs.few_shot(part, Support.of(part, *tasks.few_shot("digits", 1, 0)), 1, llm, epochs=1)
-        return part.outcomes
+        return {**{(*key, "names alone"): outcome for key, outcome in alone.outcomes.items()}, **part.outcomes}
 
     before = answers()
     monkeypatch.setattr(tasks, "_query_classes", lambda name: pytest.fail("the labels of query images were read"))
     after = answers()
+    assert len(before) > 30 and before.keys() == after.keys()
     assert all(torch.equal(before[key][0], after[key][0]) for key in before)
 
 

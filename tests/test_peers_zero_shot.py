@@ -9,7 +9,6 @@ from PIL import Image
 from scipy.linalg import solve
 from scipy.stats import dirichlet as scipy_dirichlet
 from sklearn.cluster import KMeans
-from sklearn.neighbors import NearestCentroid
 
 from gta.peers import dirichlet, mixtures, propagation, susx, texts
 from gta.transduct import text_prior
@@ -38,6 +37,30 @@ def setting():
 def test_class_features_are_the_unit_mean():
     lists = [tensor([[1.0, 0.0], [0.0, 1.0]]), tensor([[0.6, 0.8]])]
     assert torch.allclose(texts.class_features(lists), tensor([[0.5**0.5, 0.5**0.5], [0.6, 0.8]]))
+
+
+def test_ensembles_worked_by_hand():
+    """Texts (1, 0) and (0, 1) of a class, (0, 1) alone of another, f = (3/5, 4/5), scale 10.
+
+    Prompt ensemble and CuPL: the class is (1, 1) / sqrt(2), its logit 10 (7/5) / sqrt(2) = 7 sqrt(2). WaffleCLIP and CLIP with attributes,
+    equation 1: the mean cosine is 7/10, the logit 7. The other class has 8 in both.
+    """
+    lists, f = [tensor([[1.0, 0.0], [0.0, 1.0]]), tensor([[0.0, 1.0]])], tensor([[0.6, 0.8]])
+    assert torch.allclose(texts.clip_logits(f, texts.class_features(lists), 10.0), tensor([[7 * 2**0.5, 8.0]]), atol=1e-12)
+    assert torch.allclose(text_prior(f, lists, 10.0), tensor([[7.0, 8.0]]).softmax(1), atol=1e-12)
+
+
+def test_ensembles_against_loops(setting):
+    x, classes = setting
+    lists = [unit(classes[[j, (j + 1) % 4, j]] + tensor([[0.1], [0.0], [0.3]])) for j in range(4)]
+    of_mean, mean_of = torch.zeros(2, 40, 4, dtype=torch.float64)
+    for i, j in ((i, j) for i in range(40) for j in range(4)):
+        mean = [sum(float(text[d]) for text in lists[j]) / 3 for d in range(12)]
+        norm = math.sqrt(sum(value**2 for value in mean))
+        of_mean[i, j] = 7 * sum(float(x[i, d]) * mean[d] / norm for d in range(12))
+        mean_of[i, j] = 7 * sum(float(x[i, d]) * float(text[d]) for text in lists[j] for d in range(12)) / 3
+    assert torch.allclose(texts.clip_logits(x, texts.class_features(lists), 7.0), of_mean, atol=1e-10)
+    assert torch.allclose(text_prior(x, lists, 7.0), mean_of.softmax(1), atol=1e-10)
 
 
 def test_an_ensemble_of_one_template_is_clip_and_its_scale_counts(setting):
@@ -282,12 +305,27 @@ def test_clusters_are_given_the_classes_that_they_resemble():
 # Clusters
 
 
-def test_k_means_ends_where_every_centre_is_the_mean_of_its_images(setting):
+def test_k_means_against_lloyds_loops(setting):
     x, classes = setting
+    centres, labels = classes.clone(), None
+    while True:
+        distances = torch.stack([torch.stack([(image - centre).square().sum() for centre in centres]) for image in x])
+        if labels is not None and torch.equal(labels, distances.argmin(1)):
+            break
+        labels = distances.argmin(1)
+        centres = torch.stack([x[labels == j].mean(0) for j in range(4)])
     z = mixtures.k_means(x, classes, 20.0)
-    labels = z.argmax(1).numpy()
-    nearest = NearestCentroid().fit(x.numpy(), labels)
-    assert (nearest.predict(x.numpy()) == labels).all() and torch.allclose(z.sum(1), torch.ones(40).double())
+    assert torch.allclose(z, (-20.0 * distances / 2).softmax(1), atol=1e-6) and torch.equal(z.argmax(1), labels)
+
+
+def test_k_means_worked_by_hand():
+    """Points at 0 and 6 degrees begin at the text (1, 0), one at 90 degrees at (0, 1): centres (1 + cos 6, sin 6) / 2 and (0, 1)."""
+    cos, sin = math.cos(math.radians(6)), math.sin(math.radians(6))
+    points = tensor([[1.0, 0.0], [cos, sin], [0.0, 1.0]])
+    # Squared distances of the third: ((1 + cos 6) / 2)^2 + (1 - sin(6) / 2)^2 to the first centre, 0 to its own.
+    far = ((1 + cos) / 2) ** 2 + (1 - sin / 2) ** 2
+    z = mixtures.k_means(points, torch.eye(2).double(), 2.0)
+    assert float(z[2, 1]) == pytest.approx(1 / (1 + math.exp(-far)), abs=1e-9)
 
 
 def test_the_label_of_k_means_is_the_nearest_centre_and_not_the_largest_product():
@@ -302,21 +340,41 @@ def test_the_label_of_k_means_is_the_nearest_centre_and_not_the_largest_product(
     assert (mixtures.k_means(images, axes[:2], 20.0).argmax(1).numpy() == fitted.labels_).all()
 
 
-def test_a_mixture_is_fitted_from_the_texts_with_one_e_step_by_hand(setting, monkeypatch):
-    """After one iteration: means are those of the images weighed by softmax(d cosine), the posterior of equal variances 1 / d."""
+def test_a_mixture_against_loops_of_em(setting, monkeypatch):
+    """Three rounds: posteriors from weights, means and variances, then those from the posteriors, a class and an image at a time."""
     x, classes = setting
-    seen = {}
+    weights, means, variances = [0.25] * 4, classes.clone(), torch.full((4, 12), 1 / 12).double()
+
+    def posteriors():
+        log = torch.zeros(40, 4, dtype=torch.float64)
+        for i, j in ((i, j) for i in range(40) for j in range(4)):
+            log[i, j] = math.log(weights[j]) - (variances[j].log() + (x[i] - means[j]).square() / variances[j]).sum() / 2
+        return log.softmax(1)
+
+    for _ in range(3):
+        z = posteriors()
+        for j in range(4):
+            weights[j] = float(z[:, j].sum()) / 40
+            means[j] = sum(z[i, j] * x[i] for i in range(40)) / z[:, j].sum()
+            variances[j] = sum(z[i, j] * (x[i] - means[j]).square() for i in range(40)) / z[:, j].sum() + 1e-5
     original = mixtures.GaussianMixture
-
-    def once(*arguments, **options):
-        seen["mixture"] = original(*arguments, **{**options, "max_iter": 1, "reg_covar": 0.0})
-        return seen["mixture"]
-
-    monkeypatch.setattr(mixtures, "GaussianMixture", once)
+    monkeypatch.setattr(mixtures, "GaussianMixture", lambda *a, **options: original(*a, **{**options, "max_iter": 3, "tol": 0}))
     with pytest.warns(Warning, match="converge"):
-        mixtures.gaussian_mixture(x, classes)
-    weights = (12 * x @ classes.T).softmax(1)
-    assert np.allclose(seen["mixture"].means_, (weights.T @ x / weights.sum(0)[:, None]).numpy(), atol=1e-6)
+        assert torch.allclose(mixtures.gaussian_mixture(x, classes), posteriors(), atol=1e-6)
+
+
+def test_a_round_of_the_mixture_worked_by_hand(monkeypatch):
+    """Images and texts (1, 0) and (0, 1), first variances 1/2: squared distances 0 and 2, so the first posterior is s = 1 / (1 + e^-2).
+
+    Then the means are (s, 1 - s) and (1 - s, s), the variances v = s (1 - s) + 1e-5, the squared distances of (1, 0) to the means
+    2 (1 - s)^2 and 2 s^2, and its log odds half their difference over v: (2 s - 1) / v.
+    """
+    original = mixtures.GaussianMixture
+    monkeypatch.setattr(mixtures, "GaussianMixture", lambda *a, **options: original(*a, **{**options, "max_iter": 1}))
+    with pytest.warns(Warning, match="converge"):
+        z = mixtures.gaussian_mixture(torch.eye(2).double(), torch.eye(2).double())
+    s = 1 / (1 + math.exp(-2))
+    assert float(z[0, 0]) == pytest.approx(1 / (1 + math.exp(-(2 * s - 1) / (s * (1 - s) + 1e-5))), abs=1e-9)
 
 
 def test_the_mixture_finds_what_is_far_apart():

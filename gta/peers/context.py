@@ -3,9 +3,6 @@
 CoOp learns vectors v_1..v_M, the same for all classes or class-specific, and reads [v_1] .. [v_M] [name] with the frozen text encoder
 (equation 2). CoCoOp shifts them for each image x by a small network of its features: v_m(x) = v_m + h(x) (equation 3). Both are
 trained by cross-entropy over class texts with SGD. The image encoder is frozen too, so images come as features of augmented views.
-
-Memory: the texts of a step are encoded in chunks that keep nothing for the backward pass but their input; each is computed again there.
-So it is the memory of one chunk, whatever the number of classes, for a third more time.
 """
 
 import math
@@ -15,15 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from gta.encoders import Encoder, text_forward, text_lengths
+from gta.encoders import Encoder, text_lengths
+from gta.peers.reading import Prompts, token_embedding
 
 RATE, WARMUP_RATE, MOMENTUM, DECAY = 2e-3, 1e-5, 0.9, 5e-4  # SGD's; the first epoch is the warm-up
 CONTEXT, SPREAD = 16, 0.02  # CoOp's M, and the standard deviation of its start
 BATCH, EPOCHS = 32, {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}  # CoOp's, epochs by shots
 COCOOP_BATCH, COCOOP_EPOCHS, REDUCTION = 1, 10, 16
-CHUNK = 64  # texts encoded at once
 
 
 def epochs_for(shots: int) -> int:
@@ -31,68 +27,26 @@ def epochs_for(shots: int) -> int:
     return next((epochs for listed, epochs in EPOCHS.items() if shots <= listed), max(EPOCHS.values()))
 
 
-class Prompts:
-    """Texts [context] [name], with places for `length` context vectors, and their features.
-
-    encoder: its text tower is never changed; ending: what follows a name. Raises ValueError where they do not fit the encoder's
-    context or its text tower has no embedding of tokens.
-    """
-
-    def __init__(self, encoder: Encoder, class_names: Sequence[str], ending: str, length: int, chunk: int = CHUNK):
-        self.model = encoder.copy().model.requires_grad_(False)
-        self._encoder, self.length, self._chunk = encoder, length, chunk
-        tower = getattr(self.model, "text", self.model)
-        if not hasattr(tower, "token_embedding"):
-            raise ValueError(f"{encoder.name}: its text encoder has no token embedding of open_clip's kind; take another encoder")
-        self.embedding: nn.Embedding = tower.token_embedding
-        names = encoder.tokens([name + ending for name in class_names]).to(encoder.device)
-        room, longest = names.shape[1], int(text_lengths(names).max()) + length
-        if longest > room:
-            raise ValueError(f"{length} context vectors and the longest class name take {longest} tokens, the encoder reads {room}")
-        places = names.new_ones(len(names), length)  # any token but padding and the end
-        self.tokens = torch.cat([names[:, :1], places, names[:, 1:]], 1)[:, :room]
-
-    def features(self, context: Tensor) -> Tensor:
-        """Unit features (..., C, d) of the C classes from context vectors (..., C, L, w), or (..., 1, L, w) that all classes share."""
-        context = context.expand(*context.shape[:-3], len(self.tokens), *context.shape[-2:])
-        rows = context.flatten(0, -3)
-        tokens = self.tokens.repeat(len(rows) // len(self.tokens), 1)
-        parts = list(zip(tokens.split(self._chunk), rows.split(self._chunk), strict=True))
-        again = len(parts) > 1 and torch.is_grad_enabled() and rows.requires_grad  # one chunk alone is held in any case
-        done = [checkpoint(self._encode, *part, use_reentrant=False) if again else self._encode(*part) for part in parts]
-        return torch.cat(done).view(*context.shape[:-2], -1)
-
-    def _encode(self, tokens: Tensor, context: Tensor) -> Tensor:
-        def insert(module: nn.Module, arguments: tuple, embedded: Tensor) -> Tensor:
-            return torch.cat([embedded[:, :1], context.to(embedded), embedded[:, 1 + self.length :]], 1)
-
-        hook = self.embedding.register_forward_hook(insert)
-        try:
-            with self._encoder._autocast():
-                return F.normalize(text_forward(self.model, tokens).float(), dim=1)
-        finally:
-            hook.remove()
-
-
 def words_as_context(encoder: Encoder, words: str) -> Tensor:
     """The embeddings (1, L, w) of the tokens of some words, such as "a photo of a": a start for the context."""
-    tower = getattr(encoder.model, "text", encoder.model)
-    tokens = encoder.tokens([words])[:, 1 : int(text_lengths(encoder.tokens([words])).max()) - 1]
-    return tower.token_embedding(tokens.to(encoder.device)).detach()
+    tokens = encoder.tokens([words])
+    inside = tokens[:, 1 : int(text_lengths(tokens).max()) - 1]  # without start and end
+    return token_embedding(encoder)(inside.to(encoder.device)).detach()
 
 
 def random_context(encoder: Encoder, seed: int, length: int = CONTEXT, classes: int = 1) -> Tensor:
     """CoOp's start (classes, length, w): normal, of standard deviation 0.02; one a class for class-specific contexts."""
-    width = getattr(encoder.model, "text", encoder.model).token_embedding.embedding_dim
+    width = token_embedding(encoder).embedding_dim
     return (SPREAD * torch.randn(classes, length, width, generator=torch.Generator().manual_seed(seed))).to(encoder.device)
 
 
 def meta_network(encoder: Encoder, width: int, seed: int) -> nn.Sequential:
-    """CoCoOp's h: two linear maps with a bottleneck of a sixteenth, from image features to a shift of the context (w)."""
+    """CoCoOp's h: two linear maps with a bottleneck of a sixteenth, from image features (B, d) to shifts of the context (B, w)."""
     d = encoder.encode_texts([""]).shape[1]
+    narrow = max(1, d // REDUCTION)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(d, max(1, d // REDUCTION)), nn.ReLU(), nn.Linear(max(1, d // REDUCTION), width)).to(encoder.device)
+        return nn.Sequential(nn.Linear(d, narrow), nn.ReLU(), nn.Linear(narrow, width)).to(encoder.device)
 
 
 @dataclass
@@ -123,6 +77,11 @@ class Learned:
         return Learned(prompts, self.context, self.meta, self.scale)
 
 
+def rate(epoch: int, epochs: int) -> float:
+    """SGD's in an epoch: a cosine from `RATE` that begins after the one epoch of warm-up, as in the released code."""
+    return RATE * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2 if epoch else WARMUP_RATE
+
+
 def learn(
     prompts: Prompts,
     context: Tensor,
@@ -143,17 +102,14 @@ def learn(
     learned = Learned(prompts, context, meta, scale)
     parameters = [context, *(meta.parameters() if meta is not None else ())]
     optimizer = torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda epoch: (1 + math.cos(math.pi * epoch / epochs)) / 2 if epoch else WARMUP_RATE / RATE
-    )
     chance = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
+        optimizer.param_groups[0]["lr"] = rate(epoch, epochs)
         for rows in torch.randperm(len(labels), generator=chance).to(labels.device).split(batch):
             loss = F.cross_entropy(learned.logits(views[epoch % len(views), rows]), labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        schedule.step()
     context.requires_grad_(False)
     return learned
 
@@ -161,16 +117,22 @@ def learn(
 def coop(
     encoder: Encoder,
     class_names: Sequence[str],
-    ending: str,
+    template: str,
     views: Tensor,
     labels: Tensor,
     *,
     epochs: int,
     seed: int,
     class_specific: bool = False,
+    from_words: bool = False,
 ) -> Learned:
-    """CoOp with 16 random vectors, batches of 32; the paper's epochs are `EPOCHS` by shots."""
-    context = random_context(encoder, seed, classes=len(class_names) if class_specific else 1)
+    """CoOp with 16 random vectors, batches of 32; the paper's epochs are `EPOCHS` by shots.
+
+    from_words: start from those of the template instead, as CoCoOp does and as the CoCoOp paper has CoOp do beside it.
+    """
+    words, _, ending = template.partition("{}")
+    classes = len(class_names) if class_specific else 1
+    context = words_as_context(encoder, words).repeat(classes, 1, 1) if from_words else random_context(encoder, seed, classes=classes)
     prompts = Prompts(encoder, class_names, ending, context.shape[1])
     return learn(prompts, context, None, encoder.logit_scale, views, labels, epochs=epochs, batch=BATCH, seed=seed)
 

@@ -11,6 +11,7 @@ from gta.images import load_images
 from gta.llm import ChatModel
 from gta.peers import cache, context, dirichlet, mixtures, probe, propagation, susx, texts
 from gta.peers.bench import Bench, Support, gta_clip
+from gta.peers.reading import Prompts
 from gta.studies.zero_shot import classifier
 from gta.transduct import select_gamma, text_prior, transduct
 
@@ -69,7 +70,6 @@ def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs:
     task, encoder, x, scale, seed = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale, bench.settings.seed
     labels, val, val_labels, classes = support.labels, support.val_features, support.val_labels, bench.class_features()
     keys, clip, val_clip = cache.keys_of(support.views), bench.clip(), bench.clip(val)
-    ending = task.template.partition("{}")[2]
     of_coop = epochs or context.epochs_for(shots)
     gammas: list[float] = []
 
@@ -102,7 +102,7 @@ def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs:
 
     def coop(class_specific: bool) -> Tensor:
         names, views = task.class_names, support.views
-        learned = context.coop(encoder, names, ending, views, labels, epochs=of_coop, seed=seed, class_specific=class_specific)
+        learned = context.coop(encoder, names, task.template, views, labels, epochs=of_coop, seed=seed, class_specific=class_specific)
         return learned.predict(x).softmax(1)
 
     def cocoop() -> Tensor:
@@ -136,11 +136,11 @@ def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, llm: Ch
     bases, news: the two halves of a dataset; support: of the base classes. The other methods learn nothing and stand beside them.
     """
     template, seed = bases.task.template, bases.settings.seed
-    ending, names = template.partition("{}")[2], bases.task.class_names
-    views, labels = support.views, support.labels
+    names, views, labels = bases.task.class_names, support.views, support.labels
 
     def coop() -> context.Learned:
-        return context.coop(bases.encoder, names, ending, views, labels, epochs=epochs or context.epochs_for(shots), seed=seed)
+        passes = epochs or context.epochs_for(shots)
+        return context.coop(bases.encoder, names, template, views, labels, epochs=passes, seed=seed, from_words=True)
 
     def cocoop() -> context.Learned:
         return context.cocoop(bases.encoder, names, template, views, labels, epochs=epochs or context.COCOOP_EPOCHS, seed=seed)
@@ -150,16 +150,17 @@ def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, llm: Ch
         start = time.perf_counter()
         learned[method] = (learn(), time.perf_counter() - start)
     for bench in (bases, news):
-        _on_half(bench, learned, ending)
+        _on_half(bench, learned)
         gta_clip(bench, llm)
 
 
-def _on_half(bench: Bench, learned: Mapping[str, tuple[context.Learned, float]], ending: str) -> None:
+def _on_half(bench: Bench, learned: Mapping[str, tuple[context.Learned, float]]) -> None:
     def on_top(prior: Tensor) -> Tensor:
         return transduct(bench.features, prior).assignments
 
     def predict(done: context.Learned) -> Tensor:
-        prompts = context.Prompts(bench.encoder, bench.task.class_names, ending, done.prompts.length)
+        ending = bench.task.template.partition("{}")[2]
+        prompts = Prompts(bench.encoder, bench.task.class_names, ending, done.prompts.length)
         return done.for_classes(prompts).predict(bench.features).softmax(1)
 
     name = bench.task.baseline
