@@ -1,6 +1,6 @@
 # Every run is one papermill call in a process of its own; tables, figures and pages follow from the runs. What is run stands in
 # notebooks/sweeps/*.yaml and notebooks/pages.yaml; what a step is made from, and whether it still holds, in gta/batch.py.
-#   snakemake TARGET              demo, zero_shot, few_shot, ablations, aviary, peers, figures, site, all, publish
+#   snakemake TARGET              demo, aviary, peers, ablations, figures, site, all, publish, or a table: zero_shot, few_shot, robustness, ...
 #   snakemake TARGET --dry-run    what is done, stale, missing and failed, and what would be made
 #   --config smoke=1              shrinks every run and works under runs/smoke
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
@@ -14,7 +14,6 @@ OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for k
 BATCH = Batch(**OPTIONS)
 # Braces are Snakemake's own in a command.
 ASKED = shlex.quote(json.dumps(OPTIONS)).replace("{", "{{").replace("}", "}}")
-TARGETS = ("demo", "zero_shot", "few_shot", "ablations", "aviary", "peers", "figures", "site", "all")
 
 
 def markers(names):
@@ -29,7 +28,7 @@ rule all:
         markers(BATCH.target("all")),
 
 
-for target in TARGETS:
+for target in BATCH.targets:
     if target != "all":
 
         rule:

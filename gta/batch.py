@@ -24,7 +24,7 @@ from typing import Any
 from gta import provenance
 from gta.files import ROOT, write_atomically
 from gta.provenance import Step
-from gta.sweeps import Page, Sweep, pages, sweeps
+from gta.sweeps import TARGETS, Page, Sweep, pages, sweeps
 
 EMBEDDED = {"digits": "gta/embedded/encoders", "aviary": "gta/embedded/bird_encoders"}
 FACTS = ("gta/embedded/shapes.yaml", "gta/prompts.yaml")
@@ -84,12 +84,19 @@ class Batch:
             return [f"notebook/{rest}"]
         return [other for other in self.steps if other != "site" and not other.startswith("page/")] if name == "site" else []
 
+    @property
+    def targets(self) -> list[str]:
+        """What can be asked for: groups of tables and pages, each table with the pages that read it, all figures, the site, everything."""
+        return list(dict.fromkeys([*TARGETS, *self.sweeps, "figures", "site", "all"]))
+
     def target(self, name: str) -> list[str]:
         """The steps of a target, and of what they read from."""
         if name in ("all", "site"):
             return list(self.steps)
-        chosen = [f"table/{table}" for table, sweep in self.sweeps.items() if sweep.target == name]
-        chosen += [f"page/{page}" for page, of in self.pages.items() if of.target == name]
+        chosen = [f"table/{table}" for table, sweep in self.sweeps.items() if name in (sweep.target, table)]
+        for page, of in self.pages.items():
+            if name in (of.target, *of.tables, page.partition("/")[0]):
+                chosen.append(f"page/{page}")
         return list(dict.fromkeys(step for top in chosen for step in self._with_needs(top)))
 
     def _with_needs(self, name: str) -> list[str]:

@@ -16,21 +16,9 @@ from torch import Tensor
 from gta.generate import Pair
 from gta.results import Row, oracle_best
 
-STYLE: dict = {
-    "figure.dpi": 110,
-    "savefig.dpi": 160,
-    "savefig.bbox": "tight",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "x",
-    "grid.alpha": 0.3,
-    "svg.hashsalt": "gta",
-}
 METHODS = ("CLIP", "CLIP+attributes", "TransCLIP", "TransCLIP+attributes", "GTA-CLIP", "linear classifier")
 PALETTE = sns.color_palette("colorblind")
-mpl.rcParams.update(STYLE)
+plt.style.use(Path(__file__).with_name("figures.mplstyle"))
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from gta.files import ROOT
 from gta.settings import Checked
 
-Target = Literal["demo", "zero_shot", "few_shot", "ablations", "aviary", "peers", "figures"]
+Target = Literal["demo", "few_shot", "ablations", "aviary", "peers"]
+TARGETS: tuple[str, ...] = get_args(Target)
 
 
 class Sweep(Checked):
