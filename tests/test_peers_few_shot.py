@@ -292,6 +292,18 @@ def test_an_image_conditional_context_is_that_of_each_image_alone(encoder):
     assert first.out_features == 128 // 16
 
 
+def test_where_coop_starts(encoder):
+    """At random, or at the words of a template: no epoch at all, and class-specific contexts start alike."""
+    options = {"views": torch.eye(128)[None, :3], "labels": torch.arange(3), "epochs": 0, "seed": 4}
+    words = context.words_as_context(encoder, "a picture of the digit")
+    assert torch.equal(context.coop(encoder, NAMES, TEMPLATE, **options, from_words=True).context, words)
+    assert torch.equal(
+        context.coop(encoder, NAMES, TEMPLATE, **options, from_words=True, class_specific=True).context, words.expand(3, -1, -1)
+    )
+    at_random = context.coop(encoder, NAMES, TEMPLATE, **options).context
+    assert at_random.shape == (1, 16, 96) and at_random.std() == pytest.approx(0.02, rel=0.1)
+
+
 def test_limits_of_learned_contexts(encoder):
     x = unit(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
     start, meta = context.words_as_context(encoder, "a picture of the digit"), context.meta_network(encoder, 96, seed=0)

