@@ -36,9 +36,8 @@ TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).par
 
 
 def shown(text: str) -> str:
-    """Text in which nothing hides: control characters as pictures, those that turn the direction of writing by number."""
-    text = re.sub(r"[\x00-\x1f]", lambda c: chr(0x2400 + ord(c[0])), text)
-    return re.sub(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]", lambda c: f"⟨U+{ord(c[0]):04X}⟩", text)
+    """Text in which nothing hides: control characters, and those that turn the direction of writing, by number."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]", lambda c: f"⟨U+{ord(c[0]):04X}⟩", text)
 
 
 TEMPLATES.filters["shown"] = shown
@@ -46,12 +45,13 @@ TEMPLATES.filters["shown"] = shown
 
 @dataclass(frozen=True)
 class Picture:
-    """data: the URI of a thumbnail; href: the file, relative to the page; name and note: what stands under it."""
+    """data: the URI of a thumbnail; href: the file, relative to the page; name: of the file; notes: lines
+    under it."""
 
     data: str
     href: str
     name: str
-    note: str
+    notes: list[str]
 
 
 @dataclass
@@ -79,11 +79,11 @@ class _Page:
     def _picture(self, i: int, note: str) -> Picture:
         label, second = self.names[int(self.z[i].argmax())], self.names[int(self.second[i])]
         notes = {
-            "unfitness": f"{float(self.outcome.unfitness[i]):.3f}, {label}",
-            "pair": f"{label} {float(self.confidence[i]):.2f}, {second} {float(self.confidence[i] - self.margin[i]):.2f}",
-            "change": f"{self.names[int(self.outcome.clip[i].argmax())]} → {label}",
+            "unfitness": [f"{float(self.outcome.unfitness[i]):.3f}", label],
+            "pair": [f"{float(self.confidence[i]):.2f} {label}", f"{float(self.confidence[i] - self.margin[i]):.2f} {second}"],
+            "change": [self.names[int(self.outcome.clip[i].argmax())], f"→ {label}"],
         }
-        told = notes.get(note) or f"{float(self.confidence[i]):.2f}" + (f", or {second}" if float(self.margin[i]) < 0.99 else "")
+        told = notes.get(note) or [f"{float(self.confidence[i]):.2f}", *([f"or {second}"] if float(self.margin[i]) < 0.99 else [])]
         if i not in self.cache:
             self.cache[i] = thumbnail(self.outcome.images.pixels[i])
         relative = os.path.relpath(self.outcome.paths[i], self.job.out)

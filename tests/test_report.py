@@ -105,6 +105,11 @@ def test_rejected_images_are_in_no_class(tmp_path):
     assert f"rejected as fitting no class: {rejected}" in report.render(job, outcome)
 
 
+def test_a_picture_has_the_name_of_its_file_and_says_where_it_lies(tmp_path):
+    page = report.render(*made_up(tmp_path, 5, 2, names=["site 1/2024-06/IMG_1.JPG"]))
+    assert '<bdi title="site 1/2024-06/IMG_1.JPG">IMG_1.JPG</bdi>' in page
+
+
 def test_no_text_of_a_user_becomes_markup(tmp_path):
     job, outcome = made_up(tmp_path, 40, 7, names=[name for name in HOSTILE if "/" not in name])
     page = report.render(job, outcome)
