@@ -91,9 +91,11 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         (part / "README.md").write_text(card, encoding="utf-8")
         for file, mode in [(part, 0o755), *((file, 0o644) for file in part.iterdir())]:  # the temporary folder is for its owner alone
             file.chmod(mode)
+        old = part.with_name(f"{part.name}.old")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(old)  # kept until the new one is in its place
         part.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -102,6 +104,8 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
 def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
     """What `save` wrote. Raises ValueError naming the file that is missing, damaged, or does not belong to the others."""
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; a model is OUT/model of `python -m gta label ... --out OUT --save-model`")
     for name in (SHAPES, TENSORS, weights.CONFIG, weights.WEIGHTS[0]):
         if not (folder / name).is_file():
             inside = f"; did you mean {folder / 'model'}?" if (folder / "model" / SHAPES).is_file() else ""

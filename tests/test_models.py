@@ -116,6 +116,11 @@ def test_the_folder_of_a_run_is_not_its_model(kept):
         models.load(kept.parent)
 
 
+def test_a_model_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ValueError, match=r"gone: no such folder; a model is OUT/model"):
+        models.load(tmp_path / "gone")
+
+
 def test_a_second_save_replaces_a_model_and_nothing_else(result, kept, tmp_path):
     models.save(kept, result.encoder, Classifier.of(result), result.attributes, "second")
     assert (kept / "README.md").read_text() == "second"
