@@ -1,6 +1,7 @@
 """`python -m gta`: label your own images; the data of the paper; what this machine is ready for."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -39,20 +40,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", help="a folder, at any depth, or a text file with a path a line")
     parser.add_argument("--classes", required=True, help="class names, one a line, or a YAML file with template, domain, attributes")
-    parser.add_argument(
-        "--encoder", required=True, help="ViT-B/32, ViT-B/16, ViT-L/14, any of open_clip with --pretrained, hf-hub:..., a folder"
-    )
+    kinds = "ViT-B/32, ViT-B/16, ViT-L/14, any of open_clip with --pretrained, hf-hub:..., a folder; embedded, for digits and letters"
+    parser.add_argument("--encoder", required=True, help=kinds)
     parser.add_argument("--out", required=True, help="the folder for results, and for what an interrupted run goes on from")
     parser.add_argument("--labelled", help="a CSV of examples with the columns path,label: few-shot")
-    parser.add_argument("--llm", default="none", help="none, replay:attributes.json, MODEL@URL, URL (%(default)s)")
+    parser.add_argument("--llm", default="none", help="none, replay:attributes.json, MODEL@URL, URL; fieldguide, for digits (%(default)s)")
     parser.add_argument("--pretrained", help="a tag of open_clip, or a checkpoint file")
     parser.add_argument("--revision", help="of the Hub repository of the weights")
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
     parser.add_argument("--iterations", type=int, help="by default 30 on a GPU, 10 on a CPU")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random (%(default)s)")
     parser.add_argument("--max-calls", type=int, help="requests to the language model after which the run stops")
     parser.add_argument("--price", type=float, nargs=2, metavar=("PROMPT", "ANSWER"), help="of a million tokens, to be told the cost")
-    parser.add_argument("--reject-above", type=float, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
+    parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
     parser.add_argument("--save-model", action="store_true", help="keep the adapted encoder in OUT/model, for `predict`")
     parser.add_argument("--plan", action="store_true", help="tell what would be done, its time, memory and price, and do nothing")
 
@@ -62,14 +62,21 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, help="a folder, a text file with a path a line, or an image")
     parser.add_argument("--out", type=Path, help="a CSV file; by default the labels are printed")
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
-    parser.add_argument("--reject-above", type=float, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
+    parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
 
 
 def _label(given: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
     from gta import jobs, label
 
     chosen = {name: value for name, value in vars(given).items() if name not in ("command", "plan")}
-    job = jobs.prepare(jobs.Options(**chosen))
+    try:
+        options = jobs.Options(**chosen)
+    except ValidationError as error:
+        told = (f"--{'-'.join(map(str, e['loc'])).replace('_', '-')} {e['input']}: {e['msg']}" for e in error.errors())
+        raise ValueError("\n".join(told)) from None
+    job = jobs.prepare(options)
     if given.plan:
         from gta import plan
 
@@ -77,12 +84,13 @@ def _label(given: argparse.Namespace) -> int:
         return 0
     print(job)
     outcome = label.run(job)
-    if outcome.left_out:
-        print(f"{len(outcome.left_out)} files have no label: left_out.csv says why")
     if outcome.usage:
         print(outcome.usage)
-    for file in label.write(job, outcome).values():
-        print(file)
+    written = label.write(job, outcome)
+    print(*written.values(), sep="\n")
+    if outcome.left_out:
+        print(f"{len(outcome.left_out):,} files have no label: left_out.csv says why")
+    print(f"{len(outcome.names):,} images are labelled; to look at them, open {written['report.html']} in a browser")
     return 0
 
 
@@ -95,9 +103,17 @@ def _predict(given: argparse.Namespace) -> int:
         print(f"no label: {name!a}: {reason}", file=sys.stderr)
     if given.out:
         write_atomically(given.out, text)
+        print(given.out)
     else:
         sys.stdout.write(text)
     return 0
+
+
+def _score(text: str) -> float:
+    """A number that another can be above."""
+    if not math.isfinite(float(text)):
+        raise argparse.ArgumentTypeError(f"no image can be above or below {text}; give a number, such as 0.6")
+    return float(text)
 
 
 def _data(given: argparse.Namespace) -> int:

@@ -1,8 +1,10 @@
 """What a user hands over: images in a folder or a list, class names in a file, examples with labels. All of it is untrusted."""
 
 import csv
+import io
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ class Classes(Checked):
     domain; domain: whose questions a language model is asked (`gta/prompts.yaml`); attributes: phrases that a user has for a
     class, such as "a hooked bill"."""
 
-    names: tuple[str, ...] = Field(min_length=1)
+    names: tuple[str, ...]
     template: str | None = None
     sentence: str | None = None
     domain: str | None = None
@@ -47,26 +49,36 @@ class Classes(Checked):
     @classmethod
     def _all_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(" ".join(name.split()) for name in names)
+        if not names:
+            raise ValueError("no class name in it; write one a line")
         seen: dict[str, int] = {}
         for number, name in enumerate(names, start=1):
             if any("\ud800" <= letter <= "\udfff" for letter in name):
                 raise ValueError(f"class {number} is {name!a}, which holds half a character and cannot be written")
+            if any(unicodedata.category(letter) == "Cc" for letter in name):
+                raise ValueError(f"class {number} is {name!a}, which holds a control character; is this a text file?")
             if not name:
                 raise ValueError(f"class {number} has an empty name")
-            if (first := seen.setdefault(name.casefold(), number)) != number:
+            if (first := seen.setdefault(alike(name), number)) != number:
                 raise ValueError(f"classes {first} and {number} are both {name!r}; add what tells them apart, as in 'crane (bird)'")
         return names
 
 
-def find_images(source: Path) -> Found:
+def alike(name: str) -> str:
+    """The same for names that a reader cannot tell apart: capitals, and accents in one character or two."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def find_images(source: Path, besides: Path | None = None) -> Found:
     """The images of a folder at any depth, or those that a text file lists, a path a line (or with NUL between, as `find
     -print0` writes them), relative to that file. A single image is a list of one.
 
     What is an image is told by its suffix. Hidden files and links that lead out of the folder are left out, with the
-    reason. Raises FileNotFoundError for a missing source, ValueError where it has no image.
+    reason. besides: a folder of results, which may lie in that of the images and is passed over. Raises FileNotFoundError for
+    a missing source, ValueError where it has no image.
     """
     if source.is_dir():
-        base, met = source, _walk(source)
+        base, met = source, _walk(source, besides.resolve() if besides else None)
     elif source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES:
         base, met = source.parent, iter([source])
     elif source.is_file():
@@ -89,17 +101,14 @@ def find_images(source: Path) -> Found:
 def read_classes(file: Path) -> Classes:
     """Class names, one a line, or YAML: a list, or a mapping with `classes` (a list, or names with their attributes), `template`,
     `sentence`, `domain`. Raises ValueError naming the file and what is wrong in it."""
-    try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    text = _text(Path(file))
     try:
         if Path(file).suffix.lower() not in (".yaml", ".yml"):
             return Classes(names=tuple(line.strip() for line in text.splitlines() if line.strip()))
         return _from_yaml(yaml.safe_load(text))
     except ValidationError as error:
-        told = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}".removeprefix(": ") for e in error.errors()[:5]]
-        raise ValueError(f"{file}: {'; '.join(told)}") from None
+        told = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()[:5]]
+        raise ValueError(f"{file}: {'; '.join(what if where in ('', 'names') else f'{where}: {what}' for where, what in told)}") from None
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: {error}") from None
 
@@ -107,23 +116,26 @@ def read_classes(file: Path) -> Classes:
 def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Path], list[int]]:
     """Paths and class numbers of a CSV with the columns `path` (relative to the folder of images, or to the CSV, or absolute)
     and `label`. Raises ValueError naming the line for an unknown class, a missing image, or one image under two labels."""
-    with open(file, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
+    try:
+        reader = csv.DictReader(io.StringIO(_text(file), newline=""))
         if missing := {"path", "label"} - set(reader.fieldnames or ()):
             raise ValueError(f"{file}: no column {' or '.join(sorted(missing))} in its first line; it needs path,label")
         rows = [(reader.line_num, row["path"] or "", " ".join((row["label"] or "").split())) for row in reader]
-    found: dict[Path, int] = {}
+    except csv.Error as error:
+        raise ValueError(f"{file}: no CSV: {error}") from None
+    found: dict[Path, tuple[Path, int]] = {}  # by what the path leads to, however it is spelt
     for line, name, label in rows:
         if label not in names:
             raise ValueError(f"{file}, line {line}: no class {label!r}{nearest(label, names)}")
         path = next((folder / name for folder in (base, file.parent) if (folder / name).is_file()), None)
         if path is None:
             raise ValueError(f"{file}, line {line}: no image {name!r} in {base} or {file.parent}")
-        if found.setdefault(path, names.index(label)) != names.index(label):
-            raise ValueError(f"{file}, line {line}: {name!r} has two labels, {names[found[path]]!r} and {label!r}")
+        _, known = found.setdefault(path.resolve(), (path, names.index(label)))
+        if known != names.index(label):
+            raise ValueError(f"{file}, line {line}: {name!r} has two labels, {names[known]!r} and {label!r}")
     if not found:
         raise ValueError(f"{file}: no labelled image in it")
-    return list(found), list(found.values())
+    return [path for path, _ in found.values()], [label for _, label in found.values()]
 
 
 def printable(path: Path | str) -> str:
@@ -131,12 +143,23 @@ def printable(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def _text(file: Path) -> str:
+    """A text file, which a spreadsheet may have begun with a byte order mark. Raises ValueError for a folder, or another encoding."""
+    if file.is_dir():
+        raise ValueError(f"{file}: a folder; a text file is needed")
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+
+
 def _name(path: Path, base: Path) -> str:
     return printable(path.relative_to(base) if path.is_relative_to(base) else path)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, besides: Path | None) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if (Path(place) / name).resolve() != besides]
         closed = [name for name in folders if name.startswith(".") or (Path(place) / name).is_symlink()]
         folders[:] = sorted(set(folders) - set(closed))
         yield from (Path(place) / name for name in sorted([*files, *closed]))
@@ -161,13 +184,15 @@ def _unfit(path: Path, base: Path | None) -> str | None:
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         return "a linked folder" if path.is_dir() else f"{path.suffix.lower() or 'without a suffix'}: no image by its name"
     try:
-        kind = path.stat().st_mode
+        told = path.stat()
         outside = base is not None and path.is_symlink() and not path.resolve().is_relative_to(base.resolve())
     except (OSError, RuntimeError) as error:
         return f"not there: {error.strerror if isinstance(error, OSError) else error}"
     if outside:
         return "a link that leads out of the folder"
-    return None if stat.S_ISREG(kind) else "no regular file"
+    if not stat.S_ISREG(told.st_mode):
+        return "no regular file"
+    return None if told.st_size else "empty: it has no byte"
 
 
 def _from_yaml(data: object) -> Classes:

@@ -1,12 +1,15 @@
 """What is asked for when images of a user are labelled, and the choices that suit it: each is told with the way to change it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torchvision.transforms import v2
 
 from gta import encoders, prompts, tasks
 from gta.adapt import natural_augmentation
@@ -22,8 +25,9 @@ from gta.settings import Checked, Settings
 
 EMBEDDED = "embedded"
 ON_A_CPU = 10  # iterations with a real CLIP where there is no GPU; the paper's number is 30
-NONE, REPLAY = "none", "replay:"
+NONE, FIELDGUIDE, REPLAY = "none", "fieldguide", "replay:"
 GLYPHS, AVIARY = "glyphs", "aviary"  # the domains that the embedded encoders know
+KEPT = ("images", "embeddings", "ledger", "state", "model")  # folders that a run makes in its own
 PHOTO = ("a photo of a {}.", "a photo of a {name} with {attribute}.")
 
 
@@ -48,7 +52,7 @@ class Options(Checked):
     seed: int = Field(0, ge=0)
     max_calls: int | None = Field(None, ge=0)
     price: tuple[float, float] | None = None
-    reject_above: float | None = None
+    reject_above: float | None = Field(None, allow_inf_nan=False)
     save_model: bool = False
     smoke: bool = False
 
@@ -78,7 +82,7 @@ class Job:
     @property
     def augmentation(self) -> Callable[[int], Callable[[Tensor], Tensor]]:
         """A flip turns one character into another, so glyphs have their own; so have drawn birds."""
-        own = {GLYPHS: tasks.glyph_augmentation, AVIARY: tasks.bird_augmentation}
+        own = {GLYPHS: _glyph_augmentation, AVIARY: tasks.bird_augmentation}
         return own.get(self.classes.domain or "", natural_augmentation)
 
     @property
@@ -113,15 +117,16 @@ class Job:
 
 def prepare(options: Options) -> Job:
     """Read what was handed over and choose the rest. Raises ValueError and FileNotFoundError, naming file and line."""
+    out = _out(options)
     classes = _with_template(read_classes(Path(options.classes)), options)
-    found = find_images(Path(options.images))
+    found = find_images(Path(options.images), besides=out)
     support: tuple[list[Path], list[int]] = ([], [])
     if options.labelled:
         support = read_labelled(Path(options.labelled), found.base, classes.names)
         found = found.without(support[0])
         if not found.paths:
             raise ValueError(f"{options.labelled}: every image of {options.images} has a label already")
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(options.device)
     slow = device == "cpu" and options.encoder != EMBEDDED
     iterations = 2 if options.smoke else options.iterations or (ON_A_CPU if slow else None)
     changes = {"seed": options.seed, "generate": options.llm != NONE} | ({"iterations": iterations} if iterations else {})
@@ -130,6 +135,31 @@ def prepare(options: Options) -> Job:
     _check(job)
     job.choices.extend(_choices(job))
     return job
+
+
+def _out(options: Options) -> Path:
+    """Where results go. Raises ValueError where that is no folder, or is one of images to label."""
+    out, images = Path(options.out), Path(options.images).resolve()
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out {str(out)!r} is a file; name a folder for the results")
+    if images in (out.resolve(), *(out.resolve() / name for name in KEPT)):
+        raise ValueError(f"out {str(out)!r} would mix the results with the images of {options.images}; name another folder")
+    return out
+
+
+def _device(name: str | None) -> str:
+    """The device that was named, or the GPU where there is one. Raises ValueError for one that is not there."""
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {chosen!r} cannot be used here; leave it out, or name cpu. {str(error).splitlines()[0]}") from None
+    return chosen
+
+
+def _glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
+    """That of the benchmark, for pictures of any size: it moves and does not crop, so that they are made alike first."""
+    return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), tasks.glyph_augmentation(size)])
 
 
 def _with_template(classes: Classes, options: Options) -> Classes:
@@ -149,12 +179,16 @@ def _with_template(classes: Classes, options: Options) -> Classes:
 def _check(job: Job) -> None:
     """What would otherwise stop a run after its images are read."""
     llm = job.options.llm
+    address = re.search(r"https?://.*", llm)
+    url = urlsplit(address[0] if address else "")
+    if "@" in url.netloc or url.query:  # before anything prints it
+        raise ValueError(f"the URL of the language model at {url.hostname} holds a password or a key; it comes from OPENAI_API_KEY alone")
     if job.replayed is not None:
         if Bank.load(job.replayed).class_names != job.classes.names:
             raise ValueError(f"{job.replayed}: a bank of other classes than {job.options.classes}, or in another order")
-    elif llm == "fieldguide" and job.classes.domain != GLYPHS:
+    elif llm == FIELDGUIDE and job.classes.domain != GLYPHS:
         raise ValueError("llm 'fieldguide' knows printed characters alone; name an endpoint, MODEL@URL, or none")
-    elif llm not in (NONE, "fieldguide") and "://" not in llm:
+    elif llm not in (NONE, FIELDGUIDE) and "://" not in llm:
         known = f"{NONE}, {REPLAY}FILE, MODEL@URL (such as llama3.1@http://localhost:11434/v1), URL"
         raise ValueError(f"llm {llm!r} is none of: {known}{nearest(llm, (NONE, 'fieldguide'))}")
     if job.options.encoder == EMBEDDED:
@@ -163,7 +197,7 @@ def _check(job: Job) -> None:
         except ValueError as error:
             raise ValueError(
                 "the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this "
-                f"project draws; for photographs name a real CLIP, such as ViT-B/16. {error}"
+                f"project draws; for photographs name a real CLIP, such as ViT-B/16. {str(error).partition('; all its words')[0]}"
             ) from None
 
 
@@ -173,7 +207,7 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
     embedded = given.encoder == EMBEDDED
     knows = "drawn birds" if job.classes.domain == AVIARY else "digits and capital letters"
     why = "as on the embedded benchmark" if embedded else "the paper's 30 on a GPU, 10 on a CPU"
-    llm = {NONE: "none: class names alone", "fieldguide": "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
+    llm = {NONE: "none: class names alone", FIELDGUIDE: "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
     out = job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out
     return [
         ("encoder", given.encoder + (f", which knows {knows} alone" if embedded else ""), ""),

@@ -6,6 +6,7 @@ was, and another with more images or one more class pays for what is new alone.
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from gta.endpoint import only_model
 from gta.files import write_atomically
 from gta.generate import describe
 from gta.images import Images, load_images
-from gta.inputs import find_images
+from gta.inputs import Found, find_images
 from gta.jobs import NONE, Job
 from gta.ledger import Ledger
 from gta.llm import ChatModel, Usage
@@ -77,14 +78,13 @@ def run(job: Job, progress: bool = True) -> Outcome:
             progress=progress,
         )
     classifier = Classifier.of(result, lam=1.0 if examples is None else 0.5)
-    kept = [i for i in range(len(job.found.paths)) if i not in images.skipped]
-    skipped = [(job.found.names[i], reason) for i, reason in images.skipped.items()]
+    kept, left_out = _read(job.found, images)
     return Outcome(
         result,
         images,
         [job.found.names[i] for i in kept],
         [job.found.paths[i] for i in kept],
-        [*job.found.left_out, *skipped],
+        left_out,
         text_prior(features[: len(images)], plain, encoder.logit_scale),
         classifier.unfitness(result.features),
         classifier,
@@ -143,10 +143,25 @@ def predict(model: Path, source: Path, device: str | None = None, reject_above: 
     found = find_images(source)
     images = load_images(found.paths, encoder, skip_bad=True)
     features = encoder.encode_images(images.pixels, progress=True).cpu()
-    names = [name for i, name in enumerate(found.names) if i not in images.skipped]
-    skipped = [(found.names[i], reason) for i, reason in images.skipped.items()]
-    text = predictions(names, classifier, classifier.label(features), None, classifier.unfitness(features), reject_above)
-    return text, [*found.left_out, *skipped]
+    kept, left_out = _read(found, images)
+    names = [found.names[i] for i in kept]
+    return predictions(names, classifier, classifier.label(features), None, classifier.unfitness(features), reject_above), left_out
+
+
+def _read(found: Found, images: Images) -> tuple[list[int], list[tuple[str, str]]]:
+    """Which of the images that were found could be read, and every file that has no label, with a reason that says what to do."""
+    kept = [i for i in range(len(found.paths)) if i not in images.skipped]
+    return kept, [*found.left_out, *((found.names[i], _told(reason)) for i, reason in images.skipped.items())]
+
+
+def _told(reason: str) -> str:
+    """What the image library said, for somebody who does not know it."""
+    if "decompression bomb" in reason:
+        pixels, limit = (int(number) for number in re.findall(r"\d+", reason)[:2])
+        return f"too large: {pixels:,} pixels, more than {limit:,}; save it smaller"
+    if reason.startswith("cannot identify image file"):
+        return "no image inside: damaged, or of a kind that its suffix does not say; save it anew as PNG or JPEG"
+    return reason
 
 
 @contextmanager

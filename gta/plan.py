@@ -13,15 +13,16 @@ import torch
 
 from gta import encoders, prompts, weights
 from gta.encoders import Encoder
-from gta.jobs import EMBEDDED, NONE, Job
+from gta.jobs import EMBEDDED, FIELDGUIDE, NONE, Job
 
 PROMPT, ANSWER = 220, 90  # tokens of a question and of its answer, about
+PROGRAM = 1.1e9  # bytes that Python, torch and the rest take before anything is read
 TRAINING = 3  # times that a forward pass costs: forward and backward
 
 
 def plan(job: Job) -> str:
     """The choices and the estimates, as text."""
-    lines = [str(job), "it would take", *(f"  {what:16}{how}" for what, how in [*_resources(job), *_questions(job)])]
+    lines = [str(job), "from nothing it would take", *(f"  {what:16}{how}" for what, how in [*_resources(job), *_questions(job)])]
     return "\n".join([*lines, "nothing was fetched, asked or written"])
 
 
@@ -39,7 +40,8 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     solving = iterations * 2 * (2 * n * n * width + 140 * n * m * width) / _flops()
     total = iterations * (n * image + texts * text) + (iterations - 1) * TRAINING * adapted * (image + text) + solving
     parameters = sum(p.numel() for p in encoder.model.parameters())
-    memory = 4 * (6 * parameters + 8 * n * m + 4 * n * width) + 5e8  # weights twice, gradients, two moments, a checkpoint; z and its like
+    floats = 6 * parameters + 8 * n * m + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and its like
+    memory = 4 * floats + PROGRAM
     disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters
     return [
         ("time", f"about {_time(total)}: {1 / image:.1f} images a second to encode, {iterations} times"),
@@ -60,6 +62,8 @@ def _questions(job: Job) -> list[tuple[str, str]]:
     asked = f"{first} about single classes, then up to about {2 * most} about confused pairs"
     told = [("questions", f"{asked}; --max-calls sets a cap, now {job.options.max_calls or 'none'}")]
     low, high = ((number * PROMPT, number * ANSWER) for number in (first, first + 2 * most))
+    if job.options.llm == FIELDGUIDE:
+        return [*told, ("price", "none: the guide is a part of this program")]
     tokens = f"{low[0] + low[1]:,} to {high[0] + high[1]:,} tokens"
     if job.options.price is None:
         return [*told, ("price", f"{tokens}; --price PROMPT ANSWER, of a million tokens, gives the sum")]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gta.inputs import Classes, find_images, printable, read_classes, read_labelled
+from gta.inputs import Classes, alike, find_images, printable, read_classes, read_labelled
 
 NAMES = ["a\nnewline.png", "quo\"te's.jpg", "<script>alert(1)<.png", "\u202efdp.png", "x" * 200 + ".png", "=cmd().webp", " .png"]
 
@@ -59,6 +59,18 @@ def test_a_list_gives_the_files_that_it_names_once(folder, between):
     assert [name for name, _ in found.left_out] == ["no.png"]
 
 
+def test_a_file_without_a_byte_is_left_out(folder):
+    (folder / "zero.png").write_bytes(b"")
+    assert dict(find_images(folder).left_out)["zero.png"] == "empty: it has no byte"
+
+
+def test_the_folder_of_results_is_passed_over(folder):
+    (folder / "out/state").mkdir(parents=True)
+    (folder / "out/state/x.png").write_bytes(b"x")
+    assert find_images(folder, besides=folder / "out") != find_images(folder)
+    assert find_images(folder, besides=folder / "out").names == [name for name in find_images(folder).names if name != "out/state/x.png"]
+
+
 def test_one_image_is_a_list_of_one(folder):
     assert find_images(folder / " .png").names == [" .png"]
 
@@ -98,7 +110,9 @@ def test_yaml_gives_template_domain_and_attributes(tmp_path):
     ("name", "text", "message"),
     [
         ("c.txt", "crane\nheron\nCrane", "classes 1 and 3 are both 'Crane'"),
-        ("c.txt", "\n \n", "at least 1"),
+        ("c.txt", "\n \n", "c.txt: no class name in it"),
+        ("c.txt", "cr\u00e8che\nCre\u0300che", "classes 1 and 2 are both"),
+        ("c.txt", "a\0b", "class 1 is 'a.x00b', which holds a control character"),
         ("c.txt", b"cr\xe4ne", "not UTF-8 text"),
         ("c.yaml", "[no, yes]", "class 1 is False, which YAML reads as bool; put quotes around it"),
         ("c.yaml", "[heron, 7]", "class 2 is 7"),
@@ -119,7 +133,7 @@ def test_a_bad_class_file_is_refused_with_its_name_and_the_mend(tmp_path, name, 
     assert name in str(caught.value)
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1), unique_by=str.casefold, min_size=1))
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1), unique_by=alike, min_size=1))
 def test_any_names_that_differ_are_kept_as_they_are(names):
     assert Classes(names=tuple(names)).names == tuple(names)
 
@@ -143,6 +157,8 @@ def test_labelled_examples_are_paths_and_class_numbers(folder):
         ("path,label\n .png,crain\n", "line 2: no class 'crain'; did you mean 'crane'"),
         ("path,label\ngone.png,crane\n", "line 2: no image 'gone.png'"),
         ("path,label\n .png,crane\n .png,heron\n", "line 3: ' .png' has two labels, 'crane' and 'heron'"),
+        ("path,label\n .png,crane\n./ .png,heron\n", "line 3: './ .png' has two labels"),
+        ("path,label\n" + "x" * 200_000 + ",crane\n", "no CSV: field larger"),
         ("path,label\n", "no labelled image"),
     ],
 )

@@ -155,11 +155,51 @@ def test_a_kept_model_labels_new_images(home, capsys):
 def test_what_cannot_be_read_is_told_and_nothing_is_lost(home):
     (home / "images/zero.png").write_bytes(b"")
     (home / "images/text.png").write_text("hello")
+    (home / "images/torn.png").write_bytes((home / "images/deep/er/10.png").read_bytes()[:60])
     Image.new("1", (20_000, 20_000)).save(home / "images/huge.png")
+    (home / "images/out.png").symlink_to(home / "later/40.png")
+    (home / "images/later").symlink_to(home / "later")
     assert command(home, "--iterations", "1") == 0
     left = {row["path"]: row["reason"] for row in rows(home / "out/left_out.csv")}
-    assert left.keys() == {"zero.png", "text.png", "huge.png"} and "400000000 pixels" in left["huge.png"]
+    reasons = {
+        "zero.png": "empty",
+        "text.png": "no image inside",
+        "torn.png": "truncated",
+        "huge.png": "too large: 400,000,000 pixels",
+        "out.png": "leads out of the folder",
+        "later": "a linked folder",
+    }
+    assert left.keys() == reasons.keys() and all(reason in left[name] for name, reason in reasons.items())
     assert len(rows(home / "out/predictions.csv")) == 40
+
+
+def test_images_of_any_size_and_shape_are_labelled_together(home):
+    for i, size in enumerate([(64, 64), (100, 40), (33, 32), (500, 700)]):
+        Image.open(home / f"later/{40 + i}.png").resize(size).save(home / f"images/deep/{i}.png")
+    assert command(home) == 0
+    assert len(rows(home / "out/predictions.csv")) == 44
+
+
+def test_results_may_lie_among_the_images_and_are_none_of_them(home):
+    for _ in range(2):
+        assert command(home, "--iterations", "1", "--save-model", out="images/labelled") == 0
+        assert rows(home / "images/labelled/left_out.csv") == []
+
+
+def test_nothing_that_can_be_read_is_an_error_that_names_every_file(home, capsys):
+    for file in (home / "later").iterdir():
+        file.write_bytes(b"x")
+    words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
+    assert main([str(word) for word in ("label", home / "later", *words)]) == 1
+    said = capsys.readouterr().err
+    assert "20 of 20 images cannot be read" in said and all(f"{i}.png" in said for i in range(40, 60))
+
+
+def test_an_empty_folder_is_an_error_that_says_what_is_looked_for(home, capsys):
+    (home / "nothing").mkdir()
+    words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
+    assert main([str(word) for word in ("label", home / "nothing", *words)]) == 1
+    assert "no image among 0 files; known by their suffixes: .bmp" in capsys.readouterr().err and not (home / "out").exists()
 
 
 @pytest.fixture
@@ -196,6 +236,11 @@ def test_any_number_of_classes_and_images(home, tiny, classes, images):
         (["--classes", "{home}/birds.txt"], "for photographs name a real CLIP.*'crane' in"),
         (["--classes", "{home}/twice.txt"], "classes 1 and 2 are both 'one'"),
         (["--labelled", "{home}/classes.txt"], "no column label or path"),
+        (["--classes", "{home}/images"], "images: a folder; a text file is needed"),
+        (["--out", "{home}/classes.txt"], "classes.txt' is a file; name a folder"),
+        (["--out", "{home}/images"], "would mix the results with the images"),
+        (["--device", "abacus"], "device 'abacus' cannot be used here; leave it out, or name cpu"),
+        (["--iterations", "0"], "--iterations 0: Input should be greater than or equal to 1"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_written(home, capsys, arguments, message):
@@ -204,6 +249,19 @@ def test_what_cannot_be_right_is_refused_before_anything_is_written(home, capsys
     assert command(home, *(word.format(home=home) for word in arguments)) == 1
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
     assert not (home / "out/predictions.csv").exists()
+
+
+@pytest.mark.parametrize("llm", ["m@https://me:hunter2@host/v1", "https://me:hunter2@host/v1", "m@https://host/v1?key=hunter2"])
+def test_a_secret_in_an_address_is_refused_and_not_repeated(home, capsys, llm):
+    assert command(home, "--llm", llm) == 1
+    said = capsys.readouterr()
+    assert "the language model at host holds a password or a key" in said.err and "hunter2" not in said.out + said.err
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "high"])
+def test_a_score_that_rejects_nothing_is_refused(home, score):
+    with pytest.raises(SystemExit):
+        command(home, "--reject-above", score)
 
 
 def test_the_field_guide_is_for_glyphs_alone(home, tiny, capsys):
@@ -236,7 +294,7 @@ def test_the_templates_are_the_users_or_suit_the_domain(home, tiny):
         return job.bank().texts, job.augmentation
 
     assert chosen("[crane]", tiny) == ([["a photo of a crane."]], adapt.natural_augmentation)
-    assert chosen("[A, B]", "embedded") == ([["a picture of the letter A"], ["a picture of the letter B"]], tasks.glyph_augmentation)
+    assert chosen("[A, B]", "embedded") == ([["a picture of the letter A"], ["a picture of the letter B"]], jobs._glyph_augmentation)
     own = "classes: {crane: [a red crown], heron: []}\ntemplate: a {}.\nsentence: a {name} with {attribute}."
     assert chosen(own, tiny)[0] == [["a crane with a red crown."], ["a heron."]]
 
