@@ -13,15 +13,15 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
-from gta import manifests, tasks
+from gta import manifests, parts, tasks
 from gta.encoders import Encoder
 from gta.files import ROOT, write_atomically
 from gta.settings import Checked, Settings
 
 
 class Row(Checked):
-    """One measurement. gain: accuracy minus that of the row `baseline` of the same run, in points, with its 95 % paired
-    bootstrap interval over images."""
+    """One measurement. n_total: the images that count, which are all but those of a class that no name is given of. gain: accuracy
+    minus that of the row `baseline` of the same run, in points, with its 95 % paired bootstrap interval over images."""
 
     run_id: str
     table: str
@@ -63,11 +63,28 @@ TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed
 
 
 def correct(task_name: str, assignments: Tensor) -> np.ndarray:
-    """Which images are labelled right, bool (N,): the largest entry of z against the true class."""
+    """Which of the images that count are labelled right, bool (n_total,): the largest entry of z against the true class.
+
+    An image whose class is not among the names cannot be labelled right and does not count (`gta.parts`, unseen).
+    """
+    labels, counted = _labels(task_name, assignments)
+    return (assignments.argmax(1).numpy() == labels)[counted]
+
+
+def _labels(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The true classes, int (N,), and which images count, bool (N,)."""
     labels = tasks.query_labels(task_name)
     if len(labels) != len(assignments):
         raise ValueError(f"{len(assignments)} assignments for the {len(labels)} images of {task_name}")
-    return assignments.argmax(1).numpy() == labels
+    return labels, labels >= 0
+
+
+def confusion_matrix(task_name: str, assignments: Tensor) -> np.ndarray:
+    """How many images of each class, a row, got each label, a column: int (M, M), of the images that count."""
+    labels, counted = _labels(task_name, assignments)
+    found = np.zeros((assignments.shape[1],) * 2, dtype=int)
+    np.add.at(found, (labels[counted], assignments.argmax(1).numpy()[counted]), 1)
+    return found
 
 
 class NotAsPublished(RuntimeError):
@@ -76,7 +93,9 @@ class NotAsPublished(RuntimeError):
 
 def published_accuracy(task: tasks.Task, encoder_name: str) -> float | None:
     """The paper's zero-shot accuracy of plain CLIP in %, or None where it has none for this encoder or task; a user's own
-    folder is none of its datasets, whatever it is called."""
+    folder is none of its datasets, whatever it is called, and nor is a part of one of them."""
+    if parts.split(task.source)[1]:
+        return None
     called: dict[str, str] = {}
     for weights in manifests.encoders():
         plain = weights.architecture.removesuffix("-quickgelu")
@@ -150,9 +169,13 @@ def measure(
     """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key to compare with).
 
     Returns a row each, and the per-image predictions of them all: image_id (N,), and for each run_id the five likeliest
-    classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (N,).
+    classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (n_total,). Where not all images count,
+    `counted` (N,) says which do.
     """
     rows, predictions = [], {"image_id": np.array(task.image_ids)}
+    counted = tasks.query_labels(task.source) >= 0
+    if not counted.all():
+        predictions["counted"] = counted
     cpu = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
     settled = {
         "table": table,

@@ -1,7 +1,6 @@
 """Tasks: images, class names and templates by dataset name. Labels are apart, for scoring alone.
 
-`NAME#base` and `NAME#new` are the two halves of a dataset in the base-to-new protocol (CoCoOp, arXiv 2203.05557): the first
-half of its classes, rounded up, or the rest, with the images of those alone.
+`NAME#PART` is a part of a dataset, such as `digits#base` or `digits#small-100-0`: `gta.parts` says which there are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms import v2
 
-from gta import copies, lock, manifests, shots
+from gta import copies, lock, manifests, parts, shots
 from gta.adapt import natural_augmentation
 from gta.embedded import aviary, digits
 from gta.embedded.glyphs import DIGITS, FACTS
@@ -23,7 +22,7 @@ from gta.names import nearest
 from gta.splits import Entry
 
 NAMES = ("digits", "aviary")
-HALVES = ("base", "new")
+HALVES = parts.HALVES
 CACHE = ROOT / "runs" / "worlds"  # where rendered images are kept
 
 
@@ -62,15 +61,15 @@ class Labelled:
 
 def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task:
     """The query images of a dataset: `digits`, `aviary` (or `aviary:3`, the world of another seed than 0), one of the paper's, or a
-    folder with one sub-folder of images for each class; or a half of one.
+    folder with one sub-folder of images for each class; or a part of one.
 
     root: where the paper's datasets lie, by default `data` in the repository; `NAME@ROOT` says the same in one string. cache: the
     folder for images that are rendered. Raises ValueError for a name that is none of these or a copy that is not the paper's,
     FileNotFoundError, with the command that helps, for images that are not there.
     """
-    whole, half = _halved(name)
-    if half:
-        return _half_task(load(whole, root, cache), half)
+    whole, part = parts.split(name)
+    if part:
+        return _part_task(load(whole, root, cache), part)
     if found := _of_the_paper(name, root):
         return _paper_task(*found)
     if name == "digits":
@@ -90,17 +89,20 @@ def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task
 
 
 def query_labels(name: str) -> np.ndarray:
-    """The true classes, int (N,), of the images of `load(name)` in their order: `gta.results` alone asks for them."""
-    whole, half = _halved(name)
-    if half:
-        labels = _query_classes(whole)
-        rows, chosen = _of_half(labels, len(load(whole).class_names), half)
-        return labels[rows] - chosen.start
-    return _query_classes(name)
+    """The true classes, int (N,), of the images of `load(name)` in their order: `gta.results` alone asks for them.
+
+    -1 where a class is not among the names of a part: no label is right for such an image.
+    """
+    whole, part = parts.split(name)
+    labels = _query_classes(whole)
+    if not part:
+        return labels
+    cut = parts.cut(part, labels, len(load(whole).class_names))
+    return cut.labels(labels[cut.rows])
 
 
 def _query_classes(name: str) -> np.ndarray:
-    """Of a whole dataset: they also decide which images are in a half of it."""
+    """Of a whole dataset: they also decide which images are in a part of it."""
     if found := _of_the_paper(name, None):
         return np.array([entry.label for entry in _open(*found, training=False).splits["test"]])
     if name == "digits":
@@ -114,15 +116,16 @@ def _query_classes(name: str) -> np.ndarray:
 def few_shot(
     name: str, shots_a_class: int, seed: int, root: str | Path | None = None, index: str | Path | None = None
 ) -> tuple[Labelled, Labelled]:
-    """Labelled images of a dataset or of a half: `shots_a_class` to support, min(4, shots_a_class) to validate (`gta.shots`).
+    """Labelled images of a dataset, or of the classes that a part of it names: `shots_a_class` to support, min(4, shots_a_class) to
+    validate (`gta.shots`).
 
     index: a published few-shot index file of a dataset of the paper, read instead of drawing. Raises as `load` does, and
     ValueError for a dataset without images to learn from.
     """
-    whole, half = _halved(name)
-    if half:
-        classes = len(load(whole, root).class_names)
-        support, validation = (_half_of(part, classes, half) for part in few_shot(whole, shots_a_class, seed, root, index))
+    whole, part = parts.split(name)
+    if part:
+        classes = parts.named(part, len(load(whole, root).class_names))
+        support, validation = (_of_classes(drawn, classes) for drawn in few_shot(whole, shots_a_class, seed, root, index))
         return support, validation
     found = _of_the_paper(name, root)
     if found is None:
@@ -140,11 +143,11 @@ def _few_shot_embedded(name: str, shots_a_class: int, seed: int) -> tuple[Labell
     """Of an embedded dataset, by the same draw. An id is the split and the number of an image in it."""
     images: dict[str, Any] = {}
     splits: dict[str, list[Entry]] = {"train": [], "val": []}
-    parts: dict[str, tuple[Sequence, np.ndarray]] = {"train": labelled(name)}
+    sources: dict[str, tuple[Sequence, np.ndarray]] = {"train": labelled(name)}
     if name == "digits":
         _, digit_images, digit_labels = digits.load("validation")
-        parts["val"] = list(digit_images), digit_labels
-    for part, (of_part, labels) in parts.items():
+        sources["val"] = list(digit_images), digit_labels
+    for part, (of_part, labels) in sources.items():
         for i, (image, label) in enumerate(zip(of_part, labels, strict=True)):
             splits[part].append(Entry(f"{part}/{i:04d}", int(label)))
             images[splits[part][-1].path] = image
@@ -155,35 +158,25 @@ def _few_shot_embedded(name: str, shots_a_class: int, seed: int) -> tuple[Labell
     return support, validation
 
 
-def _halved(name: str) -> tuple[str, str]:
-    """NAME and the half of NAME#base or NAME#new; no half otherwise."""
-    whole, _, half = name.rpartition("#")
-    return (whole, half) if half in HALVES else (name, "")
-
-
-def _of_half(labels: np.ndarray, classes: int, half: str) -> tuple[np.ndarray, slice]:
-    """The rows whose class is in a half, and its classes."""
-    middle = -(-classes // 2)
-    chosen = slice(0, middle) if half == "base" else slice(middle, classes)
-    return np.flatnonzero((labels >= chosen.start) & (labels < chosen.stop)), chosen
-
-
-def _half_task(task: Task, half: str) -> Task:
-    rows, chosen = _of_half(_query_classes(task.source), len(task.class_names), half)
+def _part_task(task: Task, part: str) -> Task:
+    cut = parts.cut(part, _query_classes(task.source), len(task.class_names))
+    images: Sequence = [task.images[i] for i in cut.rows]
+    if isinstance(task.images, copies.Images):  # opened when asked for, in a part too
+        images = copies.Images(task.images.items[i] for i in cut.rows.tolist())
     return replace(
         task,
-        name=f"{task.name}#{half}",
-        source=f"{task.source}#{half}",
-        image_ids=tuple(task.image_ids[i] for i in rows),
-        images=[task.images[i] for i in rows],
-        class_names=task.class_names[chosen],
+        name=f"{task.name}#{part}",
+        source=f"{task.source}#{part}",
+        image_ids=tuple(task.image_ids[i] for i in cut.rows),
+        images=images,
+        class_names=tuple(task.class_names[j] for j in cut.classes),
     )
 
 
-def _half_of(labelled: Labelled, classes: int, half: str) -> Labelled:
-    rows, chosen = _of_half(labelled.labels, classes, half)
+def _of_classes(labelled: Labelled, classes: np.ndarray) -> Labelled:
+    rows = np.flatnonzero(np.isin(labelled.labels, classes))
     ids, images = tuple(labelled.ids[i] for i in rows), [labelled.images[i] for i in rows]
-    return Labelled(ids, images, labelled.labels[rows] - chosen.start)
+    return Labelled(ids, images, np.searchsorted(classes, labelled.labels[rows]))
 
 
 def _of_the_paper(name: str, root: str | Path | None) -> tuple[str, Path] | None:
