@@ -162,7 +162,7 @@ def _part_task(task: Task, part: str) -> Task:
     cut = parts.cut(part, _query_classes(task.source), len(task.class_names))
     images: Sequence = [task.images[i] for i in cut.rows]
     if isinstance(task.images, copies.Images):  # opened when asked for, in a part too
-        images = copies.Images(task.images.items[i] for i in cut.rows.tolist())
+        images = copies.Images(task.images.items[i] for i in cut.rows)
     return replace(
         task,
         name=f"{task.name}#{part}",
@@ -174,7 +174,7 @@ def _part_task(task: Task, part: str) -> Task:
 
 
 def _of_classes(labelled: Labelled, classes: np.ndarray) -> Labelled:
-    rows = np.flatnonzero(np.isin(labelled.labels, classes))
+    rows = np.flatnonzero(np.isin(labelled.labels, classes)).tolist()
     ids, images = tuple(labelled.ids[i] for i in rows), [labelled.images[i] for i in rows]
     return Labelled(ids, images, np.searchsorted(classes, labelled.labels[rows]))
 
