@@ -141,8 +141,9 @@ def browser(page: Path, profile: Path, *more: str) -> subprocess.CompletedProces
     """Headless Chromium on a page from disk. It is a requirement of these tests: where it is missing they fail."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert program, "these tests need Chromium: install it, such as by `apt-get install chromium`"
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-    words = [program, *options.split(), "--enable-logging=stderr", f"--user-data-dir={profile}", *more, page.as_uri()]
+    quiet = "no-first-run disable-background-networking disable-component-update disable-sync disable-quic"
+    options = [f"--{word}" for word in f"headless no-sandbox disable-gpu {quiet}".split()]
+    words = [program, *options, "--enable-logging=stderr", f"--user-data-dir={profile}", *more, page.as_uri()]
     return subprocess.run(words, capture_output=True, text=True, timeout=240, check=True)
 
 
