@@ -75,11 +75,11 @@ def test_random_descriptors_are_the_same_for_all_classes_and_name_none_of_them()
     names, words = ["red kite", "wren"], ["kite", "red", "wren", "spoon", "cloud"]
     of_classes = texts.waffle(names, "a {name} with {attribute}.", words, seed=3, characters=True)
     kite, wren = ([text.replace(name, "X") for text in of_class] for name, of_class in zip(names, of_classes, strict=True))
-    assert kite == wren and len(kite) == 2 * texts.PAIRS
+    assert kite == wren and len(kite) == 30
     drawn = [text.removeprefix("a X with ").removesuffix(".") for text in kite]
     of_words, of_characters = drawn[::2], drawn[1::2]
     assert {word for descriptor in of_words for word in descriptor.split()} == {"spoon", "cloud"}
-    assert all(len(word) == texts.LETTERS for descriptor in of_characters for word in descriptor.split())
+    assert all(len(word) == 5 for descriptor in of_characters for word in descriptor.split())
     assert texts.waffle(names, "{name} {attribute}", words, 3, True) != texts.waffle(names, "{name} {attribute}", words, 4, True)
     with pytest.raises(ValueError, match="none is left"):
         texts.waffle(names, "{name} {attribute}", ["kite", "wren"], 0, False)

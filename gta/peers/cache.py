@@ -70,6 +70,15 @@ def fit_keys(
     return keys.detach()
 
 
+def search(clip: Tensor, features: Tensor, keys: Tensor, labels: Tensor, truth: Tensor) -> dict[str, float]:
+    """alpha and beta of `tip_adapter` for validation images, of CLIP's logits (V, M), features (V, d) and classes `truth` (V,)."""
+
+    def logits(**values: float) -> Tensor:
+        return tip_adapter(clip, features, keys, labels, **values)
+
+    return best(logits, truth, {"alpha": ALPHA, "beta": BETA}, alpha=ALPHAS, beta=BETAS)
+
+
 def best(logits: Callable[..., Tensor], labels: Tensor, start: Mapping[str, float], **grid: Iterable[float]) -> dict[str, float]:
     """The values of a grid with which most validation images are right, or `start`, the paper's, where none is better than it.
 

@@ -67,10 +67,10 @@ def _tip_x(bench: Bench, keys: Tensor, labels: Tensor) -> Tensor:
 
 def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs: int | None = None) -> None:
     """Methods that see `shots` labelled images a class. epochs: of CoOp and CoCoOp, by default the papers'."""
-    task, encoder, x, scale, seed = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale, bench.settings.seed
+    task, encoder, x, seed = bench.task, bench.encoder, bench.features, bench.settings.seed
     labels, val, val_labels, classes = support.labels, support.val_features, support.val_labels, bench.class_features()
     keys, clip, val_clip = cache.keys_of(support.views), bench.clip(), bench.clip(val)
-    of_coop = epochs or context.epochs_for(shots)
+    names, views = task.class_names, support.views
     gammas: list[float] = []
 
     def on_top(prior: Tensor) -> Tensor:
@@ -78,39 +78,30 @@ def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs:
         gammas.append(gamma)
         return result.assignments
 
-    def tip_adapter(method: str, keys: Tensor) -> Tensor:
-        def on_validation(**values: float) -> Tensor:
-            return cache.tip_adapter(val_clip, val, keys, labels, **values)
+    def linear_probe() -> Tensor:
+        strength = probe.best_strength(support.features, labels, val, val_labels, len(names))
+        bench.chosen["linear probe"] = {"C": strength}
+        return probe.linear_probe(x, support.features, labels, len(names), strength).softmax(1)
 
-        start = {"alpha": cache.ALPHA, "beta": cache.BETA}
-        bench.chosen[method] = cache.best(on_validation, val_labels, start, alpha=cache.ALPHAS, beta=cache.BETAS)
+    def tip_adapter(method: str, keys: Tensor) -> Tensor:
+        bench.chosen[method] = cache.search(val_clip, val, keys, labels, val_labels)
         return cache.tip_adapter(clip, x, keys, labels, **bench.chosen[method]).softmax(1)
 
-    def tip_x() -> Tensor:
-        def on_validation(**values: float) -> Tensor:
-            return susx.tip_x(val_clip, val, keys, labels, classes, **values)
+    def tip_adapter_f() -> Tensor:
+        return tip_adapter("Tip-Adapter-F", cache.fit_keys(encoder.logit_scale, classes, views, labels, seed=seed))
 
-        start = {"alpha": susx.ALPHA, "beta": susx.BETA, "gamma": susx.GAMMA}
-        grid = {"alpha": susx.ALPHAS, "beta": susx.BETAS, "gamma": susx.GAMMAS}
-        bench.chosen["TIP-X"] = cache.best(on_validation, val_labels, start, **grid)
+    def tip_x() -> Tensor:
+        bench.chosen["TIP-X"] = susx.search(val_clip, val, keys, labels, classes, val_labels)
         return susx.tip_x(clip, x, keys, labels, classes, **bench.chosen["TIP-X"]).softmax(1)
 
-    def linear_probe() -> Tensor:
-        strength = probe.best_strength(support.features, labels, val, val_labels, len(task.class_names))
-        bench.chosen["linear probe"] = {"C": strength}
-        return probe.linear_probe(x, support.features, labels, len(task.class_names), strength).softmax(1)
-
     def coop(class_specific: bool) -> Tensor:
-        names, views = task.class_names, support.views
-        learned = context.coop(encoder, names, task.template, views, labels, epochs=of_coop, seed=seed, class_specific=class_specific)
+        passes = epochs or context.epochs_for(shots)
+        learned = context.coop(encoder, names, task.template, views, labels, epochs=passes, seed=seed, class_specific=class_specific)
         return learned.predict(x).softmax(1)
 
     def cocoop() -> Tensor:
-        names, passes = task.class_names, epochs or context.COCOOP_EPOCHS
-        return context.cocoop(encoder, names, task.template, support.views, labels, epochs=passes, seed=seed).predict(x).softmax(1)
-
-    def tip_adapter_f() -> Tensor:
-        return tip_adapter("Tip-Adapter-F", cache.fit_keys(scale, classes, support.views, labels, seed=seed))
+        passes = epochs or context.COCOOP_EPOCHS
+        return context.cocoop(encoder, names, task.template, views, labels, seed=seed, epochs=passes).predict(x).softmax(1)
 
     bench.measure(task.baseline, lambda: bench.clip().softmax(1), on_top, called=("TransCLIP-FS", ""))
     bench.measure("linear probe", linear_probe, on_top)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gta.files import IMAGE_SUFFIXES
 from gta.names import nearest
-from gta.peers.cache import affinity, one_hot, tip_adapter
+from gta.peers.cache import affinity, best, one_hot, tip_adapter
 
 TEMPERATURE = 0.5
 ALPHA, BETA, GAMMA = 1.0, 5.5, 1.0  # where there is nothing to search on: Tip-Adapter's, and the KL term as strong as the cache
@@ -78,6 +78,16 @@ def tip_x(
         alike = divergences(features, keys, classes, temperature).neg_()
         logits = logits + gamma * rescaled(alike, affinity(features, keys, beta)) @ one_hot(labels, clip)
     return logits
+
+
+def search(clip: Tensor, features: Tensor, keys: Tensor, labels: Tensor, classes: Tensor, truth: Tensor) -> dict[str, float]:
+    """alpha, beta and gamma of `tip_x` for validation images, of CLIP's logits (V, M), features (V, d) and classes `truth` (V,)."""
+
+    def logits(**values: float) -> Tensor:
+        return tip_x(clip, features, keys, labels, classes, **values)
+
+    start = {"alpha": ALPHA, "beta": BETA, "gamma": GAMMA}
+    return best(logits, truth, start, alpha=ALPHAS, beta=BETAS, gamma=GAMMAS)
 
 
 def divergences(features: Tensor, keys: Tensor, classes: Tensor, temperature: float = TEMPERATURE) -> Tensor:
