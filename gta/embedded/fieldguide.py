@@ -25,15 +25,17 @@ AT_FIRST = 2
 LONGEST = 1 << 20  # bytes of a question
 
 
-def draw_guide(seed: int, facts: Mapping[str, Sequence[str]] = FACTS) -> dict[str, list[str]]:
-    """What the guide says of each class: of the true facts, by default those of `shapes.yaml`, some left out, some wrong."""
+def draw_guide(
+    seed: int, facts: Mapping[str, Sequence[str]] = FACTS, omitted: float = OMITTED, wrong: float = WRONG
+) -> dict[str, list[str]]:
+    """What the guide says of each class: of the true facts, by default those of `shapes.yaml`, a share omitted, a share wrong."""
     rng = random.Random(seed)
     guide = {}
     for name, true in facts.items():
         others = sorted({fact for of_other in facts.values() for fact in of_other} - set(true))
-        kept = [fact for fact in true if rng.random() >= OMITTED] or [rng.choice(true)]
+        kept = [fact for fact in true if rng.random() >= omitted] or [rng.choice(true)]
         rng.shuffle(kept)
-        guide[name] = list(dict.fromkeys(rng.choice(others) if rng.random() < WRONG else fact for fact in kept))
+        guide[name] = list(dict.fromkeys(rng.choice(others) if rng.random() < wrong else fact for fact in kept))
     return guide
 
 

@@ -1,0 +1,86 @@
+"""One hyperparameter at a time: accuracy against its value, each seed a thin line."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from gta.charts.components import frame_of, told_apart
+from gta.figures import PALETTE
+from gta.parameters import settings_for
+from gta.results import Row
+from gta.statistics import label
+from gta.studies.ablation_hyperparameters import FACTORS, default, variant
+
+COLUMNS = 4
+REFERENCE = label("GTA-CLIP", "")
+
+
+def points(rows: Iterable[Row]) -> pd.DataFrame:
+    """A line a seed and value of each factor: dataset, backbone, factor, value, seed, accuracy, and whether it is the default, which
+    stands in every factor that was run."""
+    frame = frame_of(rows)
+    frame = frame[frame.method == "GTA-CLIP"]
+    named = frame.variant.str.partition(" = ")
+    varied = frame.assign(factor=named[0], value=pd.to_numeric(named[2]), default=False)[frame.variant != ""]
+    found = [varied]
+    for dataset, backbone, factor in dict.fromkeys(zip(varied.dataset, varied.backbone, varied.factor, strict=True)):
+        defaults = frame[(frame.dataset == dataset) & (frame.backbone == backbone) & (frame.variant == "")]
+        found.append(defaults.assign(factor=factor, value=default(settings_for(backbone, dataset), factor), default=True))
+    return pd.concat(found)[["dataset", "backbone", "factor", "value", "seed", "accuracy", "default"]].reset_index(drop=True)
+
+
+def curves(rows: Iterable[Row]) -> Figure:
+    """A panel a factor; the datasets begin a line of panels each, and the panels of one share their scale."""
+    frame = points(rows)
+    lines = [line for _, part in frame.groupby(["dataset", "backbone"]) for line in _in_lines(part)]
+    figure, axes = plt.subplots(len(lines), COLUMNS, figsize=(11, 2.5 * len(lines) + 0.4), squeeze=False)
+    for of_line, panels in zip(axes, lines, strict=True):
+        for axis, part in zip(of_line, panels, strict=False):
+            _panel(axis, part)
+            of_dataset = frame[(frame.dataset == part.dataset.iloc[0]) & (frame.backbone == part.backbone.iloc[0])].accuracy
+            margin = 0.06 * (of_dataset.max() - of_dataset.min() + 1)
+            axis.set_ylim(of_dataset.min() - margin, of_dataset.max() + margin)
+        for axis in of_line[len(panels) :]:
+            axis.axis("off")
+        of_line[0].set_ylabel(f"{panels[0].dataset.iloc[0]}\naccuracy, %")
+    figure.tight_layout()
+    return figure
+
+
+def _in_lines(part: pd.DataFrame) -> list[list[pd.DataFrame]]:
+    """The panels of a dataset in the order of the factors, `COLUMNS` a line."""
+    panels = [part[part.factor == factor] for factor in FACTORS if factor in set(part.factor)]
+    return [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
+
+
+def _panel(axis: Axes, part: pd.DataFrame) -> None:
+    factor = FACTORS[part.factor.iloc[0]]
+    for _, of_seed in part.sort_values("value").groupby("seed"):
+        axis.plot(of_seed.value, of_seed.accuracy, "-", color="0.6", lw=0.9, marker=".", ms=4)
+    means = part.groupby("value").accuracy.mean()
+    axis.plot(means.index, means, "o-", color=PALETTE[0], lw=2, ms=4)
+    for value in part[part.default].value.unique():
+        axis.axvline(value, color="0.3", lw=1, ls=":")
+        axis.plot([value], [means[value]], "o", color=PALETTE[1], ms=7, zorder=3)
+    if factor.log:
+        axis.set_xscale("log")
+    axis.set_xticks(means.index, [f"{value:g}" for value in means.index])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel(factor.symbol)
+    axis.grid(True, axis="y")
+
+
+def table(rows: Sequence[Row], paired: pd.DataFrame) -> pd.DataFrame:
+    """A line a value: mean accuracy, and its difference to the default."""
+    frame, lines = points(rows), told_apart(paired)
+    means = frame.groupby(["dataset", "backbone", "factor", "value", "default"]).accuracy.mean().reset_index()
+    values = zip(means.dataset, means.backbone, means.factor, means.value, strict=True)
+    keys = [(dataset, backbone, "GTA-CLIP", variant(factor, value), REFERENCE) for dataset, backbone, factor, value in values]
+    joined = pd.concat([means, lines.reindex(pd.MultiIndex.from_tuples(keys)).reset_index(drop=True)], axis=1)
+    joined["rank"] = [list(FACTORS).index(factor) for factor in joined.factor]
+    joined = joined.sort_values(["dataset", "backbone", "rank", "value"], ignore_index=True)
+    return joined.drop(columns="rank").assign(default=["default" if d else "" for d in joined.default]).round(2).astype(object).fillna("")

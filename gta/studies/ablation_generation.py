@@ -1,0 +1,212 @@
+"""The ablation of generation: which language model, how many attributes, how long they are kept, and controls.
+
+Every row changes one thing of the whole method, and is compared with it. Where names say everything, attributes can add little: with
+names withheld no text says the name of its class, and the attributes alone must do the work.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from gta.attributes import Bank
+from gta.embedded import fieldguide
+from gta.files import ROOT
+from gta.generate import describe
+from gta.ledger import Ledger
+from gta.llm import ChatModel, LanguageModel, Question, Reply
+from gta.loop import Result
+from gta.names import fill, nearest
+from gta.parameters import RunParameters
+from gta.peers.texts import vocabulary, waffle
+from gta.studies.zero_shot import SHUFFLED, WITHHELD, ShuffledNames
+from gta.study import Key, Study, language_model
+
+MODEL = "model: "  # begins the variants that ask another one
+RANDOM_ATTRIBUTES, RANDOM_WORDS = "random attributes", "random words"
+ONE_AT_FIRST, ONE_A_PAIR = "1 attribute at first", "1 attribute a pair's answer"
+# What each row changes in the settings, by the question that it belongs to; the rest is changed in `_begin`.
+QUESTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "number": {ONE_AT_FIRST: {}, ONE_A_PAIR: {}, "no generate": {"generate": False}},
+    "memory": {"one iteration": {"memory": "one_iteration"}},
+    "controls": {SHUFFLED: {}, RANDOM_ATTRIBUTES: {}, RANDOM_WORDS: {"generate": False}, "random pairs": {"pairs": "random"}},
+}
+VARIANTS = {variant: changes for of_question in QUESTIONS.values() for variant, changes in of_question.items()}
+Names = Literal["said", "withheld"]
+
+
+class Generation(RunParameters):
+    """Parameters of `notebooks/ablation_generation.ipynb`. names: whether texts say the name of their class; models: other language
+    models, MODEL@URL or `fieldguide:OMITTED:WRONG`, the two shares of facts between 0 and 1."""
+
+    names: Names
+    models: list[str]
+    variants: list[str]
+
+    @property
+    def chosen(self) -> tuple[list[str], list[str]]:
+        """Models and variants to run."""
+        return (self.models[:1], self.variants[:2]) if self.smoke else (self.models, self.variants)
+
+
+def question_of(variant: str) -> str:
+    """What a row asks: model, number, memory or controls; nothing for the whole method."""
+    named = variant.removeprefix(WITHHELD).removeprefix(", ")
+    if named.startswith(MODEL):
+        return "model"
+    return next((question for question, rows in QUESTIONS.items() if named in rows), "")
+
+
+class Capped:
+    """A language model of which at most so many phrases of an answer are kept: of one about a class, and of one about a pair, where only
+    those count that its question does not hold already, as what is known.
+
+    It has another name than the model, since its answers make another run.
+    """
+
+    def __init__(self, llm: ChatModel, at_first: int | None = None, a_pair: int | None = None):
+        self._llm, self._at_first, self._a_pair = llm, at_first, a_pair
+        self.model = f"{llm.model}, at most {at_first} at first and {a_pair} a pair"
+
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        return [self._cut(question, reply) for question, reply in zip(questions, self._llm.ask(questions), strict=True)]
+
+    def _cut(self, question: Question, reply: Reply) -> Reply:
+        if question.against is None:
+            return replace(reply, phrases=reply.phrases[: self._at_first])
+        new = tuple(phrase for phrase in reply.phrases if phrase not in question.text)
+        return replace(reply, phrases=new[: self._a_pair])
+
+
+class RandomAttributes:
+    """A control: as many phrases as the language model gives, but drawn at random from what it says of all other classes at first.
+
+    A class's phrases belong together to no class; some are true of it by chance.
+    """
+
+    def __init__(self, llm: ChatModel, class_names: Sequence[str], describing: str, seed: int):
+        """describing: the question about {name}."""
+        self._llm, self._seed, self.model = llm, seed, f"{llm.model}, at random"
+        replies = llm.ask([Question(fill(describing, name=name), name) for name in class_names])
+        self._said = {name: reply.phrases for name, reply in zip(class_names, replies, strict=True)}
+
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        return [self._drawn(question, reply) for question, reply in zip(questions, self._llm.ask(questions), strict=True)]
+
+    def _drawn(self, question: Question, reply: Reply) -> Reply:
+        others = sorted({phrase for name, phrases in self._said.items() if name != question.name for phrase in phrases})
+        chance = random.Random(f"{self._seed} {question.text}")
+        return replace(reply, phrases=tuple(chance.sample(others, min(len(reply.phrases), len(others)))))
+
+
+@contextmanager
+def other_model(name: str, parameters: RunParameters) -> Iterator[tuple[str, LanguageModel]]:
+    """A further language model and what its row is called, served while the block runs where it is a guide of other errors.
+
+    Raises ValueError for a name that is neither MODEL@URL nor `fieldguide:OMITTED:WRONG`.
+    """
+    ledger = Ledger(ROOT / parameters.ledger, parameters.mode)
+    if not name.startswith("fieldguide:"):
+        with language_model(name, parameters.seed, ledger, parameters.max_calls, parameters.task.facts) as llm:
+            yield f"{MODEL}{llm.model}", llm
+        return
+    omitted, wrong = shares(name)
+    guide = fieldguide.draw_guide(parameters.seed, parameters.task.facts, omitted, wrong)
+    with fieldguide.serve(guide) as url:
+        called = f"{MODEL}guide, {100 * omitted:.0f} % left out, {100 * wrong:.0f} % wrong"
+        yield called, LanguageModel(fieldguide.name_of(guide), url, ledger, max_calls=parameters.max_calls)
+
+
+def shares(name: str) -> tuple[float, float]:
+    """Of `fieldguide:OMITTED:WRONG`. Raises ValueError for what is no such name."""
+    try:
+        omitted, wrong = map(float, name.split(":")[1:])
+        if not (0 <= omitted <= 1 and 0 <= wrong <= 1):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"models: {name!r} is not fieldguide:OMITTED:WRONG with two shares between 0 and 1") from None
+    return omitted, wrong
+
+
+def checked(names: Names, variants: Sequence[str]) -> None:
+    """Raises ValueError for an unknown variant, and for random words where nothing else would tell classes apart."""
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise ValueError(f"unknown variant {variant!r}{nearest(variant, VARIANTS)}; known: {', '.join(map(repr, VARIANTS))}")
+    if names == "withheld" and RANDOM_WORDS in variants:
+        raise ValueError(f"{RANDOM_WORDS!r} are the same for all classes: with names withheld nothing would tell these apart")
+
+
+def whole(names: Names) -> Key:
+    """The row of the whole method, which the others are compared with."""
+    return "GTA-CLIP", WITHHELD if names == "withheld" else ""
+
+
+def generation(study: Study, names: Names, variants: Sequence[str]) -> dict[str, Result]:
+    """CLIP and TransCLIP from the first attributes, the whole method, and each variant of it, into `study.outcomes`.
+
+    Returns the runs by variant, the whole method's as "". Raises as `checked` does.
+    """
+    checked(names, variants)
+    base, (method, named) = _base(study, names), whole(names)
+    static = describe(base, study.llm, study.questions)
+    study.add_once(static, "+attributes", named, (method, named))
+    runs = {"": study.run(static, study.llm)}
+    study.add(method, named, runs[""], (method, named))
+    for variant in variants:
+        bank, llm = _begin(study, base, variant)
+        runs[variant] = study.run(bank, llm, changes=VARIANTS[variant])
+        study.add(method, ", ".join(filter(None, (named, variant))), runs[variant], (method, named))
+    return runs
+
+
+def with_model(study: Study, names: Names, called: str, llm: ChatModel) -> Result:
+    """The whole method with another language model, into `study.outcomes`."""
+    method, named = whole(names)
+    result = study.run(describe(_base(study, names), llm, study.questions), llm)
+    study.add(method, ", ".join(filter(None, (named, called))), result, (method, named))
+    return result
+
+
+def _base(study: Study, names: Names) -> Bank:
+    """Templates alone, whose sentence form says the name of a class or does not."""
+    task = study.task
+    return study.names_only if names == "said" else Bank.from_template(task.class_names, task.template, task.nameless)
+
+
+def _begin(study: Study, base: Bank, variant: str) -> tuple[Bank, ChatModel | None]:
+    """The first attributes of a variant, and who is asked for more."""
+    task, llm, seed = study.task, study.llm, study.settings.seed
+    if variant == RANDOM_WORDS:
+        return with_random_words(base, study), None
+    asked: ChatModel = llm
+    if variant == SHUFFLED:
+        asked = ShuffledNames(llm, task.class_names, seed)
+    elif variant == RANDOM_ATTRIBUTES:
+        asked = RandomAttributes(llm, task.class_names, study.questions.describe, seed)
+    elif variant == ONE_AT_FIRST:
+        asked = Capped(llm, at_first=1)
+    elif variant == ONE_A_PAIR:
+        asked = Capped(llm, a_pair=1)
+    return describe(base, asked, study.questions), asked
+
+
+def texts_and_pairs(runs: Mapping[str, Result]) -> pd.DataFrame:
+    """A row a run: texts of all classes at first and in the end, and pairs asked about; no label is used."""
+    banks = {variant or "the whole method": run.attributes for variant, run in runs.items()}
+    counts = [(sum(map(len, bank.at(-1).texts)), sum(map(len, bank.texts)), len(bank.asked)) for bank in banks.values()]
+    return pd.DataFrame(counts, index=pd.Index(list(banks)), columns=["texts at first", "texts in the end", "pairs"])
+
+
+def with_random_words(base: Bank, study: Study) -> Bank:
+    """The bank with random words in place of attributes, the same for all classes (WaffleCLIP, arXiv 2306.07282), about as many as
+    the language model gives at first."""
+    count = sum(map(len, study.static.texts)) / len(base.class_names)
+    words, characters = vocabulary(study.encoder)
+    texts = waffle(base.class_names, base.sentence, words, study.settings.seed, characters, pairs=max(1, round(count / 2)))
+    for i, of_class in enumerate(texts):
+        base = base.add_texts(i, of_class, source="imported", origin=RANDOM_WORDS)
+    return base.without_templates()
