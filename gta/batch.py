@@ -67,8 +67,7 @@ class Batch:
             steps[f"notebook/{name}"] = self._notebook(name, page, steps)
             notebook = steps[f"notebook/{name}"].outputs[0]
             steps[f"page/{name}"] = self._step(f"page/{name}", "gta/pages.py", [notebook.with_suffix(".html")], [notebook])
-        made = [file for step in steps.values() for file in step.outputs if file.suffix in (".ipynb", ".csv", ".png", ".svg")]
-        steps["site"] = self._step("site", "gta/site.py", [self.base / "site/index.html"], made)
+        steps["site"] = self._site(steps)
         return steps
 
     def needs(self, name: str) -> list[str]:
@@ -155,7 +154,7 @@ class Batch:
         else:
             from gta.site import build
 
-            build(self.base, done.parent)
+            build(self.base, done.parent, {other: self.steps[other].outputs for other in self.needs(name)}, **step.parameters)
 
     def status(self) -> list[dict[str, str]]:
         """What each step is: done, stale (and why), missing or failed; sets and removes the markers that Snakemake reads.
@@ -265,6 +264,20 @@ class Batch:
         given = {key: value.format(**places) if isinstance(value, str) else value for key, value in page.parameters.items()}
         parameters = {**given, **(page.smoke if self.smoke else {}), "smoke": self.smoke}
         return self._step(f"notebook/{name}", f"notebooks/{name}.ipynb", outputs, inputs, parameters)
+
+    def _site(self, steps: Mapping[str, Step]) -> Step:
+        """Each notebook as a page, each table and figure as a page and a copy; a site page that is lost or edited makes it stale."""
+        read = [(name, file) for name, step in steps.items() if not name.startswith("page/") for file in step.outputs]
+        read = [(name, file) for name, file in read if file.suffix in (".ipynb", ".csv", ".png", ".svg")]
+        outputs = [self.base / "site/index.html", self.base / "site/site.css"]
+        for name, file in read:
+            copy = self.base / "site" / file.relative_to(self.base)
+            if file.suffix == ".ipynb" or not (name.startswith("run/") or file.suffix == ".svg" or file.stem.endswith("_paired")):
+                outputs.append(copy.with_name(f"{copy.name}.html"))
+            if file.suffix != ".ipynb" and not name.startswith("run/"):
+                outputs.append(copy)
+        inputs = [*(file for _, file in read), *sorted(Path("gta").glob("site*.j2"))]
+        return self._step("site", "gta/site.py", outputs, inputs, {"index": self.index(), "left_out": self.left_out})
 
     def _step(self, name: str, entry: str, outputs: list, inputs: list, parameters: Mapping | None = None) -> Step:
         return Step(self.base / "stamps" / f"{name}.json", Path(entry), tuple(outputs), tuple(map(Path, inputs)), parameters or {})

@@ -14,12 +14,15 @@ from gta.files import write_atomically
 TAGS = {"br", "del", "div", "h1", "h2", "h3", "h4", "hr", "p", "pre", "span", "style", "table", "tbody", "td", "th", "thead", "tr"}
 
 
-def render(notebook: Path) -> str:
-    """Sanitised HTML: no script of an output survives, none is loaded from elsewhere, a progress bar is its last line."""
+def render(notebook: Path, template: str = "lab") -> str:
+    """Sanitised HTML: no script of an output survives, none is loaded from elsewhere, a progress bar is its last line.
+
+    template: `lab` for a page that stands alone; `basic` for the cells alone, which a page of the site goes around.
+    """
     config = Config()
     config.SanitizeHTML.tags = sorted(TAGS | set(ALLOWED_TAGS))
     config.SanitizeHTML.attributes = {**ALLOWED_ATTRIBUTES, "*": ["class", "id", "border"]}
-    exporter = HTMLExporter(config=config, embed_images=True)
+    exporter = HTMLExporter(config=config, template_name=template, embed_images=True)
     for script in ("require_js_url", "mathjax_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url"):
         setattr(exporter, script, "")
     for preprocessor in (SanitizeHTML, CoalesceStreamsPreprocessor):
