@@ -80,10 +80,10 @@ def _labels(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray
 
 
 def confusion_matrix(task_name: str, assignments: Tensor) -> np.ndarray:
-    """How many images of each class, a row, got each label, a column: int (M, M), of the images that count."""
+    """The sum of z over the images of each class, a row, that count: float (M, M). Of one-hot z it counts images by class and label."""
     labels, counted = _labels(task_name, assignments)
-    found = np.zeros((assignments.shape[1],) * 2, dtype=int)
-    np.add.at(found, (labels[counted], assignments.argmax(1).numpy()[counted]), 1)
+    found = np.zeros((assignments.shape[1],) * 2)
+    np.add.at(found, labels[counted], assignments.numpy()[counted])
     return found
 
 

@@ -75,11 +75,11 @@ def test_images_of_unseen_classes_are_there_have_no_name_and_do_not_count(encode
     assert (predictions["counted"] == seen).all() and len(predictions["image_id"]) == len(truth)
 
 
-def test_a_confusion_matrix_counts_the_true_class_in_its_row():
+def test_a_confusion_matrix_sums_z_in_the_row_of_the_true_class():
     truth = tasks.query_labels("digits#unseen-8-0")
-    z = torch.zeros(len(truth), 2)
-    z[:, 1] = 1
-    assert results.confusion_matrix("digits#unseen-8-0", z).tolist() == [[0, (truth == 0).sum()], [0, (truth == 1).sum()]]
+    z = torch.tensor([0.25, 0.75]).repeat(len(truth), 1)
+    both = [(truth == 0).sum(), (truth == 1).sum()]
+    assert results.confusion_matrix("digits#unseen-8-0", z).tolist() == [[n / 4, 3 * n / 4] for n in both]
 
 
 def test_labelled_images_of_a_part_are_of_the_classes_that_it_names():

@@ -1,0 +1,77 @@
+"""The confusions table for readers: where the pairs that a method is undecided about stand among those of a trained classifier."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import hypergeom
+
+from gta.figures import PALETTE
+
+SETTING = ["dataset", "backbone", "seed", "method"]
+COLOURS = {"CLIP": "0.55", "TransCLIP": PALETTE[1], "GTA-CLIP": PALETTE[0]}
+FIRST = 10  # overlap@10
+TENTH = 0.1  # of all pairs
+
+
+def read(file: Path) -> pd.DataFrame:
+    """`confused_pairs.csv`; class names stay as they are. Raises FileNotFoundError."""
+    frame = pd.read_csv(file, dtype={"first": str, "second": str}, keep_default_na=False)
+    return frame.assign(method=frame.method.str.removesuffix("+attributes"))
+
+
+def overlaps(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of `gta.studies.confusions.compare`: a line a method and seed. How many of its pairs there are, how many stand in the first ten
+    places and in the first tenth of the classifier's, what as many pairs drawn at random would give, and the chance that those do as
+    well as in the first tenth (hypergeometric)."""
+    lines = []
+    for setting, part in frame.groupby(SETTING, sort=False):
+        drawn, every = len(part), int(part["of"].iloc[0])
+        tenth = tenth_of(every)
+        inside = int((part.place <= tenth).sum())
+        line = {
+            "pairs": drawn,
+            "in the first ten": int((part.place <= FIRST).sum()),
+            "first ten by chance": drawn * min(FIRST, every) / every,
+        }
+        line |= {"in the first tenth": inside, "first tenth by chance": drawn * tenth / every}
+        lines.append({**dict(zip(SETTING, setting, strict=True)), **line, "p": hypergeom.sf(inside - 1, every, tenth, drawn)})
+    return pd.DataFrame(lines)
+
+
+def tenth_of(every: int) -> int:
+    """How many pairs a tenth of all are, rounded up."""
+    return int(np.ceil(TENTH * every))
+
+
+def places(frame: pd.DataFrame) -> Figure:
+    """A panel a dataset, a line a method and seed: a mark for each of its pairs at its place among the classifier's, in % of all pairs.
+    Shaded: the first tenth; to the right, how many lie there, and how many would by chance."""
+    frame = frame.assign(dataset_name=frame.dataset.str.partition(":")[0])
+    panels = [(name, part) for name, part in frame.groupby("dataset_name", sort=False)]
+    rows = [part[["method", "seed"]].drop_duplicates().shape[0] for _, part in panels]
+    size = (9, 0.3 * sum(rows) + 1.1 * len(panels))
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, sharex=True, gridspec_kw={"height_ratios": rows})
+    for axis, (name, part) in zip(axes[:, 0], panels, strict=True):
+        _panel(axis, part)
+        axis.set_title(name, loc="left")
+    axes[-1, 0].set_xlabel("place among the classifier's pairs, % of all pairs (0: the most confused)")
+    figure.tight_layout()
+    return figure
+
+
+def _panel(axis: Axes, part: pd.DataFrame) -> None:
+    lines = overlaps(part)
+    lines = lines.assign(order=lines.method.map(list(COLOURS).index)).sort_values(["order", "seed"])
+    for y, line in enumerate(lines.to_dict("records")):
+        of = part[(part.method == line["method"]) & (part.seed == line["seed"])]
+        axis.scatter(100 * (of.place - 0.5) / of["of"], [y] * len(of), marker="|", s=90, lw=1.8, color=COLOURS[line["method"]], zorder=3)
+        told = f"{line['in the first tenth']} of {line['pairs']}  (chance {line['first tenth by chance']:.1f})"
+        axis.text(1.02, y, told, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    every = int(part["of"].iloc[0])
+    axis.axvspan(0, 100 * tenth_of(every) / every, color=PALETTE[2], alpha=0.15, lw=0)
+    axis.set(yticks=range(len(lines)), yticklabels=[f"{line.method}, seed {line.seed}" for line in lines.itertuples()], xlim=(-1, 101))
+    axis.set_ylim(len(lines) - 0.4, -0.6)
