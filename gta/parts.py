@@ -9,8 +9,8 @@ SEED says which classes and images they draw, and a stronger part of a seed diff
     NAME#small-N-SEED       N images, drawn without a look at their classes
     NAME#unseen-K-SEED      K classes are not among the names, and their images are there all the same: no name is right for those
 
-The first two have a quarter of the dataset's images (each class at least one), so that strengths differ in nothing but the shares of
-the classes. To choose by class takes labels: it makes a test set, and no method sees it.
+The first two have about a quarter of the dataset's images, where its classes have as many (and each class that is there at least one), so
+that strengths differ in nothing but the shares of the classes. To choose by class takes labels: it makes a test set, and no method sees it.
 """
 
 import hashlib

@@ -12,12 +12,12 @@ from gta.figures import PALETTE
 from gta.results import Row
 from gta.statistics import verdict
 
-# By condition: what its strength counts, and how it is written.
+# By condition: the title of its panels, and what its strength counts.
 CONDITIONS = {
-    "imbalanced": "images of the most frequent class\nto one of the least frequent",
-    "classes": "classes among the images\n(all are named)",
-    "small": "images in all",
-    "unseen": "classes without a name,\nimages mixed in",
+    "imbalanced": ("imbalanced classes", "images of the most frequent class\nto one of the least frequent"),
+    "classes": ("only some classes present", "classes among the images\n(all are named)"),
+    "small": ("few images", "images in all"),
+    "unseen": ("unseen classes mixed in", "classes without a name,\nwhose images are there"),
 }
 COLOURS = {"TransCLIP": PALETTE[1], "GTA-CLIP": PALETTE[0]}
 MARKS = {"TransCLIP": "s", "GTA-CLIP": "o"}
@@ -77,9 +77,10 @@ def gains(frame: pd.DataFrame) -> Figure:
         baseline = frame[frame.dataset == dataset].baseline.iloc[0]
         row[0].set_ylabel(f"{dataset}\ngain over {baseline},\npoints")
     for axis, condition in zip(axes[0], shown, strict=True):
-        axis.set_title(condition)
+        axis.set_title(CONDITIONS[condition][0], fontsize=11)
     for axis, condition in zip(axes[-1], shown, strict=True):
-        axis.set_xlabel(CONDITIONS[condition])
+        axis.set_xlabel(CONDITIONS[condition][1])
+    figure.align_ylabels(axes[:, 0])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False, bbox_to_anchor=(0.5, 1.02))
     figure.tight_layout(rect=(0, 0, 1, 0.97))
@@ -89,6 +90,8 @@ def gains(frame: pd.DataFrame) -> Figure:
 def _panel(axis: Axes, part: pd.DataFrame) -> None:
     """Strengths stand at equal distances: their steps are ratios in some conditions and counts in others."""
     strengths = sorted(part.strength.unique())
+    if not strengths:
+        return axis.set_visible(False)
     part = part.assign(x=part.strength.map(strengths.index))
     axis.axhline(0, color="0.2", lw=1.4, zorder=1)
     for method, shift in zip(COLOURS, (-0.12, 0.12), strict=True):
