@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from gta import gallery, results, tasks
+import pandas as pd
+
+from gta import gallery, results, statistics, tasks
 from gta.attributes import Memory
 from gta.files import ROOT
 from gta.ledger import Mode
@@ -100,6 +102,10 @@ class Figure(Checked):
     def rows(self, table: str) -> list[results.Row]:
         """Of one of the tables. Raises FileNotFoundError, with the target that makes it."""
         return results.read_table(ROOT / self.tables / f"{table}.csv")
+
+    def paired(self, table: str) -> pd.DataFrame:
+        """The paired comparisons of one of the tables (`gta.statistics.paired`)."""
+        return statistics.read(ROOT / self.tables / f"{table}_paired.csv")
 
 
 class Datasets(Checked):

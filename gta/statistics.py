@@ -56,6 +56,15 @@ def paired(rows: Iterable[Row], right: Mapping[str, np.ndarray], reference: tupl
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
+def read(file: Path) -> pd.DataFrame:
+    """Paired comparisons as `gta.tables.combine` wrote them, texts as they are. Raises FileNotFoundError where there are none."""
+    if not Path(file).exists():
+        raise FileNotFoundError(f"{file} does not exist: run the target that makes it, as `results/index.csv` lists it")
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    whole = dict.fromkeys(["shots", "seed", "better", "worse"], int)
+    return frame.astype({**whole, **dict.fromkeys(["difference", "low", "high", "p", "p_holm"], float)})
+
+
 def _family(setting: tuple, rows: Sequence[Row], name: str, right: Mapping[str, np.ndarray], against: np.ndarray) -> list[dict]:
     lines = []
     for row in rows:

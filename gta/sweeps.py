@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from gta.files import ROOT
 from gta.settings import Checked
 
-Target = Literal["demo", "few_shot", "ablations", "aviary", "peers"]
+Target = Literal["demo", "aviary", "few_shot", "ablations", "peers", "summary"]
 TARGETS: tuple[str, ...] = get_args(Target)
 
 
@@ -59,7 +59,8 @@ class Sweep(Checked):
 
 
 class Page(Checked):
-    """A notebook that is run once. tables: that it reads; runs: a sweep whose runs it reads; outputs: relative to the base.
+    """A notebook that is run once. tables: that it reads; runs: a sweep whose runs it reads; reads: other pages, listed before it, whose
+    CSVs it reads; outputs: relative to the base.
 
     paper: what it is in the paper, and then `csv` and `figure` are what to look at; smoke: parameters of the smoke size.
     """
@@ -67,6 +68,7 @@ class Page(Checked):
     target: Target
     tables: list[str] = Field(default_factory=list)
     runs: str | None = None
+    reads: list[str] = Field(default_factory=list)
     inputs: list[str] = Field(default_factory=list)
     outputs: list[str] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,43 @@
+"""Which rows are the steps of a benchmark, and whose gains are drawn."""
+
+import pandas as pd
+from test_results import row
+
+from gta.charts import gains
+
+
+def rows(dataset, base, variant="", seed=0, accuracies=(40, 50, 60)):
+    names = (base, f"Trans{base}", "GTA-CLIP")
+    baseline = f"{base}, {variant}" if variant else base
+    return [
+        row(
+            run_id=f"{dataset}{name}{variant}{seed}", dataset=dataset, method=name, variant=variant, seed=seed, baseline=baseline
+        ).model_copy(update={"accuracy": accuracy})
+        for name, accuracy in zip(names, accuracies, strict=True)
+    ]
+
+
+def test_steps_begin_at_each_settings_own_baseline():
+    others = rows("digits", "CLIP", "no adapt") + rows("aviary:0", "CLIP")[:1]
+    others[-1] = others[-1].model_copy(update={"baseline": "CLIP+attributes", "accuracy": 3})
+    worlds = rows("aviary:0", "CLIP+attributes") + rows("aviary:1", "CLIP+attributes", seed=1, accuracies=(10, 20, 30))
+    frame = gains.steps(
+        [*rows("digits", "CLIP"), *rows("digits", "CLIP+attributes", "names withheld", accuracies=(1, 2, 3)), *worlds, *others]
+    )
+    assert frame.loc[("digits", "b", 0)].tolist() == [40, 50, 60]
+    assert frame.loc[("digits, names withheld", "b", 0)].tolist() == [1, 2, 3]
+    assert frame.loc["aviary"].to_numpy().tolist() == [[40, 50, 60], [10, 20, 30]]
+    assert len(frame) == 4
+
+
+def test_a_loss_is_hatched_and_a_panel_holds_the_transduction_of_its_own_baseline():
+    figure = gains.stacked(gains.steps(rows("digits", "CLIP", accuracies=(40, 50, 45))))
+    hatched = [bar for bar in figure.axes[0].patches if bar.get_hatch()]
+    assert [(bar.get_x(), bar.get_width()) for bar in hatched] == [(50, -5)]
+    line = {"dataset": "aviary:0", "backbone": "b", "seed": 0, "variant": "", "reference": "CLIP+attributes", "p_holm": 0.001}
+    lines = [
+        {**line, "method": m, "difference": d, "low": d - 1, "high": d + 1} for m, d in (("TransCLIP", -9), ("TransCLIP+attributes", 6))
+    ]
+    panel = gains.gains(pd.DataFrame(lines), {"TransCLIP": "TransCLIP"}).axes[0]
+    drawn = [list(shown.get_xdata()) for shown in panel.lines if shown.get_marker() == "o"]
+    assert drawn == [[6]]
