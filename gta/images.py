@@ -11,9 +11,11 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -30,6 +32,8 @@ from tqdm import tqdm
 from gta.encoders import Encoder
 from gta.files import replacing, sha256, write_atomically
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # those of the suffixes alone: EPS would start Ghostscript
+AT_ONCE = 90_000_000  # pixels that are decoded by all threads together; a larger image is decoded alone
 UNREADABLE = (OSError, Image.DecompressionBombError, ValueError, SyntaxError, EOFError, MemoryError)
 
 
@@ -142,9 +146,32 @@ def _fill(rows: Path, facts: Path, images: Sequence, encoder: Encoder, progress:
     write_atomically(facts, json.dumps({"sha256": sha256(rows), "skipped": skipped}))
 
 
+class _Room:
+    """Pixels that may be in memory at once, shared by threads."""
+
+    def __init__(self, pixels: int):
+        self._all, self._left, self._changed = pixels, pixels, threading.Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        needed = min(pixels, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= needed)
+            self._left -= needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += needed
+                self._changed.notify_all()
+
+
+_room = _Room(AT_ONCE)
+
+
 def _decode(image: Any) -> Image.Image:
     if isinstance(image, (str, PathLike)):
-        with Image.open(image) as file:
+        with Image.open(image, formats=FORMATS) as file, _room.of(file.width * file.height):
             return _upright_rgb(file)
     if isinstance(image, Image.Image):
         return _upright_rgb(image)

@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from gta import images
 from gta.images import Images, UnreadableImages, load_images
 
 
@@ -181,3 +183,23 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         command = [sys.executable, "-c", MEMORY.replace("\\\\", "\\"), str(tmp_path / "red.png"), str(count), str(tmp_path / "store")]
         kilobytes.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert kilobytes[1] - kilobytes[0] < 15_000
+
+
+def test_a_file_that_another_program_would_have_to_open_is_no_image(tmp_path, encoder):
+    (tmp_path / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    with pytest.raises(UnreadableImages, match="cannot identify image file"):
+        load_images([tmp_path / "eps.png"], encoder)
+
+
+def test_large_images_wait_for_one_another():
+    room, inside, most = images._Room(10), [], []
+
+    def enters(pixels):
+        with room.of(pixels):
+            inside.append(pixels)
+            most.append(sum(inside))
+            inside.remove(pixels)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(enters, [7, 3, 100, 5] * 25))
+    assert len(most) == 100 and max(total for total in most if total < 100) <= 10
