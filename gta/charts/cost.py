@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from gta.figures import PALETTE
 
@@ -61,6 +62,9 @@ def accuracy_against_seconds(frame: pd.DataFrame) -> Figure:
             axis.scatter(of.seconds, of.accuracy, color=color, marker=MARKS[method], s=16, alpha=0.6, zorder=2)
             axis.scatter(*mean.loc[method], color=color, marker=MARKS[method], s=70, zorder=3, label=method)
         axis.set(xscale="log", xlabel="seconds (logarithmic)", title=dataset)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.grid(True, axis="y")
         axis.margins(x=0.15, y=0.12)
     axes[0, 0].set_ylabel("accuracy, %")
