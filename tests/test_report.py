@@ -2,15 +2,13 @@
 
 import html
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
+from browser import browser
 from PIL import Image
 
 from gta import report
@@ -135,16 +133,6 @@ def test_the_card_holds_no_name_that_a_user_gave(tmp_path):
     card = report.card(*made_up(tmp_path, 10, 7))
     assert "10 images and 7 class names" in card and "&lt;e>" in card
     assert not any(name in card for name in HOSTILE)
-
-
-def browser(page: Path, profile: Path, *more: str) -> subprocess.CompletedProcess:
-    """Headless Chromium on a page from disk. It is a requirement of these tests: where it is missing they fail."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert program, "these tests need Chromium: install it, such as by `apt-get install chromium`"
-    quiet = "no-first-run disable-background-networking disable-component-update disable-sync disable-quic"
-    options = [f"--{word}" for word in f"headless no-sandbox disable-gpu {quiet}".split()]
-    words = [program, *options, "--enable-logging=stderr", f"--user-data-dir={profile}", *more, page.as_uri()]
-    return subprocess.run(words, capture_output=True, text=True, timeout=240, check=True)
 
 
 @pytest.mark.slow
