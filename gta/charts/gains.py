@@ -83,10 +83,9 @@ def gains(pairs: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
     panels = list(dict.fromkeys(of_panel))
     figure, axes = plt.subplots(1, len(panels), figsize=(2.2 + 3.1 * len(panels), 0.44 * len(methods) + 1.4), sharey=True, squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
-        shown = pairs[of_panel == panel].groupby(names[of_panel == panel])
         for y, name in enumerate(methods):
-            if name in shown.groups:
-                _seeds(axis, y, shown.get_group(name).sort_values("seed"))
+            if len(shown := pairs[(of_panel == panel) & (names == name)]):
+                _seeds(axis, y, shown.sort_values("seed"))
         axis.axvline(0, color="0.3", lw=1)
         axis.set(title=panel, yticks=range(len(methods)), yticklabels=methods.values(), ylim=(len(methods) - 0.5, -0.5))
     figure.supxlabel("gain over CLIP on the same images, points", fontsize=10)
