@@ -1,14 +1,21 @@
 """Each switch of `gta.released` gives the authors' numbers, and changes a named quantity of the default."""
 
+from dataclasses import replace
+
 import open_clip
 import pytest
 import torch
 from test_transduct import close, golden, sparse
 
-from gta import affinity, released
+from gta import affinity, loop, released
 from gta.adapt import Selection, adapt
+from gta.adapt import parameter_groups as default_groups
+from gta.attributes import Bank
 from gta.embedded.glyphs import DIGITS
+from gta.generate import pairs_to_ask
 from gta.images import load_images
+from gta.llm import Question, Reply
+from gta.parameters import settings_for
 from gta.settings import Settings
 from gta.transduct import GAMMAS, select_gamma, text_prior, transduct
 
@@ -121,13 +128,118 @@ def test_who_learns_and_how_precisely_changes_how_far_weights_move(encoder, glyp
     assert half[0] < 0.5 * everything[0]
 
 
+def learns(groups, encoder):
+    return {id(p) for group in groups(encoder.model, Settings()) for p in group["params"]}
+
+
+def test_the_logit_scale_learns_in_two_of_three_groups_and_nowhere_else(encoder):
+    scale = id(encoder.model.logit_scale)
+    of = {groups: learns(groups, encoder) for groups in (released.parameter_groups, released.released_subset, released.learning_scale)}
+    assert [scale in learning for learning in of.values()] == [True, False, True]
+    assert of[released.parameter_groups] - {scale} == of[released.released_subset]
+    assert of[released.learning_scale] - {scale} == learns(default_groups, encoder)
+
+
+def test_a_scale_that_learns_moves_and_the_prior_keeps_the_old_one(encoder, glyphs):
+    images = load_images(glyphs[0], encoder)
+    selection = Selection(torch.arange(60), torch.nn.functional.one_hot(glyphs[1], 10).bool())
+    texts = [[f"a picture of the digit {name}"] for name in DIGITS]
+    kept, before = released.solver_keeps_scale(encoder.copy()), encoder.logit_scale
+    for mine, groups in ((kept, released.learning_scale), (encoder.copy(), released.learning_scale), (encoder.copy(), None)):
+        adapt(mine, images.original, selection, texts, Settings(lr=1e-2), lambda image: image, 0, groups)
+        moved = abs(mine.model.logit_scale.exp().item() - before) > 1e-3
+        assert moved == (groups is not None)
+        assert (mine.logit_scale == before) == (mine is kept or groups is None)
+    assert kept.copy().logit_scale == before  # the loop copies
+
+
+@pytest.mark.parametrize("graph", [released.misaligned_graph, released.graph_without_nearest, released.graph_with_negatives])
+def test_each_part_of_the_released_graph_is_the_default_but_for_one_thing(graph):
+    """Against rows sorted by hand; two opposite clusters, so that there are negative cosines."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.nn.functional.normalize(torch.randn(5, 2, generator=generator), dim=1)
+    support = torch.nn.functional.normalize(torch.randn(2, 2, generator=generator), dim=1)
+    expected = torch.zeros(7, 5)
+    queries = [(i, x[i]) for i in range(5)]
+    for place, (own, row) in enumerate([*queries, *((None, row) for row in support)]):
+        order = sorted((j for j in range(5) if j != own), key=lambda j: -float(row @ x[j]))
+        lost = graph is released.graph_without_nearest and own is None
+        for j in order[lost : lost + 3]:
+            cosine = float(row @ x[j])
+            expected[place, j] = cosine if graph is released.graph_with_negatives else max(0, cosine)
+    if graph is released.misaligned_graph:
+        expected = torch.cat([expected[5:], expected[:5]])
+    torch.testing.assert_close(graph(x, support).to_dense(), expected)
+    assert not torch.equal(graph(x, support).to_dense(), affinity.knn_graph(x, support).to_dense())
+
+
+def test_no_pair_is_asked_where_the_threshold_keeps_none():
+    bank = Bank.from_template(["a", "b", "c"])
+    tied = [(0, 1, 2), (1, 2, 2)]
+    assert released.pairs_above(tied, 2, bank) == [] and pairs_to_ask(tied, 2, bank) == [(0, 1, 2)]
+    assert released.pairs_above([(0, 1, 5), (1, 2, 2)], 2, bank) == [(0, 1, 5)]
+    assert released.pairs_above([], 0, bank) == []
+
+
+class Parrot:
+    """Answers with the question's own text."""
+
+    model = "parrot"
+
+    def __init__(self):
+        self.asked = []
+
+    def ask(self, questions):
+        self.asked += [question.text for question in questions]
+        return [Reply((question.text, "a tail")) for question in questions]
+
+
+def test_an_answer_stored_by_pair_serves_whatever_is_asked_later():
+    parrot, stored = Parrot(), {}
+    first, later = released.AnswersByPair(parrot, stored), released.AnswersByPair(parrot, stored)
+    pair, other = Question("a from b, knowing nothing", "a", "b"), Question("b from a", "b", "a")
+    assert first.ask([Question("a", "a"), pair])[1].phrases[0] == pair.text
+    again = later.ask([Question("a again", "a"), replace(pair, text="a from b, knowing a tail"), other])
+    assert [reply.phrases[0] for reply in again] == ["a again", pair.text, other.text]  # no answer to the new question
+    assert parrot.asked == ["a", pair.text, "a again", other.text]
+
+
+def test_only_lines_with_the_bullet_are_kept():
+    assert released.bulleted("Here is a list:\n• a tail\n- a beak\n•no space\n • indented\n• two") == ("a tail", "two")
+    questions = [Question(f"{n}?", f"class {n}") for n in range(400)]
+    replies = released.BulletsAlone(Parrot(), seed=0).ask(questions)
+    empty = [not reply.phrases for reply in replies]
+    assert {reply.phrases for reply, lost in zip(replies, empty, strict=True) if not lost} <= {(q.text, "a tail") for q in questions}
+    assert 0.08 < sum(empty) / 400 < 0.20 and all(reply.gave_up is None for reply in replies)  # 308 of 2,216: 0.139
+    assert [not reply.phrases for reply in released.BulletsAlone(Parrot(), seed=0).ask(questions)] == empty
+    assert [not reply.phrases for reply in released.BulletsAlone(Parrot(), seed=1).ask(questions)] != empty
+    assert all(reply.phrases for reply in released.BulletsAlone(Parrot(), seed=0, empty=0).ask(questions))
+
+
+def test_every_solver_call_is_kept_and_the_best_by_labels_is_no_worse_than_the_last(encoder, glyphs, guide_llm, tmp_path):
+    bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
+    settings = settings_for("embedded", iterations=2, margin=0.9)
+    options = {"attributes": bank, "llm": guide_llm, "augment": lambda image: image, "progress": False}
+    run = loop.run(encoder, glyphs[0], DIGITS, settings, checkpoints=released.SolverCalls(tmp_path), **options)
+    calls = released.solver_calls(run.checkpoints)
+    assert list(calls) == [(0, 0), (0, 1), (1, 0), (1, 1)] and len(run.attributes.asked) > 0
+    assert torch.equal(calls[1, 1], run.assignments) and not torch.equal(calls[0, 0], calls[0, 1])
+    for t in (0, 1):
+        assert torch.equal(calls[t, 1].argmax(1).int(), run.history[t]["labels"])
+    plain = loop.run(encoder, glyphs[0], DIGITS, settings, checkpoints=tmp_path / "plain", **options)
+    assert torch.equal(plain.assignments, run.assignments)
+    with pytest.raises(ValueError, match="SolverCalls"):
+        released.solver_calls(plain.checkpoints)
+
+
 def test_half_precision_is_the_same_encoder_to_three_digits(encoder, glyphs):
     half = released.half(encoder)
     pixels, texts = load_images(glyphs[0], encoder).pixels, ["a picture", "a character with a curve"]
     for exact, rough in (
-        (encoder.encode_images(pixels), half.encode_images(pixels)),
+        (encoder.image_features(pixels), half.image_features(pixels)),
         (encoder.encode_texts(texts), half.encode_texts(texts)),
     ):
         assert 0 < (exact - rough).abs().max() < 5e-3
+    torch.testing.assert_close(half.encode_images(pixels), half.image_features(pixels), atol=5e-3, rtol=0)
     assert half.weights_sha256 != encoder.weights_sha256
     assert {p.dtype for p in half.model.parameters()} == {torch.float16, torch.float32}

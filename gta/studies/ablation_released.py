@@ -1,0 +1,146 @@
+"""What each difference between the released code and the paper is worth: one at a time, and all together.
+
+The rows are those of "Where the released code differs" in `docs/reproduction.md`; `NOT_PRICED` says which have no price, and why.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from gta import provenance, released, results
+from gta.files import ROOT
+from gta.generate import describe
+from gta.ledger import Ledger
+from gta.llm import ChatModel, Reply
+from gta.loop import Result
+from gta.parameters import ONCE, RunParameters
+from gta.studies.few_shot import Shots, first_texts
+from gta.study import Key, Study, language_model
+from gta.transduct import GAMMAS, select_gamma
+
+Outcome = tuple[Tensor, float, Key]
+TABLE = "ablation_released"
+TOGETHER = "all together"
+# Zero-shot switches of GTA-CLIP, each as what it changes in a run: settings, encoder, language model, hooks of the loop.
+SETTINGS: dict[str, dict[str, Any]] = {"answers serve one iteration": {"memory": "one_iteration"}}
+HOOKS: dict[str, dict[str, Any]] = {
+    "negative cosines kept": {"affinity": released.graph_with_negatives},
+    "subset learns": {"groups": released.released_subset},
+    "logit scale learns": {"groups": released.learning_scale},
+    "no pair below the threshold": {"select_pairs": released.pairs_above},
+}
+HALF, STORED, BULLETS = "float16 weights", "answers of another run", "bullets alone"
+ZERO_SHOT = (*SETTINGS, *HOOKS, HALF, STORED, BULLETS, TOGETHER)
+ALIASED = "prior overwritten"
+# Few-shot switches: the graph (None: aligned), and whether the search for gamma is the released one. Negative cosines are priced above.
+FEW_SHOT: dict[str, tuple[Any, bool]] = {
+    "rows misaligned": (released.misaligned_graph, False),
+    "shots lose their nearest image": (released.graph_without_nearest, False),
+    "last gamma's z returned": (None, True),
+    TOGETHER: (released.knn_graph, True),
+}
+NOT_PRICED = {
+    "CUB validation images": "the released list is the test list: query labels would choose gamma",
+    "number of classes": "counted from the test labels, which no method here may see; where every class is present the number is the same",
+}
+
+
+class AblationReleased(RunParameters):
+    """Parameters of `notebooks/ablation_released.ipynb`. shots: labelled images a class; 0 gives the zero-shot rows."""
+
+    shots: int = Field(ge=0)
+
+
+def ablation(study: Study, parameters: AblationReleased) -> dict[Key, Outcome]:
+    """All rows of a notebook into `study.outcomes`; prints what each run did. Returns every solver call of GTA-CLIP as the paper
+    says, and none in the few-shot setting."""
+    if parameters.shots:
+        for name, gamma in few_shot(study, parameters.shots, ROOT / parameters.store).items():
+            print(f"{name}: gamma {gamma}")
+        return {}
+    runs = zero_shot(study, answers_of_another_run(study, parameters))
+    for variant, run in runs.items():
+        print(f"{variant or 'as the paper says'}: {len(run.attributes.asked)} pairs asked, {run.history[-1]['texts']} texts at the end")
+    answer: Key = ("GTA-CLIP", "")
+    calls = released.solver_calls(runs[""].checkpoints).items()
+    named = {("GTA-CLIP", f"iteration {t:02}, call {call + 1}"): (z, 0.0, answer) for (t, call), z in calls}
+    return {answer: (runs[""].assignments, runs[""].seconds, answer), **named}
+
+
+def answers_of_another_run(study: Study, parameters: RunParameters) -> dict[tuple[str, str | None], Reply]:
+    """What a run with the next seed, and so with another language model where that is drawn by a seed, was told about pairs."""
+    stored: dict[tuple[str, str | None], Reply] = {}
+    ledger, seed = Ledger(ROOT / parameters.ledger, parameters.mode), parameters.seed + 1
+    with language_model(parameters.llm, seed, ledger, parameters.max_calls, study.task.facts) as llm:
+        bank = describe(study.names_only, llm, study.questions)
+        study.run(bank, released.AnswersByPair(llm, stored), changes={"seed": seed})
+    return stored
+
+
+def zero_shot(study: Study, stored: Mapping[tuple[str, str | None], Reply]) -> dict[str, Result]:
+    """CLIP, TransCLIP and GTA-CLIP as the paper says, then with each switch of `ZERO_SHOT`, into `study.outcomes`.
+
+    stored: as `answers_of_another_run` gives it. Returns GTA-CLIP's runs by variant; that of "" keeps all its solver calls
+    where the study has checkpoints.
+    """
+    suffix = study.baseline[0].removeprefix("CLIP")
+    once = study.add_once(first_texts(study), suffix)
+    start, transclip = time.perf_counter(), f"TransCLIP{suffix}"
+    aliased = released.transduct_aliased(once.features, once.clip)
+    study.outcomes[transclip, ALIASED] = (aliased.assignments, time.perf_counter() - start, (transclip, ""))
+    keeping: dict[str, Any] = {"checkpoints": released.SolverCalls(study.checkpoints)} if study.checkpoints else {}
+    runs = {"": study.run(study.static, study.llm, **keeping)}
+    study.add("GTA-CLIP", "", runs[""])
+    for variant in ZERO_SHOT:
+        runs[variant] = _switched(study, variant, dict(stored))
+        study.add("GTA-CLIP", variant, runs[variant], ("GTA-CLIP", ""))
+    return runs
+
+
+def _switched(study: Study, variant: str, stored: dict[tuple[str, str | None], Reply]) -> Result:
+    """GTA-CLIP with one switch, or with all of them."""
+    every = variant == TOGETHER
+    changes = {key: value for name, of in SETTINGS.items() if every or name == variant for key, value in of.items()}
+    hooks = {key: value for name, of in HOOKS.items() if every or name == variant for key, value in of.items()}
+    if every:
+        hooks["groups"] = released.parameter_groups
+    encoder = released.half(study.encoder) if every or variant == HALF else study.encoder
+    if every or variant == "logit scale learns":
+        encoder = released.solver_keeps_scale(encoder)
+    llm: ChatModel = released.BulletsAlone(study.llm, study.settings.seed) if every or variant == BULLETS else study.llm
+    bank = describe(study.names_only, llm, study.questions) if llm is not study.llm else study.static
+    llm = released.AnswersByPair(llm, stored) if every or variant == STORED else llm
+    return study.run(bank, llm, changes=changes, encoder=encoder, **hooks)
+
+
+def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, float]:
+    """TransCLIP-FS and GTA-CLIP-FS as the paper says, then with each switch of `FEW_SHOT`, into `study.outcomes`.
+
+    Returns the gamma of each row. The released search returns z of the last gamma, whichever validation images chose: so
+    GTA-CLIP-FS, which nobody released, runs with that one in its place.
+    """
+    once = study.run(first_texts(study), changes=ONCE)
+    study.outcomes[study.baseline] = (once.clip, once.history[0]["seconds_encode"], study.baseline)
+    seen = Shots.of(study, once, shots, store)
+    gammas = {}
+    for variant, (graph, carried) in {"": (None, False), **FEW_SHOT}.items():
+        gamma, z, seconds = seen.transclip(graph, released.select_gamma if carried else select_gamma)
+        study.outcomes["TransCLIP-FS", variant] = (z, seconds, ("TransCLIP-FS", "") if variant else study.baseline)
+        gammas[f"TransCLIP-FS {variant}".strip()] = gamma
+        gamma = GAMMAS[-1] if carried else gamma
+        result = seen.gta_clip(study, gamma, **({"affinity": graph} if graph else {}))
+        study.add("GTA-CLIP-FS", variant, result, ("GTA-CLIP-FS", "") if variant else None)
+        gammas[f"GTA-CLIP-FS {variant}".strip()] = gamma
+    return gammas
+
+
+def write_solver_calls(study: Study, parameters: AblationReleased, calls: Mapping[Key, Outcome]) -> None:
+    """Score the solver calls apart from the table, into `solver_calls.csv`: labels enter here, after all is done, and nothing is
+    chosen by them but the figure's `oracle_best`. In the few-shot setting the file has no row."""
+    hashed, status = provenance.source_hash(ROOT / f"notebooks/{TABLE}.ipynb"), "smoke" if parameters.smoke else "done"
+    rows, _ = results.measure("solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, hashed, status)
+    results.write_table(ROOT / parameters.out / "solver_calls.csv", rows)

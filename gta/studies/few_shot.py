@@ -1,0 +1,106 @@
+"""The few-shot table: some labelled images a class beside the unlabelled ones.
+
+Labelled images are those of `gta.tasks.few_shot`, drawn by the seed. They enter TransCLIP-FS and GTA-CLIP-FS with the weight gamma,
+which validation images choose, and GTA-CLIP-FS's adaptation with their true class.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gta import released, tasks
+from gta.attributes import Bank
+from gta.images import Images, load_images
+from gta.loop import Result
+from gta.parameters import ONCE, RunParameters
+from gta.settings import Settings
+from gta.study import Study
+from gta.transduct import select_gamma
+
+# How each row of TransCLIP-FS builds its graph (None: shots pull their own neighbours) and searches for gamma.
+GRAPHS: dict[str, tuple[Callable | None, Callable]] = {
+    "aligned": (None, select_gamma),
+    "released": (released.knn_graph, released.select_gamma),
+}
+
+
+class FewShot(RunParameters):
+    """Parameters of `notebooks/few_shot.ipynb`. shots: labelled images a class."""
+
+    shots: int = Field(ge=1)
+
+
+@dataclass(frozen=True)
+class Shots:
+    """What few-shot methods see, on the encoder's device.
+
+    features: of query images (N, d); prior: CLIP's own prediction of them (N, M); images, support and labels: the labelled
+    images, their features (S, d) and classes (S,); val_features and val_labels: the validation images (V, d), (V,).
+    """
+
+    features: Tensor
+    prior: Tensor
+    images: Images
+    support: Tensor
+    labels: Tensor
+    val_features: Tensor
+    val_labels: Tensor
+
+    @classmethod
+    def of(cls, study: Study, once: Result, shots: int, store: Path | None = None) -> "Shots":
+        """The task's draw for the seed of the settings.
+
+        once: one transduction of the query images; store: where decoded images are kept. Raises ValueError for a dataset
+        without images to learn from.
+        """
+        encoder, device = study.encoder, study.encoder.device
+        drawn = tasks.few_shot(study.task.source, shots, study.settings.seed)
+        images, val_images = (load_images(part.images, encoder, store=store) for part in drawn)
+        support, val_features = (encoder.encode_images(part.pixels) for part in (images, val_images))
+        labels, val_labels = (torch.as_tensor(part.labels).long().to(device) for part in drawn)
+        return cls(once.features.to(device), once.clip.to(device), images, support, labels, val_features, val_labels)
+
+    def transclip(self, graph: Callable | None = None, search: Callable = select_gamma) -> tuple[float, Tensor, float]:
+        """TransCLIP-FS: the gamma that validation images choose, z on the CPU, and seconds, the search included.
+
+        graph: as `affinity=` of `gta.loop.run`; search: `select_gamma`, or the released one.
+        """
+        start = time.perf_counter()
+        affinity = graph(self.features, self.support, Settings().neighbors) if graph else None
+        judged = (self.support, self.labels, self.val_features, self.val_labels)
+        gamma, result = search(self.features, self.prior, *judged, affinity=affinity)
+        z = result.assignments.cpu()  # which waits for a GPU
+        return gamma, z, time.perf_counter() - start
+
+    def gta_clip(self, study: Study, gamma: float, **options: Any) -> Result:
+        """GTA-CLIP-FS from the static attributes; options: of `gta.loop.run`."""
+        known = {"support": (self.images, self.labels.cpu()), "features": torch.cat([self.features, self.support])}
+        return study.run(study.static, study.llm, changes={"gamma": gamma}, **{**known, **options})
+
+
+def first_texts(study: Study) -> Bank:
+    """What the baseline reads: the templates, or the attributes where a name says nothing."""
+    return study.names_only if study.task.baseline == "CLIP" else study.static
+
+
+def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, float]:
+    """CLIP, TransCLIP-FS on each graph of `GRAPHS`, and GTA-CLIP-FS, into `study.outcomes`.
+
+    Returns the gammas by row. That of GTA-CLIP-FS is the one chosen on the aligned graph, where the search costs seconds.
+    """
+    once = study.run(first_texts(study), changes=ONCE)
+    study.outcomes[study.baseline] = (once.clip, once.history[0]["seconds_encode"], study.baseline)
+    seen = Shots.of(study, once, shots, store)
+    gammas = {}
+    for variant, how in GRAPHS.items():
+        gammas[f"TransCLIP-FS, {variant}"], z, seconds = seen.transclip(*how)
+        study.outcomes["TransCLIP-FS", variant] = (z, seconds, study.baseline)
+    gammas["GTA-CLIP-FS"] = gammas["TransCLIP-FS, aligned"]
+    study.add("GTA-CLIP-FS", "", seen.gta_clip(study, gammas["GTA-CLIP-FS"]))
+    return gammas
