@@ -1,15 +1,19 @@
 """Memory and time of a training step of CoOp and CoCoOp, texts by chunks that are computed again, or all kept for the backward pass.
 
-    python benchmarks/peers.py            # the table, results/benchmarks/peers.csv; about ten minutes on one core
+    python benchmarks/peers.py            # the table, results/benchmarks/peers.csv; about three minutes of one core
     python benchmarks/peers.py --smoke    # the embedded encoder, to look at the path, under runs/smoke
 
 ViT-B/16 with random weights: neither memory nor time depends on them. A step is the loss of one batch (32 images for CoOp, 1 for
-CoCoOp) over all class texts, its gradient in the context and an SGD update. Every case runs in a process of its own; `peak_gb` is the
-most memory that it held, less what it held before the step: encoder, Python and torch are not counted.
+CoCoOp) over all class texts, its gradient in the context and an SGD update; `seconds` are the processor's, of all threads together.
+Every case runs in a process of its own; `peak_gb` is the most memory that it held, less what it held before the step: encoder, Python
+and torch are not counted. glibc is told to give freed blocks back; `default heap` is without that, where freed blocks of many sizes
+lie between used ones. `as texts` is how a unified context is read where the text tower is not causal, and how class-specific ones
+always are: each text by itself. The ratios are to `chunks` of the same method and number of classes.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,8 +23,16 @@ import pandas as pd
 
 from gta.files import ROOT, write_atomically
 
-CASES = [(method, classes, how) for method in ("CoOp", "CoCoOp") for classes in (100, 300, 1000) for how in ("chunks", "kept")]
-LARGEST_KEPT = 300  # classes; memory and time grow in proportion
+CHUNKS, KEPT, AS_TEXTS, HEAP = "chunks", "kept", "chunks, as texts", "chunks, default heap"
+RETURN = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # to glibc: give large blocks back to the system when they are freed
+CASES = [
+    *((method, classes, CHUNKS) for method in ("CoOp", "CoCoOp") for classes in (100, 300, 1000)),
+    *((method, classes, KEPT) for method in ("CoOp", "CoCoOp") for classes in (300, 1000)),
+    ("CoOp", 1000, HEAP),
+    ("CoOp", 100, AS_TEXTS),
+    *(("CoOp, class-specific", classes, CHUNKS) for classes in (100, 200)),
+    ("CoOp, class-specific", 100, KEPT),
+]
 SEED = 0
 
 
@@ -34,44 +46,55 @@ def main() -> None:
         return
     rows = []
     for method, classes, how in CASES:
-        if how == "kept" and classes > LARGEST_KEPT:
-            continue
         case = {"method": method, "classes": classes // 20 if arguments.smoke else classes, "how": how, "smoke": arguments.smoke}
-        done = subprocess.run([sys.executable, __file__, "--case", json.dumps(case)], stdout=subprocess.PIPE, text=True, check=True)
+        command = [sys.executable, __file__, "--case", json.dumps(case)]
+        environment = os.environ | ({} if how == HEAP else RETURN)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
         rows.append(json.loads(done.stdout))
         print(" ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     folder = ROOT / ("runs/smoke/benchmarks" if arguments.smoke else "results/benchmarks")
-    write_atomically(folder / "peers.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_atomically(folder / "peers.csv", with_ratios(pd.DataFrame(rows)).to_csv(index=False))
     print(f"table: {folder / 'peers.csv'}")
+
+
+def with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Beside each row its memory and seconds over those of `chunks` in the same run."""
+    key = ["method", "classes"]
+    beside = rows[key].merge(rows[rows.how == CHUNKS], on=key, how="left")
+    for ratio, of in {"memory_ratio": "peak_gb", "seconds_ratio": "seconds"}.items():
+        rows.insert(rows.columns.get_loc("device_kind"), ratio, (rows[of] / beside[of]).round(3))
+    return rows
 
 
 def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
     """One row of the table, in this process alone."""
     import torch
 
-    from gta import encoders
-    from gta.peers import context
+    from gta import encoders, results
+    from gta.peers import context, reading
 
-    if how == "kept":
-        context.checkpoint = lambda function, *arguments, **_: function(*arguments)
+    if how == KEPT:
+        reading.checkpoint = lambda function, *arguments, **_: function(*arguments)
+    if how == AS_TEXTS:
+        reading.causal = lambda model: False
     encoder = encoders.load("embedded", device="cpu") if smoke else encoders.load("ViT-B/16", pretrained="random", device="cpu")
     words = ["A", "B", "C", "D", "E"] if smoke else ["red", "great", "northern", "sea", "hill"]
     names = [" ".join(words[(label // 5**k) % 5] for k in range(3 + smoke)) for label in range(classes)]
     d = encoder.encode_texts(names[:1]).shape[1]
-    batch = context.BATCH if method == "CoOp" else context.COCOOP_BATCH
+    batch = context.COCOOP_BATCH if method == "CoCoOp" else context.BATCH
     generator = torch.Generator().manual_seed(SEED)
     images = torch.nn.functional.normalize(torch.randn(1, batch, d, generator=generator), dim=2)
     labels = torch.randint(classes, (batch,), generator=generator)
-    length = 4 if method == "CoCoOp" else 16
-    start = context.random_context(encoder, SEED, length)
+    length = 4 if method == "CoCoOp" else context.CONTEXT
+    start = context.random_context(encoder, SEED, length, classes if "specific" in method else 1)
     meta = context.meta_network(encoder, start.shape[-1], SEED) if method == "CoCoOp" else None
-    prompts = context.Prompts(encoder, names, "" if smoke else ".", length)
-    tokens, prompts.tokens = prompts.tokens, prompts.tokens[:2]
-    context.Learned(prompts, start, meta, 1.0).predict(images[0])  # starts libraries
-    prompts.tokens = tokens
-    before, clock = peak_gb(), time.perf_counter()
+    few = reading.Prompts(encoder, names[:2], "", length)
+    context.Learned(few, start[:2], meta, 1.0).predict(images[0])  # starts libraries
+    del few
+    prompts = reading.Prompts(encoder, names, "", length)
+    before, clock = peak_gb(), time.process_time()
     context.learn(prompts, start, meta, 100.0, images, labels, epochs=1, batch=batch, seed=SEED)
-    seconds = time.perf_counter() - clock
+    seconds = time.process_time() - clock
     return {
         "method": method,
         "classes": classes,
@@ -81,7 +104,7 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
         "device_kind": "cpu",
         "threads": torch.get_num_threads(),
         "seed": SEED,
-        "torch": torch.__version__,
+        "versions": results.VERSIONS,
     }
 
 
