@@ -18,7 +18,7 @@ COLUMNS = 4  # panels beside one another
 # Colour, mark and line of each method; the baselines are grey.
 STYLES = {
     "CLIP": ("0.55", "s", ":"),
-    "CLIP+attributes": ("0.55", "s", ":"),
+    "CLIP+attributes": ("0.55", "P", ":"),
     "TransCLIP-FS, released": (PALETTE[1], "^", "--"),
     "TransCLIP-FS, aligned": (PALETTE[0], "o", "-"),
     "GTA-CLIP-FS": (PALETTE[2], "D", "-"),

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from gta.figures import PALETTE
 from gta.results import Row, oracle_best
@@ -60,8 +61,10 @@ def chart(prices: pd.DataFrame, oracle: pd.DataFrame) -> Figure:
         _panel(axis, of_panel, _oracle_of(oracle, key))
         axis.set_title(f"{method}, {f'{shots} shots' if shots else 'zero-shot'}: {dataset}, {backbone}", loc="left", fontsize=10)
     axes[-1, 0].set_xlabel("accuracy with the switch minus accuracy as the paper says, points")
-    figure.align_ylabels()
+    told = {"better": "better in every seed", "worse": "worse in every seed", "": "neither"}
+    shown = [Line2D([], [], color=color, marker="o", ms=4, label=told[found]) for found, color in COLORS.items()]
     figure.tight_layout()
+    figure.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(shown), frameon=False)
     return figure
 
 
