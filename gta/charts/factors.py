@@ -68,7 +68,7 @@ def _panel(axis: Axes, part: pd.DataFrame) -> None:
         axis.plot([value], [means[value]], "o", color=PALETTE[1], ms=7, zorder=3)
     if factor.log:
         axis.set_xscale("log")
-    axis.set_xticks(means.index, [f"{value:g}" for value in means.index])
+    axis.set_xticks(means.index, [f"{value:g}" for value in means.index], fontsize=8)
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel(factor.symbol)
     axis.grid(True, axis="y")

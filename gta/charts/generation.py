@@ -59,7 +59,7 @@ def gains_by_question(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
     for axis, ((dataset, backbone, names), part) in zip(axes.flat, panels, strict=False):
         _panel(axis, part, lines, places)
         withheld = ",\nnames withheld" if names == "withheld" else "\n"
-        axis.set_title(f"{dataset}, {backbone}{withheld}", fontsize=11)
+        axis.set_title(f"{dataset}, {backbone}{withheld}", fontsize=11, pad=14)
         axis.set_xlabel("gain over the whole method, points")
     heads = {place: question for (question, row), place in places.items() if row is None}
     for axis in axes[:, 0]:

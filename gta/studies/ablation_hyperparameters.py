@@ -32,7 +32,7 @@ FACTORS: dict[str, Factor] = {
     "T": Factor("iterations", "iterations T", (1, 2, 5, 10, 20)),
     "k": Factor("confident", "confident images a class, k", (2, 4, 16, 32)),
     "alpha": Factor("margin", "margin alpha", (0.02, 0.05, 0.2, 0.5)),
-    "beta": Factor("pair_share", "share of pairs that beta keeps", (0.05, 0.2, 0.5, 1.0)),
+    "beta": Factor("pair_share", "share of pairs that beta keeps", (0.05, 0.5, 1.0)),
     "neighbours": Factor("neighbors", "neighbours", (1, 5, 10)),
     "lambda": Factor("lam", "weight of the prior, lambda", (0.0, 0.5, 2.0), log=False),
     LEARNING_RATE: Factor("lr", "learning rate, times the default", (0.1, 0.3, 3.0)),  # both rates by the same factor
