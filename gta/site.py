@@ -199,7 +199,8 @@ class _Site:
         shown = {"csv": entry["csv"], "figure": entry["figure"]}
         shown["drawn"] = entry["figure_notebook"].removeprefix("notebooks/") if entry["figure_notebook"] else ""
         here = {name: path if path and self.base / path in self.present else "" for name, path in shown.items()}
-        rows = _read(self.base / here["csv"]) if here["csv"] else []
+        undrawn = entry["notebook"] == entry["figure_notebook"] and not here["drawn"]  # its table alone is here
+        rows = _read(self.base / here["csv"]) if here["csv"] and not undrawn else []
         run = {name: ", ".join(_worlds(rows, name)) for name in ("dataset", "backbone", "seed", "versions", "device")} if rows else {}
         smoke = any(row.get("status") == "smoke" for row in rows)
         missing = self._missing(Path(entry["csv"]).stem)
