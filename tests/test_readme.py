@@ -44,7 +44,7 @@ def test_a_document_without_marks_is_refused():
 
 
 CARDS = [f"gta/embedded/{folder}/README.md" for folder in ("encoders", "bird_encoders")]
-DOCS = [f"docs/{name}.md" for name in ("reproduction", "first-hour", "aviary", "label")]
+DOCS = [f"docs/{name}.md" for name in ("reproduction", "first-hour", "aviary", "label", "tables", "peers")]
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCS, *CARDS])
