@@ -78,7 +78,7 @@ class Batch:
         if kind == "notebook":
             page = self.pages[rest]
             runs = [other for other in self.steps if page.runs and other.startswith(f"run/{page.runs}/")]
-            return [*(f"table/{table}" for table in page.tables), *runs]
+            return [*(f"table/{table}" for table in page.tables), *(f"notebook/{other}" for other in page.reads), *runs]
         if kind == "page":
             return [f"notebook/{rest}"]
         return [other for other in self.steps if other != "site" and not other.startswith("page/")] if name == "site" else []
@@ -94,7 +94,7 @@ class Batch:
             return list(self.steps)
         chosen = [f"table/{table}" for table, sweep in self.sweeps.items() if name in (sweep.target, table)]
         for page, of in self.pages.items():
-            if name in (of.target, *of.tables, page.partition("/")[0]):
+            if name in (of.target, page.partition("/")[0]) or [name] == of.tables:
                 chosen.append(f"page/{page}")
         return list(dict.fromkeys(step for top in chosen for step in self._with_needs(top)))
 
@@ -253,7 +253,8 @@ class Batch:
 
     def _notebook(self, name: str, page: Page, steps: Mapping[str, Step]) -> Step:
         outputs = [self.base / f"{name}.ipynb", *(self.base / file for file in page.outputs)]
-        inputs = [steps[f"table/{table}"].outputs[0] for table in page.tables]
+        inputs = [file for table in page.tables for file in steps[f"table/{table}"].outputs]
+        inputs += [file for other in page.reads for file in steps[f"notebook/{other}"].outputs if file.suffix == ".csv"]
         inputs += [
             file for other, step in steps.items() if page.runs and other.startswith(f"run/{page.runs}/") for file in step.outputs[1:]
         ]
