@@ -51,7 +51,7 @@ rule step:
     resources:
         gpu=lambda wildcards: BATCH.gpus(wildcards.name),
     shell:
-        f"OMP_NUM_THREADS={{threads}} python -m gta.batch make {{wildcards.name:q}} --options {ASKED} > {{log:q}} 2>&1"
+        f"OMP_NUM_THREADS={{threads}} python -m gta.make {{wildcards.name:q}} --options {ASKED} > {{log:q}} 2>&1"
         " || (tail -n 25 {log:q}; exit 1)"
 
 

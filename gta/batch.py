@@ -1,28 +1,21 @@
-"""The batch: every step of `snakemake TARGET`, what it is made from, and how it is made.
+"""The batch: every step of `snakemake TARGET`, what it is made from, and whether that still holds.
 
     run        one papermill call of a sweep's notebook      table     one CSV from the rows of a sweep's runs
     notebook   one papermill call of a page of its own       page      that notebook as HTML          site   all of it
 
-`python -m gta.batch make NAME` makes one step; Snakemake calls it in the right order, on as many cores as there are.
+`gta.make` makes one step; Snakemake asks for them in the right order, on as many cores as there are.
 """
 
 import argparse
-import glob
 import json
-import os
-import re
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gta import provenance
-from gta.files import ROOT, write_atomically
+from gta.files import ROOT
 from gta.provenance import Step
 from gta.sweeps import TARGETS, Page, Sweep, pages, sweeps
 
@@ -111,50 +104,6 @@ class Batch:
 
     def log(self, name: str) -> Path:
         return self.base / "logs" / f"{name}.log"
-
-    def make(self, name: str) -> None:
-        """Make a step: its outputs at their places only when they are whole, then its stamp. A failure leaves its word in the stamp's
-        place with the suffix `.failed`, and what was there before."""
-        step = self.steps[name]
-        failed = step.stamp.with_suffix(".failed")
-        failed.unlink(missing_ok=True)
-        if step.refresh() is None:  # what it reads was made again and came out the same
-            return
-        try:
-            begun = step.begin()
-            self._work(name, step)
-            step.finish(begun)
-        except BaseException as error:
-            told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # a kernel's traceback has colours; its last line says what it was
-            write_atomically(failed, f"{type(error).__name__}: {told.splitlines()[-1] if told else 'no message'}\n")
-            raise
-
-    def _work(self, name: str, step: Step) -> None:
-        done = step.outputs[0]
-        if name.startswith(("run/", "notebook/")):
-            import papermill
-
-            part = done.with_suffix(".part.ipynb")
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with a_gpu():
-                papermill.execute_notebook(step.entry, part, dict(step.parameters), progress_bar=False)
-            part.replace(done)
-        elif name.startswith("table/"):
-            from gta.tables import combine, concatenate
-
-            table = name.removeprefix("table/")
-            runs = [self.steps[run].outputs[0].parent for run in self.needs(name)]
-            combine(runs, done, self.sweeps[table].reference)
-            for more in step.outputs[2:]:
-                concatenate([run / more.name for run in runs], more)
-        elif name.startswith("page/"):
-            from gta.pages import render
-
-            write_atomically(done, render(step.inputs[0]))
-        else:
-            from gta.site import build
-
-            build(self.base, done.parent, {other: self.steps[other].outputs for other in self.needs(name)}, **step.parameters)
 
     def status(self) -> list[dict[str, str]]:
         """What each step is: done, stale (and why), missing or failed; sets and removes the markers that Snakemake reads.
@@ -291,43 +240,17 @@ def _folder(cell: Mapping[str, Any]) -> str:
     return "-".join([cell["dataset"], cell["backbone"], *rest, f"s{cell['seed']}"]).translate(str.maketrans("/: ,", "_-__"))
 
 
-@contextmanager
-def a_gpu(devices: str = "/dev/nvidia[0-9]*", locks: Path = Path("runs/gpus")) -> Iterator[None]:
-    """A GPU of this machine that no other run has, until the block ends or the process does; nothing where there is none, or
-    where a scheduler has chosen already."""
-    found = sorted(glob.glob(devices))
-    if not found or "CUDA_VISIBLE_DEVICES" in os.environ:
-        yield
-        return
-    locks.mkdir(parents=True, exist_ok=True)
-    while True:
-        for number in range(len(found)):
-            with open(locks / str(number), "w") as file, suppress(BlockingIOError):
-                flock(file, LOCK_EX | LOCK_NB)
-                os.environ["CUDA_VISIBLE_DEVICES"] = str(number)
-                try:
-                    yield
-                finally:
-                    del os.environ["CUDA_VISIBLE_DEVICES"]
-                return
-        time.sleep(1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gta.batch", description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=["make", "status", "publish"])
-    parser.add_argument("name", nargs="?", help="of a step, as `status` lists them")
+    parser.add_argument("action", choices=["status", "publish"])
     parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data: a JSON object")
     arguments = parser.parse_args()
     batch = Batch(**arguments.options)
-    if arguments.action == "make":
-        batch.make(arguments.name)
-    elif arguments.action == "publish":
+    if arguments.action == "publish":
         batch.publish()
     else:
         for line in batch.status():
             print(f"{line['status']:8} {line['step']:60} {line['why']} {line['log']}".rstrip())
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

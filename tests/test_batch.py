@@ -16,10 +16,10 @@ import psutil
 import pytest
 from test_results import row
 
-from gta import batch as batches
 from gta import provenance, results
 from gta.batch import Batch
 from gta.files import ROOT
+from gta.make import a_gpu, make
 from gta.sweeps import Sweep
 
 # Writes what it is given as its row, or fails where it is told to.
@@ -75,39 +75,39 @@ def states(batch):
 
 def test_a_failed_run_is_marked_leaves_nothing_and_is_made_again_alone(toy):
     assert set(states(toy()).values()) == {"missing"}
-    toy().make(RUNS[1])
+    make(toy(), RUNS[1])
     Path("broken").touch()
     with pytest.raises(Exception, match="no luck"):
-        toy().make(RUNS[0])
+        make(toy(), RUNS[0])
     assert states(toy()) == {RUNS[0]: "failed", RUNS[1]: "done", "table/toy": "missing"}
     assert f"failed: {RUNS[0]}: PapermillExecutionError: RuntimeError: no luck runs/logs/{RUNS[0]}.log" in toy().report()
     assert not Path("runs/toy/digits-embedded-s0/toy.ipynb").exists()
     Path("broken").unlink()
     made = Path("runs/toy/digits-embedded-s1/toy.ipynb").stat().st_mtime_ns
     for name in (*RUNS, "table/toy"):
-        toy().make(name)
+        make(toy(), name)
     assert set(states(toy()).values()) == {"done"}
     assert Path("runs/toy/digits-embedded-s1/toy.ipynb").stat().st_mtime_ns == made, "it was done and is not made again"
     assert [r.run_id for r in results.read_table(Path("runs/tables/toy.csv"))] == ["r0", "r1"]
 
 
 def test_a_failure_keeps_what_was_there_before(toy):
-    toy().make(RUNS[0])
+    make(toy(), RUNS[0])
     before = Path("runs/toy/digits-embedded-s0/toy.ipynb").read_bytes()
     Path("gta/prompts.yaml").write_text("changed: true")
     Path("broken").touch()
     with pytest.raises(Exception, match="no luck"):
-        toy().make(RUNS[0])
+        make(toy(), RUNS[0])
     assert Path("runs/toy/digits-embedded-s0/toy.ipynb").read_bytes() == before
 
 
 def test_what_reads_from_a_stale_step_is_named_with_it(toy):
     for name in (*RUNS, "table/toy"):
-        toy().make(name)
+        make(toy(), name)
     Path("gta/embedded/encoders/seed1.safetensors").write_text("others")
     lines = toy().report().splitlines()
     assert lines[:2] == [f"stale: {RUNS[1]}: inputs changed", f"stale: table/toy: reads {RUNS[1]}"]
-    toy().make(RUNS[1])
+    make(toy(), RUNS[1])
     assert states(toy()) == {name: "done" for name in (*RUNS, "table/toy")}, "the same came out, so the table holds"
 
 
@@ -115,14 +115,14 @@ def test_what_is_published_is_complete_and_what_is_no_longer_made_goes(toy, tmp_
     with pytest.raises(ValueError, match="not complete"):
         toy().publish(tmp_path / "results")
     for name in (*RUNS, "table/toy"):
-        toy().make(name)
+        make(toy(), name)
     toy().publish(tmp_path / "results")
     published = {str(f.relative_to(tmp_path / "results")) for f in (tmp_path / "results").rglob("*.*")}
     runs = {f"toy/digits-embedded-s{seed}/{name}" for seed in range(2) for name in ("toy.ipynb", "rows.csv")}
     assert published == {*runs, "tables/toy.csv", "tables/toy_paired.csv", "provenance.json", "index.csv"}
     fewer = toy()
     fewer.sweeps["toy"].grid[0]["seed"].remove(1)
-    fewer.make("table/toy")
+    make(fewer, "table/toy")
     fewer.publish(tmp_path / "results")
     assert not (tmp_path / "results/toy/digits-embedded-s1/rows.csv").exists()
     fewer.smoke = True
@@ -131,7 +131,7 @@ def test_what_is_published_is_complete_and_what_is_no_longer_made_goes(toy, tmp_
 
 
 def _hold(folder):
-    with batches.a_gpu(f"{folder}/nvidia*", folder / "locks"):
+    with a_gpu(f"{folder}/nvidia*", folder / "locks"):
         (folder / f"holds-{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
         time.sleep(60)
 
@@ -170,11 +170,11 @@ def test_two_runs_never_share_a_gpu_and_a_killed_one_gives_it_back(tmp_path, mon
 
 def test_where_there_is_no_gpu_or_a_scheduler_chose_one_nothing_changes(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with batches.a_gpu(f"{tmp_path}/nvidia*", tmp_path):
+    with a_gpu(f"{tmp_path}/nvidia*", tmp_path):
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
     (tmp_path / "nvidia0").touch()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    with batches.a_gpu(f"{tmp_path}/nvidia*", tmp_path):
+    with a_gpu(f"{tmp_path}/nvidia*", tmp_path):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
 
 
@@ -222,8 +222,8 @@ def test_a_dry_run_names_exactly_what_depends_on_a_change(copy):
     snakemake(copy, "demo")
     assert stale(copy) == set()
     table = runs / "tables/zero_shot.csv"
-    of_table = {step for step in batches.Batch(smoke=True).target("demo") if "zero_shot" in step and not step.startswith("run/")}
-    pages = {step for step in batches.Batch(smoke=True).target("demo") if step.startswith(("notebook/", "page/"))}
+    of_table = {step for step in Batch(smoke=True).target("demo") if "zero_shot" in step and not step.startswith("run/")}
+    pages = {step for step in Batch(smoke=True).target("demo") if step.startswith(("notebook/", "page/"))}
     read_by = [name for name, page in Batch().pages.items() if "zero_shot" in page.tables]
     reads = {*of_table, *(f"{kind}/{name}" for kind in ("notebook", "page") for name in read_by)}
     assert edited(table, lambda text: text.rpartition("\n")[0].rpartition("\n")[0] + "\n") == reads
