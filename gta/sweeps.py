@@ -80,7 +80,11 @@ class Page(Checked):
 
 def sweeps(folder: Path = ROOT / "notebooks/sweeps") -> dict[str, Sweep]:
     """By table. Raises ValueError naming the file and the field."""
-    return {file.stem: _checked(Sweep, yaml.safe_load(file.read_text()), file) for file in sorted(folder.glob("*.yaml"))}
+    found = {file.stem: _checked(Sweep, yaml.safe_load(file.read_text()), file) for file in sorted(folder.glob("*.yaml"))}
+    for table, sweep in found.items():
+        if taken := {f"{table}.csv", f"{table}_paired.csv", "rows.csv", "predictions.npz"} & set(sweep.outputs):
+            raise ValueError(f"{folder / table}.yaml: outputs: {', '.join(sorted(taken))} is made already; call it otherwise")
+    return found
 
 
 def pages(file: Path = ROOT / "notebooks/pages.yaml") -> dict[str, Page]:

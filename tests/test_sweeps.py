@@ -34,6 +34,7 @@ def test_a_grid_is_the_product_of_its_values_but_for_what_is_excluded():
         ({"grid": [{"dataset": ["digits"]}]}, "a block without backbone, seed"),
         ({"exclude": [{"shot": 1}]}, "exclude: shot is in no block of the grid"),
         ({"cost": 0}, "cost"),
+        ({"outputs": ["t.csv"]}, "t.csv is made already"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, changes, message):

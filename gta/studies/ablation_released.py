@@ -77,7 +77,8 @@ def answers_of_another_run(study: Study, parameters: RunParameters) -> dict[tupl
     ledger, seed = Ledger(ROOT / parameters.ledger, parameters.mode), parameters.seed + 1
     with language_model(parameters.llm, seed, ledger, parameters.max_calls, study.task.facts) as llm:
         bank = describe(study.names_only, llm, study.questions)
-        study.run(bank, released.AnswersByPair(llm, stored), changes={"seed": seed})
+        # Without checkpoints: a run that goes on asks nothing again, and its answers would be missing.
+        study.run(bank, released.AnswersByPair(llm, stored), changes={"seed": seed}, checkpoints=None)
     return stored
 
 
