@@ -32,6 +32,26 @@ def test_a_source_notebook_is_thin_and_carries_no_output(file):
     assert notebook.cells[0].cell_type == "markdown"
 
 
+def read_parameters(file, **given):
+    """What the first two code cells of a notebook make of parameters, as papermill would inject them."""
+    first, second = [cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"][:2]
+    namespace: dict = {}
+    exec(first, namespace)
+    namespace.update(given)
+    exec(second, namespace)
+    return namespace["parameters"]
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
+def test_every_notebook_takes_its_defaults_and_refuses_what_is_misspelt_or_ill_typed(file):
+    assert read_parameters(file).smoke is False
+    assert read_parameters(file, smoke="false").smoke is False, "papermill gives -p smoke false as a text"
+    with pytest.raises(ValueError, match="unknown parameter 'smokee'; did you mean 'smoke'"):
+        read_parameters(file, smokee=True)
+    with pytest.raises(ValueError, match="smoke"):
+        read_parameters(file, smoke="perhaps")
+
+
 def papermill(tmp_path, notebook, **parameters):
     return subprocess.run(command(tmp_path, notebook, parameters), capture_output=True, text=True, cwd=ROOT, env=ENV)
 
