@@ -130,6 +130,24 @@ def test_generated_glyphs_support_unlike_handwriting_but_right_names(encoder, gl
     assert (logits.argmax(1) == labels[30:]).sum() >= (clip.argmax(1) == labels[30:]).sum()
 
 
+def test_generated_birds_say_what_their_names_do_not():
+    """The aviary's renderer as the generator, a folder a species: by hollow names CLIP is at chance, with the support it is not."""
+    from gta import encoders, tasks
+    from gta.embedded import aviary
+    from gta.images import load_images
+
+    task, encoder = tasks.load("aviary:0"), encoders.load("embedded", embedded=encoders.BIRDS, device="cpu")
+    files, labels = susx.generated(aviary.write(aviary.world(0), tasks.CACHE) / "train", task.class_names)
+    files, labels = files[::5], labels[::5]  # four of each species
+    queries, right = list(task.images)[::10], torch.arange(32).repeat_interleave(3)
+    keys, x = (encoder.encode_images(load_images(images, encoder, progress=False).pixels) for images in (files, queries))
+    classes = texts.class_features([encoder.encode_texts([task.template.format(name)]) for name in task.class_names])
+    clip = texts.clip_logits(x, classes, encoder.logit_scale)
+    logits = susx.tip_x(clip, x, keys, labels, classes)
+    by_name, supported = ((of.argmax(1) == right).float().mean() for of in (clip, logits))
+    assert by_name < 0.15 and supported > by_name + 0.3
+
+
 def texts_of_digits():
     from gta.embedded.glyphs import DIGITS
 
