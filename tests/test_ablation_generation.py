@@ -10,6 +10,7 @@ from test_results import row
 
 from gta import statistics, tasks
 from gta.charts import generation as charts
+from gta.charts.drawing import VERDICTS
 from gta.embedded import fieldguide
 from gta.embedded.glyphs import FACTS
 from gta.llm import Question, Reply
@@ -126,6 +127,6 @@ def test_rows_are_grouped_by_their_question_and_coloured_only_where_every_seed_a
     intervals = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] != line.get_xdata()[1]]
     colours = [line.get_color() for line in intervals]
     assert len(colours) == 6, "two seeds of three rows; the whole method is not compared with itself"
-    assert [colours.count(charts.COLOURS[said]) for said in ("better", "worse", "")] == [2, 2, 2]
+    assert [colours.count(VERDICTS[said]) for said in ("better", "worse", "")] == [2, 2, 2]
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels == [charts.WHOLE, "number", "no generate", "memory", "one iteration", "controls", "random pairs"]

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from test_results import row
 
 from gta import released, results, tasks
 from gta.charts import released as charts
 from gta.files import ROOT
 from gta.parameters import settings_for
-from gta.results import Row
 from gta.studies import ablation_released as ablation
 from gta.study import Study
 from gta.sweeps import sweeps
@@ -95,10 +95,8 @@ def test_few_shot_rows_change_the_graph_and_which_gamma_is_answered_with(study, 
 
 
 def line(variant, seed, n_correct):
-    counts = {"n_correct": n_correct, "n_total": 200, "accuracy": n_correct / 2, "gain": 0, "gain_low": 0, "gain_high": 0}
-    made = dict.fromkeys(["device", "versions", "weights", "source_hash"], "") | {"seconds": 0, "run_id": f"{variant} {seed}"}
-    known = {"table": "solver_calls", "dataset": "digits", "backbone": "embedded", "method": "GTA-CLIP", "baseline": "GTA-CLIP"}
-    return Row(**known, variant=variant, seed=seed, **counts, **made)
+    counts = {"n_correct": n_correct, "n_total": 200, "accuracy": n_correct / 2}
+    return row(dataset="digits", backbone="embedded", method="GTA-CLIP", variant=variant, seed=seed, **counts)
 
 
 CALLS = [
@@ -113,7 +111,7 @@ def test_oracle_best_is_shown_beside_the_last_iterate_and_never_below_it():
     assert len(charts.oracle([])) == 0
 
 
-def test_the_chart_sorts_by_price_and_colours_only_what_every_seed_shows(tmp_path):
+def test_the_chart_sorts_by_price_and_colours_only_what_every_seed_shows():
     known = {
         "table": ablation.TABLE,
         "dataset": "digits",
@@ -129,13 +127,14 @@ def test_the_chart_sorts_by_price_and_colours_only_what_every_seed_shows(tmp_pat
         for seed, of in enumerate(seeds)
     ]
     lines.append({**lines[0], "variant": "", "reference": "CLIP", "difference": 7})
-    pd.DataFrame(lines).to_csv(tmp_path / f"{ablation.TABLE}_paired.csv", index=False)
-    prices = charts.prices(tmp_path)
+    paired = pd.DataFrame(lines)
+    prices = charts.prices(paired)
     assert list(dict.fromkeys(prices.variant)) == ["costs", "either", "helps"]
     assert dict(zip(prices.variant, prices.verdict, strict=True)) == {"costs": "worse", "either": "", "helps": "better"}
     (axis,) = charts.chart(prices, charts.oracle(CALLS)).axes
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["costs", "either", "helps", "oracle_best, no result"]
-    assert charts.summary(prices)["seed 1"].tolist()[0] == "-5.0 [-6.0, -4.0], 9 won, 5 lost"
+    line = charts.summary(paired).iloc[0]
+    assert line["seed 1"] == "-5.0 [-6.0, -4.0]" and (line.won, line.lost) == (18, 10), "images of both seeds"
 
 
 def test_solver_calls_are_scored_apart_from_the_table(study, monkeypatch, tmp_path):

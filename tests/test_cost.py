@@ -7,6 +7,7 @@ import pytest
 
 from gta import tasks
 from gta.charts import cost as charts
+from gta.charts import frames
 from gta.ledger import Ledger
 from gta.llm import Question
 from gta.parameters import settings_for
@@ -60,7 +61,7 @@ def test_the_lines_stand_beside_the_accuracy_of_their_rows_with_a_price(encoder,
     assert (frame.loc["GTA-CLIP", list(cost.STAGES)] > 0).all() and frame.iterations.tolist() == [1, 1, 2]
     assert frame.memory_mb.is_monotonic_increasing and frame.memory_mb["CLIP"] > 50
     assert frame.accuracy.to_dict() == {row.method: row.accuracy for row in rows}
-    read = charts.read(tmp_path / "cost_stages.csv")
+    read = charts.with_seconds(frames.read(tmp_path / "cost_stages.csv"))
     assert len(charts.accuracy_against_seconds(read).axes) == len(charts.seconds_by_stage(read).axes) == 1
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_results import row
 
 from gta import loop, released, tasks
 from gta.charts import few_shot as charts
 from gta.embedded import digits
 from gta.images import load_images
 from gta.parameters import ONCE, settings_for
-from gta.results import Row
 from gta.settings import Settings
 from gta.studies import few_shot
 from gta.study import Study
@@ -111,23 +111,13 @@ def test_labelled_images_are_adapted_to_with_their_true_class_and_the_chosen_gam
     assert set(weights) == {0.2}
 
 
-def row(method, variant, shots, seed, n_correct, dataset="digits"):
-    counts = {"n_correct": n_correct, "n_total": 100, "accuracy": n_correct}
-    gain = {"baseline": "CLIP", "gain": 0, "gain_low": 0, "gain_high": 0}
-    made = {
-        "seconds": 0,
-        "device": "",
-        "versions": "",
-        "weights": "",
-        "source_hash": "",
-        "run_id": f"{method}{variant}{shots}{seed}{dataset}",
-    }
-    known = {"table": "few_shot", "dataset": dataset, "backbone": "embedded", "method": method, "variant": variant}
-    return Row(**known, shots=shots, seed=seed, **counts, **gain, **made)
+def measured(method, variant, shots, seed, n_correct, dataset):
+    setting = {"dataset": dataset, "backbone": "embedded", "method": method, "variant": variant, "shots": shots, "seed": seed}
+    return row(**setting, n_correct=n_correct, n_total=100, accuracy=n_correct)
 
 
 ROWS = [
-    row(method, variant, shots, seed, 50 + 2 * place + shots + seed, dataset)
+    measured(method, variant, shots, seed, 50 + 2 * place + shots + seed, dataset)
     for dataset in ("digits", "aviary:{}")
     for place, (method, variant) in enumerate([("CLIP", ""), ("TransCLIP-FS", "aligned"), ("GTA-CLIP-FS", "")])
     for shots in (1, 4, 16)
@@ -152,11 +142,10 @@ def test_the_table_shows_the_mean_and_the_ends():
 
 
 @pytest.mark.parametrize(("p", "expected"), [(0.01, "better"), (0.2, "")])
-def test_only_what_every_seed_shows_has_a_verdict(tmp_path, p, expected):
+def test_only_what_every_seed_shows_has_a_verdict(p, expected):
     line = {"table": "few_shot", "dataset": "digits", "backbone": "embedded", "shots": 4, "method": "GTA-CLIP-FS", "variant": ""}
     lines = [{**line, "seed": s, "reference": "CLIP", "difference": 2, "low": 1, "high": 3, "p_holm": [0.01, p][s]} for s in (0, 1)]
-    pd.DataFrame(lines).to_csv(tmp_path / "few_shot_paired.csv", index=False)
-    shown = charts.differences(tmp_path)
+    shown = charts.differences(pd.DataFrame(lines))
     assert shown.verdict.tolist() == [expected] and shown["seed 1"].tolist() == ["+2.0 [+1.0, +3.0]"]
 
 

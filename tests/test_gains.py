@@ -34,7 +34,7 @@ def test_a_loss_is_hatched_and_a_panel_holds_the_transduction_of_its_own_baselin
     figure = gains.stacked(gains.steps(rows("digits", "CLIP", accuracies=(40, 50, 45))))
     hatched = [bar for bar in figure.axes[0].patches if bar.get_hatch()]
     assert [(bar.get_x(), bar.get_width()) for bar in hatched] == [(50, -5)]
-    line = {"dataset": "aviary:0", "backbone": "b", "seed": 0, "variant": "", "reference": "CLIP+attributes", "p_holm": 0.001}
+    line = {"dataset": "aviary:0", "backbone": "b", "shots": 0, "seed": 0, "variant": "", "reference": "CLIP+attributes", "p_holm": 0.001}
     lines = [
         {**line, "method": m, "difference": d, "low": d - 1, "high": d + 1} for m, d in (("TransCLIP", -9), ("TransCLIP+attributes", 6))
     ]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_results import row
 
 from gta import results, tasks
 from gta.charts import robustness as charts
@@ -50,11 +51,9 @@ def test_a_run_writes_three_rows_a_part_over_the_images_that_count(encoder, glyp
     assert len(results.read_table(tmp_path / "rows.csv")) == 6
 
 
-def row(dataset, method, seed, right):
-    values = dict(run_id=f"{dataset} {method}", table="robustness", dataset=dataset, backbone="embedded", method=method, seed=seed)
-    values |= dict(n_correct=right, n_total=100, accuracy=right, baseline="CLIP+attributes", gain=right - 50, gain_low=right - 52)
-    values |= dict(gain_high=right - 48, seconds=1, device="cpu", versions="v", weights="w", source_hash="s")
-    return results.Row(**values)
+def measured(dataset, method, seed, right):
+    gain = dict(baseline="CLIP+attributes", gain=right - 50, gain_low=right - 52, gain_high=right - 48)
+    return row(dataset=dataset, method=method, seed=seed, n_correct=right, n_total=100, accuracy=right, **gain)
 
 
 def test_harm_is_what_lies_below_zero_and_worse_only_what_every_seed_shows():
@@ -62,8 +61,9 @@ def test_harm_is_what_lies_below_zero_and_worse_only_what_every_seed_shows():
     for seed in range(2):
         for strength, right, p in ((3, 40, 0.001), (10, 48 - seed, 0.2), (30, 60, 0.001)):
             part = f"aviary:{seed}#imbalanced-{strength}-{seed}"
-            rows += [row(part, "CLIP+attributes", seed, 50), row(part, "GTA-CLIP", seed, right)]
-            pairs.append({"run_id": f"{part} GTA-CLIP", "reference": "CLIP+attributes", "p_holm": p})
+            rows += [measured(part, "CLIP+attributes", seed, 50), measured(part, "GTA-CLIP", seed, right)]
+            line = {"dataset": part, "backbone": "b", "shots": 0, "seed": seed, "method": "GTA-CLIP", "variant": "", "p_holm": p}
+            pairs.append({**line, "reference": "CLIP+attributes", "difference": right - 50, "low": right - 52, "high": right - 48})
     frame = charts.frame_of(rows)
     assert set(frame.dataset) == {"aviary"} and set(frame.condition) == {"imbalanced"}
     table = charts.standings(frame, pd.DataFrame(pairs))

@@ -1,7 +1,5 @@
 """The confusions table for readers: where the pairs that a method is undecided about stand among those of a trained classifier."""
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,18 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import hypergeom
 
-from gta.figures import PALETTE
+from gta.charts.drawing import METHODS
 
 SETTING = ["dataset", "backbone", "seed", "method"]
-COLOURS = {"CLIP": "0.55", "TransCLIP": PALETTE[1], "GTA-CLIP": PALETTE[0]}
 FIRST = 10  # overlap@10
 TENTH = 0.1  # of all pairs
-
-
-def read(file: Path) -> pd.DataFrame:
-    """`confused_pairs.csv`; class names stay as they are. Raises FileNotFoundError."""
-    frame = pd.read_csv(file, dtype={"first": str, "second": str}, keep_default_na=False)
-    return frame.assign(method=frame.method.str.removesuffix("+attributes"))
 
 
 def overlaps(frame: pd.DataFrame) -> pd.DataFrame:
@@ -50,8 +41,7 @@ def tenth_of(every: int) -> int:
 def places(frame: pd.DataFrame) -> Figure:
     """A panel a dataset, a line a method and seed: a mark for each of its pairs at its place among the classifier's, in % of all pairs.
     Shaded: the first tenth; to the right, how many lie there, and how many would by chance."""
-    frame = frame.assign(dataset_name=frame.dataset.str.partition(":")[0])
-    panels = [(name, part) for name, part in frame.groupby("dataset_name", sort=False)]
+    panels = list(frame.groupby("dataset", sort=False))
     rows = [part[["method", "seed"]].drop_duplicates().shape[0] for _, part in panels]
     size = (9, 0.3 * sum(rows) + 1.1 * len(panels))
     figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, sharex=True, gridspec_kw={"height_ratios": rows})
@@ -65,13 +55,13 @@ def places(frame: pd.DataFrame) -> Figure:
 
 def _panel(axis: Axes, part: pd.DataFrame) -> None:
     lines = overlaps(part)
-    lines = lines.assign(order=lines.method.map(list(COLOURS).index)).sort_values(["order", "seed"])
+    lines = lines.assign(order=lines.method.map(list(METHODS).index)).sort_values(["order", "seed"])
     for y, line in enumerate(lines.to_dict("records")):
         of = part[(part.method == line["method"]) & (part.seed == line["seed"])]
-        axis.scatter(100 * (of.place - 0.5) / of["of"], [y] * len(of), marker="|", s=90, lw=1.8, color=COLOURS[line["method"]], zorder=3)
+        axis.scatter(100 * (of.place - 0.5) / of["of"], [y] * len(of), marker="|", s=90, lw=1.8, color=METHODS[line["method"]], zorder=3)
         told = f"{line['in the first tenth']} of {line['pairs']}  (chance {line['first tenth by chance']:.1f})"
         axis.text(1.02, y, told, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
     every = int(part["of"].iloc[0])
-    axis.axvspan(0, 100 * tenth_of(every) / every, color=PALETTE[2], alpha=0.15, lw=0)
+    axis.axvspan(0, 100 * tenth_of(every) / every, color="0.9", lw=0, zorder=0)
     axis.set(yticks=range(len(lines)), yticklabels=[f"{line.method}, seed {line.seed}" for line in lines.itertuples()], xlim=(-1, 101))
     axis.set_ylim(len(lines) - 0.4, -0.6)

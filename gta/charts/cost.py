@@ -1,24 +1,19 @@
 """The cost table for readers: accuracy against seconds, and which stage takes them."""
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from gta.charts.drawing import MARKS, METHODS
 from gta.figures import PALETTE
 
-METHODS = {"CLIP": "0.45", "TransCLIP": PALETTE[1], "GTA-CLIP": PALETTE[0]}
-MARKS = {"CLIP": "D", "TransCLIP": "s", "GTA-CLIP": "o"}
-STAGES = {"encode": PALETTE[9], "transduct": PALETTE[1], "generate": PALETTE[2], "adapt": PALETTE[0]}
+# In the colour of the method that brings the stage; generate and adapt are both the whole method's.
+STAGES = {"encode": METHODS["CLIP"], "transduct": METHODS["TransCLIP"], "generate": PALETTE[8], "adapt": METHODS["GTA-CLIP"]}
 
 
-def read(file: Path) -> pd.DataFrame:
-    """`cost_stages.csv`, with all seconds together, and worlds of the aviary as seeds of one dataset. Raises FileNotFoundError."""
-    frame = pd.read_csv(file)
-    frame["method"] = frame.method.str.removesuffix("+attributes")
-    frame["dataset"] = frame.dataset.str.partition(":")[0]
+def with_seconds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of `cost_stages.csv`, with all `seconds` together."""
     return frame.assign(seconds=frame[list(STAGES)].sum(axis=1))
 
 

@@ -8,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from gta.charts.components import frame_of, told_apart
-from gta.figures import PALETTE
+from gta.charts.drawing import METHODS
+from gta.charts.frames import comparisons, frame_of, shown
 from gta.parameters import settings_for
 from gta.results import Row
 from gta.statistics import label
 from gta.studies.ablation_hyperparameters import FACTORS, default, variant
 
 COLUMNS = 4
-REFERENCE = label("GTA-CLIP", "")
+WHOLE = label("GTA-CLIP", "")
 
 
 def points(rows: Iterable[Row]) -> pd.DataFrame:
@@ -62,10 +62,10 @@ def _panel(axis: Axes, part: pd.DataFrame) -> None:
     for _, of_seed in part.sort_values("value").groupby("seed"):
         axis.plot(of_seed.value, of_seed.accuracy, "-", color="0.6", lw=0.9, marker=".", ms=4)
     means = part.groupby("value").accuracy.mean()
-    axis.plot(means.index, means, "o-", color=PALETTE[0], lw=2, ms=4)
+    axis.plot(means.index, means, "o-", color=METHODS["GTA-CLIP"], lw=2, ms=4)
     for value in part[part.default].value.unique():
         axis.axvline(value, color="0.3", lw=1, ls=":")
-        axis.plot([value], [means[value]], "o", color=PALETTE[1], ms=7, zorder=3)
+        axis.plot([value], [means[value]], "o", color="0.15", ms=7, zorder=3)
     if factor.log:
         axis.set_xscale("log")
     axis.set_xticks(means.index, [f"{value:g}" for value in means.index], fontsize=8)
@@ -76,11 +76,11 @@ def _panel(axis: Axes, part: pd.DataFrame) -> None:
 
 def table(rows: Sequence[Row], paired: pd.DataFrame) -> pd.DataFrame:
     """A line a value: mean accuracy, and its difference to the default."""
-    frame, lines = points(rows), told_apart(paired)
+    frame, lines = points(rows), comparisons(paired)
     means = frame.groupby(["dataset", "backbone", "factor", "value", "default"]).accuracy.mean().reset_index()
     values = zip(means.dataset, means.backbone, means.factor, means.value, strict=True)
-    keys = [(dataset, backbone, "GTA-CLIP", variant(factor, value), REFERENCE) for dataset, backbone, factor, value in values]
+    keys = [(dataset, backbone, 0, "GTA-CLIP", variant(factor, value), WHOLE) for dataset, backbone, factor, value in values]
     joined = pd.concat([means, lines.reindex(pd.MultiIndex.from_tuples(keys)).reset_index(drop=True)], axis=1)
     joined["rank"] = [list(FACTORS).index(factor) for factor in joined.factor]
     joined = joined.sort_values(["dataset", "backbone", "rank", "value"], ignore_index=True)
-    return joined.drop(columns="rank").assign(default=["default" if d else "" for d in joined.default]).round(2).astype(object).fillna("")
+    return shown(joined.drop(columns="rank").assign(default=["default" if d else "" for d in joined.default]), 2)

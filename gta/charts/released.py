@@ -1,44 +1,31 @@
 """The price of each difference between the released code and the paper: tables and the chart of `ablation_released`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from gta.figures import PALETTE
+from gta.charts.drawing import aside, draw_seeds, setting, tell_verdicts
+from gta.charts.frames import COMPARISON, comparisons, dataset_of, shown, told_apart
 from gta.results import Row, oracle_best
-from gta.statistics import verdict
-from gta.studies.ablation_released import TABLE
-from gta.tables import paired_of
 
-COLORS = {"better": PALETTE[0], "worse": PALETTE[3], "": "0.15"}
 ORACLE = "oracle_best minus last iterate"
-KEY = ["dataset", "backbone", "method", "variant", "shots"]
 
 
-def prices(folder: Path) -> pd.DataFrame:
-    """Of the paired comparisons in a folder of tables: a line a switch and seed against its method as the paper says, with the
-    verdict over all seeds and their mean `price`, sorted by method and price."""
-    frame = pd.read_csv(paired_of(Path(folder) / f"{TABLE}.csv"), keep_default_na=False)
-    frame = frame[(frame.variant != "") & (frame.method == frame.reference)].copy()
-    frame["dataset"] = frame.dataset.str.partition(":")[0]
-    groups = frame.groupby(KEY)
-    frame["price"] = groups.difference.transform("mean")
-    verdicts = {key: verdict(list(of.difference), list(of.p_holm)) for key, of in groups}
-    frame["verdict"] = [verdicts[key] for key in zip(*(frame[name] for name in KEY), strict=True)]
-    return frame.sort_values(["dataset", "backbone", "shots", "method", "price", "variant", "seed"]).reset_index(drop=True)
+def prices(paired: pd.DataFrame) -> pd.DataFrame:
+    """Of the paired comparisons: a line a switch and seed against its method as the paper says, with the verdict over all seeds and
+    their mean, sorted by method and mean."""
+    frame = told_apart(paired[(paired.variant != "") & (paired.method == paired.reference)])
+    return frame.sort_values(["dataset", "backbone", "shots", "method", "mean", "variant", "seed"], ignore_index=True)
 
 
 def oracle(rows: Sequence[Row]) -> pd.DataFrame:
     """Of every solver call: the last iterate, the best call picked with test labels, and what the second has more, by seed."""
     runs: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
-        runs.setdefault((row.dataset.partition(":")[0], row.backbone, row.seed), []).append(row)
+        runs.setdefault((dataset_of(row.dataset), row.backbone, row.seed), []).append(row)
     lines = []
     for (dataset, backbone, seed), of_run in sorted(runs.items()):
         (last,) = (row for row in of_run if row.variant == "")
@@ -59,12 +46,9 @@ def chart(prices: pd.DataFrame, oracle: pd.DataFrame) -> Figure:
     for axis, (key, of_panel) in zip(axes.flat, panels, strict=True):
         dataset, backbone, shots, method = key
         _panel(axis, of_panel, _oracle_of(oracle, key))
-        axis.set_title(f"{method}, {f'{shots} shots' if shots else 'zero-shot'}: {dataset}, {backbone}", loc="left", fontsize=10)
+        axis.set_title(f"{method}, {f'{shots} shots' if shots else 'zero-shot'}: {setting(dataset, backbone)}", loc="left", fontsize=10)
     axes[-1, 0].set_xlabel("accuracy with the switch minus accuracy as the paper says, points")
-    told = {"better": "better in every seed", "worse": "worse in every seed", "": "neither"}
-    shown = [Line2D([], [], color=color, marker="o", ms=4, label=told[found]) for found, color in COLORS.items()]
-    figure.tight_layout()
-    figure.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(shown), frameon=False)
+    tell_verdicts(figure)
     return figure
 
 
@@ -77,30 +61,24 @@ def _oracle_of(oracle: pd.DataFrame, key: tuple) -> pd.DataFrame | None:
 
 
 def _panel(axis: Axes, frame: pd.DataFrame, oracle: pd.DataFrame | None) -> None:
-    names, seeds = list(dict.fromkeys(frame.variant)), sorted(frame.seed.unique())
-    aside = {seed: 0.22 * (i - (len(seeds) - 1) / 2) for i, seed in enumerate(seeds)}
+    names, places = list(dict.fromkeys(frame.variant)), aside(frame.seed)
     axis.axvline(0, color="0.3", lw=1)
-    for row in frame.to_dict("records"):
-        y, color = names.index(row["variant"]) + aside[row["seed"]], COLORS[row["verdict"]]
-        axis.plot([row["low"], row["high"]], [y, y], color=color, lw=1.6)
-        axis.plot([row["difference"]], [y], "o", color=color, ms=4)
+    for y, name in enumerate(names):
+        draw_seeds(axis, y, frame[frame.variant == name], places)
     if oracle is not None:
         names = [*names, "oracle_best, no result"]
         axis.axhline(len(names) - 1.5, color="0.8", lw=0.8)
         for seed, more in zip(oracle.seed, oracle[ORACLE], strict=True):
-            axis.plot([more], [len(names) - 1 + aside[seed]], "o", color="0.6", mfc="none", ms=5)
+            axis.plot([more], [len(names) - 1 + places[seed]], "o", color="0.6", mfc="none", ms=5)
     axis.set(yticks=range(len(names)), yticklabels=names)
     axis.set_ylim(len(names) - 0.4, -0.6)
     if oracle is not None:
         axis.get_yticklabels()[-1].set_color("0.5")
 
 
-def summary(prices: pd.DataFrame) -> pd.DataFrame:
-    """A row a switch: its mean price, each seed's with its interval, images won and lost, and the verdict."""
-    lines = []
-    for key, of in prices.groupby(KEY, sort=False):
-        line = dict(zip(KEY, key, strict=True)) | {"price, points": round(of.difference.mean(), 2)}
-        for r in of.itertuples():
-            line[f"seed {r.seed}"] = f"{r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}], {r.better} won, {r.worse} lost"
-        lines.append({**line, "verdict": of.verdict.iloc[0]})
-    return pd.DataFrame(lines).replace(np.nan, "")
+def summary(paired: pd.DataFrame) -> pd.DataFrame:
+    """A row a switch: its mean price, the verdict, each seed's with its interval, and the images won and lost in all seeds."""
+    order = prices(paired).groupby(COMPARISON, sort=False)[["better", "worse"]].sum().rename(columns={"better": "won", "worse": "lost"})
+    lines = order.join(comparisons(paired)).reset_index().rename(columns={"difference": "price, points"})
+    first = [*COMPARISON[:-1], "price, points", "verdict"]
+    return shown(lines[[*first, *lines.columns.difference([*first, "reference"], sort=False)]], 2)

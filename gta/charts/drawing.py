@@ -1,0 +1,63 @@
+"""What all charts draw alike: the colours of methods and of verdicts, seeds around a height, and panels in a grid."""
+
+from collections.abc import Hashable, Iterable
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gta.figures import PALETTE
+
+METHODS = {"CLIP": "0.55", "TransCLIP": PALETTE[0], "GTA-CLIP": PALETTE[1]}
+MARKS = {"CLIP": "D", "TransCLIP": "s", "GTA-CLIP": "o"}
+VERDICTS = {"better": PALETTE[2], "worse": PALETTE[3], "": "0.55"}
+SAID = {"better": "better in every seed", "worse": "worse in every seed", "": "not told apart"}
+
+
+def aside(seeds: Iterable[int], step: float = 0.22) -> dict[int, float]:
+    """How far from its row each seed stands, so that they lie beside one another and within it."""
+    order = sorted(set(seeds))
+    step = min(step, 0.7 / len(order))
+    return {seed: step * (place - (len(order) - 1) / 2) for place, seed in enumerate(order)}
+
+
+def draw_seeds(axis: Axes, height: float, lines: pd.DataFrame, places: dict[int, float]) -> None:
+    """Of `gta.charts.frames.told_apart`, the lines of one comparison: each seed's difference with its interval, in the colour of the
+    verdict, and a bar at their mean. places: of `aside`."""
+    color = VERDICTS[lines.verdict.iloc[0]]
+    for line in lines.to_dict("records"):
+        y = height + places[line["seed"]]
+        axis.plot([line["low"], line["high"]], [y, y], color=color, lw=1.5)
+        axis.plot([line["difference"]], [y], "o", color=color, ms=3.5)
+    if len(lines) > 1:
+        axis.vlines(lines["mean"].iloc[0], height - 0.38, height + 0.38, color=color, lw=2.5, alpha=0.45)
+
+
+def tell_verdicts(figure: Figure) -> None:
+    """What the colours of `draw_seeds` mean, above the panels."""
+    handles = [Line2D([], [], color=color, marker="o", ms=4, label=SAID[said]) for said, color in VERDICTS.items()]
+    tell(figure, handles)
+
+
+def tell(figure: Figure, handles: Iterable) -> None:
+    """A legend in one line above all panels."""
+    figure.tight_layout()
+    handles = list(handles)
+    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(handles), frameon=False)
+
+
+def grid(count: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, list[Axes]]:
+    """`count` panels, at most so many beside one another, each of a size in inches."""
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(size[0] * columns, size[1] * lines), squeeze=False, **options)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, list(axes.flat[:count])
+
+
+def setting(dataset: Hashable, backbone: Hashable) -> str:
+    """The title of a panel."""
+    return f"{dataset}, {backbone} encoder" if backbone == "embedded" else f"{dataset}, {backbone}"
