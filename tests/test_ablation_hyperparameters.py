@@ -76,4 +76,4 @@ def test_the_default_stands_in_every_panel_of_its_dataset():
     figure = charts.curves(rows)
     labels = [axis.get_xlabel() for axis in figure.axes if axis.axison]
     plt.close(figure)
-    assert labels == [FACTORS[factor].symbol for factor in ("beta", "k", "lambda")]
+    assert labels == [FACTORS[factor].symbol for factor in ("k", "lambda", "beta")]

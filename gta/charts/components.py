@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from gta import manifests
 from gta.charts.drawing import grid, setting
-from gta.charts.frames import METHOD, comparisons, frame_of, shown
+from gta.charts.frames import METHOD, comparisons, frame_of, in_order, shown
 from gta.results import Row
 from gta.statistics import label
 from gta.studies.ablation_components import ATTRIBUTES, STEPS, Cell, compared_with, name
@@ -36,7 +36,7 @@ def steps(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
     cells.columns = pd.Index(["attributes", "transduct", "adapt", "method", "variant", "reference"])
     means = frame_of(rows).groupby(METHOD).accuracy.mean().reset_index()
     table = means.merge(cells.reset_index(names="rank")).join(comparisons(paired), on=[*METHOD, "reference"])
-    table = table.sort_values(["dataset", "backbone", "rank"], ignore_index=True).drop(columns=["rank", "shots"])
+    table = in_order(table, "backbone", "rank").drop(columns=["rank", "shots"])
     return shown(table.rename(columns={"reference": "compared with"}))
 
 
@@ -44,7 +44,7 @@ def heat_maps(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
     """A panel a dataset and encoder: attributes x (transduct, adapt), the mean accuracy over seeds with each seed's below it, and the
     mean gain over the cell with one component less where every seed agrees. Colours are of a panel, from its worst to its best."""
     frame, lines = frame_of(rows), comparisons(paired)
-    panels = list(frame.groupby(["dataset", "backbone", "shots"]))
+    panels = list(frame.groupby(["dataset", "backbone", "shots"], sort=False))
     figure, axes = grid(len(panels), 2 if len(panels) <= 2 else 3, (5.6, 3.9))
     for axis, (key, part) in zip(axes, panels, strict=True):
         _panel(axis, part, lines, key)

@@ -12,7 +12,7 @@ from gta.figures import PALETTE
 
 METHODS = {"CLIP": "0.55", "TransCLIP": PALETTE[0], "GTA-CLIP": PALETTE[1]}
 MARKS = {"CLIP": "D", "TransCLIP": "s", "GTA-CLIP": "o"}
-VERDICTS = {"better": PALETTE[2], "worse": PALETTE[3], "": "0.55"}
+VERDICTS = {"better": PALETTE[2], "worse": PALETTE[4], "": "0.55"}  # none is a method's, but for grey
 SAID = {"better": "better in every seed", "worse": "worse in every seed", "": "not told apart"}
 
 
@@ -48,11 +48,11 @@ def tell(figure: Figure, handles: Iterable) -> None:
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(handles), frameon=False)
 
 
-def grid(count: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, list[Axes]]:
-    """`count` panels, at most so many beside one another, each of a size in inches."""
+def grid(count: int, columns: int, size: tuple[float, float], beside: float = 0, **options) -> tuple[Figure, list[Axes]]:
+    """`count` panels, at most so many beside one another, each of a size in inches; `beside`: what labels on the left take."""
     columns = min(columns, count)
     lines = -(-count // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(size[0] * columns, size[1] * lines), squeeze=False, **options)
+    figure, axes = plt.subplots(lines, columns, figsize=(size[0] * columns + beside, size[1] * lines), squeeze=False, **options)
     for axis in axes.flat[count:]:
         axis.remove()
     return figure, list(axes.flat[:count])

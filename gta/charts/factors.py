@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from gta.charts.drawing import METHODS
-from gta.charts.frames import comparisons, frame_of, shown
+from gta.charts.frames import comparisons, frame_of, in_order, shown
 from gta.parameters import settings_for
 from gta.results import Row
 from gta.statistics import label
@@ -36,7 +36,7 @@ def points(rows: Iterable[Row]) -> pd.DataFrame:
 def curves(rows: Iterable[Row]) -> Figure:
     """A panel a factor; the datasets begin a line of panels each, and the panels of one share their scale."""
     frame = points(rows)
-    lines = [line for _, part in frame.groupby(["dataset", "backbone"]) for line in _in_lines(part)]
+    lines = [line for _, part in in_order(frame).groupby(["dataset", "backbone"], sort=False) for line in _in_lines(part)]
     figure, axes = plt.subplots(len(lines), COLUMNS, figsize=(11, 2.5 * len(lines) + 0.4), squeeze=False)
     for of_line, panels in zip(axes, lines, strict=True):
         for axis, part in zip(of_line, panels, strict=False):
@@ -82,5 +82,5 @@ def table(rows: Sequence[Row], paired: pd.DataFrame) -> pd.DataFrame:
     keys = [(dataset, backbone, 0, "GTA-CLIP", variant(factor, value), WHOLE) for dataset, backbone, factor, value in values]
     joined = pd.concat([means, lines.reindex(pd.MultiIndex.from_tuples(keys)).reset_index(drop=True)], axis=1)
     joined["rank"] = [list(FACTORS).index(factor) for factor in joined.factor]
-    joined = joined.sort_values(["dataset", "backbone", "rank", "value"], ignore_index=True)
+    joined = in_order(joined, "backbone", "rank", "value")
     return shown(joined.drop(columns="rank").assign(default=["default" if d else "" for d in joined.default]), 2)

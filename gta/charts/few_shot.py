@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gta.charts.drawing import METHODS, grid, setting, tell
-from gta.charts.frames import comparisons, frame_of, shown
+from gta.charts.frames import comparisons, frame_of, in_order, shown
 from gta.results import Row
 from gta.statistics import label
 
@@ -24,7 +24,7 @@ STYLES = {
 
 def curves(rows: Sequence[Row]) -> Figure:
     """A panel a dataset and encoder, a line a method through the means over seeds, a dot each seed; the shots on a log2 axis."""
-    panels = list(_frame(rows).groupby(["dataset", "backbone"], sort=False))
+    panels = list(frame_of(rows).groupby(["dataset", "backbone"], sort=False))
     figure, axes = grid(len(panels), COLUMNS, (4.6, 3.7))
     for axis, ((dataset, backbone), of_panel) in zip(axes, panels, strict=True):
         _panel(axis, of_panel)
@@ -56,10 +56,10 @@ def _panel(axis: Axes, frame: pd.DataFrame) -> None:
 
 def accuracies(rows: Sequence[Row]) -> pd.DataFrame:
     """Mean accuracy over seeds, with the lowest and the highest: a row a method, a column a number of shots."""
-    groups = _frame(rows).groupby(["dataset", "backbone", "label", "shots"]).accuracy
-    cells = groups.agg(lambda a: f"{a.mean():.1f} [{a.min():.1f}, {a.max():.1f}]").unstack("shots")
-    order = sorted(cells.index, key=lambda key: (*key[:2], list(STYLES).index(key[2])))
-    return cells.loc[order].rename_axis(index={"label": "method"})
+    key = ["dataset", "backbone", "label"]
+    cells = frame_of(rows).groupby([*key, "shots"]).accuracy.agg(lambda of: f"{of.mean():.1f} [{of.min():.1f}, {of.max():.1f}]")
+    cells = cells.unstack("shots").reset_index().assign(place=lambda of: of.label.map(list(STYLES).index))
+    return in_order(cells, "backbone", "place").drop(columns="place").set_index(key).rename_axis(index={"label": "method"})
 
 
 def differences(paired: pd.DataFrame) -> pd.DataFrame:
@@ -67,8 +67,4 @@ def differences(paired: pd.DataFrame) -> pd.DataFrame:
     lines = comparisons(paired).reset_index()
     lines["method"] = list(map(label, lines.method, lines.variant))
     names = ["dataset", "backbone", "reference", "method", "shots"]
-    return shown(lines.drop(columns="variant").sort_values(names)[[*names, *lines.columns.difference([*names, "variant"], sort=False)]])
-
-
-def _frame(rows: Sequence[Row]) -> pd.DataFrame:
-    return frame_of(rows).sort_values(["backbone", "dataset", "seed", "shots"], ascending=[True, False, True, True])
+    return shown(in_order(lines, *names[1:])[[*names, *lines.columns.difference([*names, "variant"], sort=False)]])

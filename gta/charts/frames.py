@@ -10,6 +10,7 @@ from gta.results import Row
 from gta.statistics import label, verdict
 
 WITHHELD = "names withheld"  # begins the variants in which no text says the name of its class
+EMBEDDED = {"digits": 0, "aviary": 1}
 METHOD = ["dataset", "backbone", "shots", "method", "variant"]
 COMPARISON = [*METHOD, "reference"]
 
@@ -22,7 +23,13 @@ def dataset_of(name: str) -> str:
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
     """The rows, worlds and draws as seeds of one dataset, with the `label` of each method and variant."""
     frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields))
-    return frame.assign(dataset=frame.dataset.map(dataset_of), label=list(map(label, frame.method, frame.variant)))
+    return in_order(frame.assign(dataset=frame.dataset.map(dataset_of), label=list(map(label, frame.method, frame.variant))), "backbone")
+
+
+def in_order(frame: pd.DataFrame, *then: str) -> pd.DataFrame:
+    """By dataset, the embedded ones first, then by these columns, and else as it was."""
+    first = [EMBEDDED.get(name.partition("#")[0], 2) for name in frame.dataset]
+    return frame.assign(_=first).sort_values(["_", "dataset", *then], kind="stable", ignore_index=True).drop(columns="_")
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -31,7 +38,7 @@ def read(file: Path) -> pd.DataFrame:
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: run the target that makes its table, as `results/index.csv` lists it")
     frame = pd.read_csv(file, dtype={"first": str, "second": str}, keep_default_na=False)
-    return frame.assign(dataset=frame.dataset.map(dataset_of), method=frame.method.map(plain))
+    return in_order(frame.assign(dataset=frame.dataset.map(dataset_of), method=frame.method.map(plain)), "backbone")
 
 
 def plain(method: str) -> str:

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gta.charts.drawing import METHODS, aside, draw_seeds, tell_verdicts
+from gta.charts.drawing import METHODS, aside, draw_seeds, tell, tell_verdicts
 from gta.charts.frames import WITHHELD, bare, dataset_of, plain, told_apart
 from gta.results import Row
 from gta.statistics import label
@@ -38,34 +38,37 @@ def steps(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def stacked(frame: pd.DataFrame, title: str = "") -> Figure:
-    """Of `steps`, or published figures in its form: a bar a setting, CLIP, then what transduction and the rest of the method add, means
-    over seeds. A step that costs accuracy is hatched over what it takes away; dots are the whole method's seeds."""
-    first, *others = (str(name) for name in frame.index.names if name != "seed")
-    names = [first, *(name for name in others if frame.index.get_level_values(name).nunique() > 1)]
-    by_setting = frame.groupby(names, sort=False)
-    means = by_setting.mean()
-    figure, axis = plt.subplots(figsize=(9, 0.42 * len(means) + 1.5))
-    for y, (key, line) in enumerate(means.iterrows()):
-        axis.barh(y, line["CLIP"], color=METHODS["CLIP"], height=0.66)
-        for before, step in pairwise(STEPS):
-            gain = line[step] - line[before]
-            color = METHODS[step]
-            style = {"color": color} if gain >= 0 else {"facecolor": "none", "edgecolor": color, "hatch": "////", "lw": 1.2}
-            axis.barh(y, gain, left=line[before], height=0.66, **style)
-        seeds = by_setting.get_group(key if isinstance(key, tuple) else (key,))["GTA-CLIP"]
-        if len(seeds) > 1:
-            axis.scatter(seeds, [y] * len(seeds), s=11, color="black", zorder=3)
-        axis.annotate(
-            f"{line['GTA-CLIP']:.1f}", (max(*line, *seeds), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
-        )
-    ticks = [", ".join(key) if isinstance(key, tuple) else str(key) for key in means.index]
-    axis.set(yticks=range(len(means)), yticklabels=ticks, ylim=(len(means) - 0.5, -0.5), xlabel="accuracy, %", xlim=(0, 104), title=title)
+    """Of `steps`, or published figures in its form: a panel an encoder, a bar a setting, CLIP, then what transduction and the rest of the
+    method add, means over seeds. A step that costs accuracy is hatched over what it takes away; dots are the whole method's seeds."""
+    first = str(next(name for name in frame.index.names if name not in ("backbone", "seed")))
+    names, panels = list(dict.fromkeys(frame.index.get_level_values(first))), list(frame.groupby("backbone"))
+    size = (max(9, 2 + 3.4 * len(panels)), 0.4 * len(names) + 1.3)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for axis, (backbone, of_panel) in zip(axes[0], panels, strict=True):
+        for name, of_bar in of_panel.groupby(first):
+            _bar(axis, names.index(name), of_bar)
+        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel="accuracy, %", xlim=(0, 107))
+        axis.set_title(str(backbone) if len(panels) > 1 else "")
     told = {"CLIP": "CLIP", "TransCLIP": "transduction adds", "GTA-CLIP": "generate and adapt add"}
     handles = [plt.Rectangle((0, 0), 1, 1, color=METHODS[step], label=told[step]) for step in STEPS]
-    handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="none", edgecolor="0.3", hatch="////", label="or cost"))
-    axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.9 / figure.get_figheight()), ncols=4, frameon=False)
-    figure.tight_layout()
+    handles.append(plt.Rectangle((0, 0), 1, 1, facecolor="none", edgecolor="0.3", hatch="////", label="or take away"))
+    if title:
+        figure.suptitle(title)
+    tell(figure, handles)
     return figure
+
+
+def _bar(axis: plt.Axes, y: int, seeds: pd.DataFrame) -> None:
+    line = seeds.mean()
+    axis.barh(y, line["CLIP"], color=METHODS["CLIP"], height=0.66)
+    for before, step in pairwise(STEPS):
+        gain, color = line[step] - line[before], METHODS[step]
+        style = {"color": color} if gain >= 0 else {"facecolor": "none", "edgecolor": color, "hatch": "////", "lw": 1.2}
+        axis.barh(y, gain, left=line[before], height=0.66, **style)
+    if len(seeds) > 1:
+        axis.scatter(seeds["GTA-CLIP"], [y] * len(seeds), s=11, color="black", zorder=3)
+    end = max(*line, *seeds["GTA-CLIP"])
+    axis.annotate(f"{line['GTA-CLIP']:.1f}", (end, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
@@ -88,6 +91,7 @@ def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
                 draw_seeds(axis, y, found, places)
         axis.axvline(0, color="0.3", lw=1)
         axis.set(title=panel, yticks=range(len(methods)), yticklabels=methods.values(), ylim=(len(methods) - 0.5, -0.5))
-    figure.supxlabel("gain over CLIP on the same images, points", fontsize=10)
+        baseline = lines[lines.panel == panel].reference.iloc[0].partition(", ")[0]
+        axis.set_xlabel(f"gain over {baseline}, points")
     tell_verdicts(figure)
     return figure

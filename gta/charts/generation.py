@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gta.charts.drawing import aside, draw_seeds, grid, setting, tell_verdicts
-from gta.charts.frames import METHOD, WITHHELD, bare, comparisons, frame_of, shown, told_apart
+from gta.charts.frames import METHOD, WITHHELD, bare, comparisons, frame_of, in_order, shown, told_apart
 from gta.results import Row
 from gta.studies.ablation_generation import MODEL, QUESTIONS, question_of
 
@@ -30,7 +30,7 @@ def table(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
     means = frame.groupby([*METHOD, "baseline", "names", "question", "row"]).accuracy.mean().reset_index()
     joined = means.join(comparisons(paired).rename_axis(index={"reference": "baseline"}), on=[*METHOD, "baseline"])
     joined["rank"] = [["", *ORDER].index(question) for question in joined.question]
-    joined = joined.sort_values(["dataset", "backbone", "names", "rank", "row"], ignore_index=True)
+    joined = in_order(joined, "backbone", "names", "rank", "row")
     first = ["dataset", "backbone", "names", "question", "row"]
     return shown(joined[[*first, *joined.columns.difference([*first, *METHOD, "baseline", "rank"], sort=False)]])
 
@@ -40,8 +40,8 @@ def gains_by_question(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
     method with its interval; coloured where every seed says better or worse."""
     frame, lines = by_question(frame_of(rows)), by_question(told_apart(paired))
     places, key = _places(frame), ["dataset", "backbone", "names"]
-    panels = list(frame.groupby(key))
-    figure, axes = grid(len(panels), COLUMNS, (4.0, 0.34 * (max(places.values()) + 1) + 1.2), sharey=True)
+    panels = list(in_order(frame, *key[1:]).groupby(key, sort=False))
+    figure, axes = grid(len(panels), COLUMNS, (3.4, 0.34 * (max(places.values()) + 1) + 1.2), 2.4, sharey=True)
     for axis, ((dataset, backbone, names), part) in zip(axes, panels, strict=True):
         _panel(axis, part, lines[(lines[key] == [dataset, backbone, names]).all(axis=1)], places)
         withheld = ",\nnames withheld" if names == "withheld" else "\n"
@@ -76,10 +76,8 @@ def _panel(axis: Axes, part: pd.DataFrame, lines: pd.DataFrame, places: dict) ->
     for (question, row), found in lines.groupby(["question", "row"]):
         draw_seeds(axis, places[question, row], found, beside)
     for (question, row), of_row in part.groupby(["question", "row"]):
-        at = 1.0, places[question, row]
-        axis.annotate(f"{of_row.accuracy.mean():.1f}", at, xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=9)
+        at = 1.03, places[question, row]
+        axis.annotate(f"{of_row.accuracy.mean():.1f}", at, xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axis.axvline(0, color="0.3", lw=1)
-    low, high = axis.get_xlim()
-    axis.set_xlim(low, high + 0.3 * (high - low))  # where the accuracies stand
-    axis.annotate("accuracy, %", (1.0, 1.0), xycoords="axes fraction", ha="right", va="bottom", fontsize=8, color="0.3")
+    axis.annotate("accuracy, %", (1.03, 1.0), xycoords="axes fraction", va="bottom", fontsize=8, color="0.3")
     axis.tick_params(axis="y", length=0)

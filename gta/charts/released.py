@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gta.charts.drawing import aside, draw_seeds, setting, tell_verdicts
-from gta.charts.frames import COMPARISON, comparisons, dataset_of, shown, told_apart
+from gta.charts.frames import COMPARISON, comparisons, dataset_of, in_order, shown, told_apart
 from gta.results import Row, oracle_best
 
 ORACLE = "oracle_best minus last iterate"
@@ -18,7 +18,7 @@ def prices(paired: pd.DataFrame) -> pd.DataFrame:
     """Of the paired comparisons: a line a switch and seed against its method as the paper says, with the verdict over all seeds and
     their mean, sorted by method and mean."""
     frame = told_apart(paired[(paired.variant != "") & (paired.method == paired.reference)])
-    return frame.sort_values(["dataset", "backbone", "shots", "method", "mean", "variant", "seed"], ignore_index=True)
+    return in_order(frame, "backbone", "shots", "method", "mean", "variant", "seed")
 
 
 def oracle(rows: Sequence[Row]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from gta.charts import frames
 from gta.charts.drawing import MARKS, METHODS, aside, tell
-from gta.charts.frames import METHOD, comparisons, plain
+from gta.charts.frames import METHOD, comparisons, in_order, plain
 from gta.results import Row
 
 # By condition: the title of its panels, and what its strength counts.
@@ -40,9 +40,9 @@ def standings(frame: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
     table = means.join(base, on=KEY).join(lines, on=["part", *METHOD[1:], "baseline"])
     order = {name: place for place, name in enumerate(CONDITIONS)}
     table = table.assign(method=table.name, rank=table.condition.map(order))
-    table = table.sort_values(["dataset", "backbone", "rank", "method", "strength"])
+    table = in_order(table, "backbone", "rank", "method", "strength")
     first = [*KEY, "method", "images", "CLIP", "accuracy", "gain", "verdict"]
-    return table[[*first, *(column for column in table.columns if column.startswith("seed "))]].reset_index(drop=True)
+    return table[[*first, *(column for column in table.columns if column.startswith("seed "))]]
 
 
 def harm(table: pd.DataFrame) -> pd.DataFrame:
