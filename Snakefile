@@ -20,7 +20,8 @@ def markers(names):
     return [str(BATCH.steps[name].marker) for name in names]
 
 
-print(BATCH.report())
+if workflow.is_main_process:
+    print(BATCH.report())  # and set the markers; the jobs of a cluster read this file too
 
 
 rule all:

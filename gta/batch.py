@@ -8,6 +8,7 @@
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,13 +55,21 @@ class Batch:
         steps: dict[str, Step] = {}
         for table, sweep in self.sweeps.items():
             cells = [cell for cell in sweep.cells(self.smoke) if self._lacks(cell) is None]
-            steps |= {name: step for name, step in (self._run(table, sweep, cell) for cell in cells)}
+            runs = [self._run(table, sweep, cell) for cell in cells]
+            if twice := [name for name, count in Counter(name for name, _ in runs).items() if count > 1]:
+                raise ValueError(
+                    f"{twice[0]} is two runs: their cells differ in a list alone, which no name says; give it a value of its own"
+                )
+            steps |= dict(runs)
             steps[f"table/{table}"] = self._table(table, sweep, [steps[f"run/{table}/{_folder(cell)}"] for cell in cells])
         for name, page in self.pages.items():
             steps[f"notebook/{name}"] = self._notebook(name, page, steps)
             notebook = steps[f"notebook/{name}"].outputs[0]
             steps[f"page/{name}"] = self._step(f"page/{name}", "gta/pages.py", [notebook.with_suffix(".html")], [notebook])
         steps["site"] = self._site(steps)
+        made = Counter(file for step in steps.values() for file in step.outputs)
+        if twice := [str(file) for file, count in made.items() if count > 1]:
+            raise ValueError(f"{twice[0]} is made by two steps; a table copied from another needs outputs of its own")
         return steps
 
     def needs(self, name: str) -> list[str]:
@@ -185,14 +194,18 @@ class Batch:
         own = ["rows.csv", "predictions.npz", *sweep.outputs]
         outputs = [folder / Path(sweep.notebook).name, *(folder / file for file in own)]
         if dataset in EMBEDDED:
-            inputs = [*FACTS, *([f"{EMBEDDED[dataset]}/seed{cell['seed']}.safetensors"] if cell["backbone"] == "embedded" else [])]
+            inputs = [*FACTS, *(self._weights(EMBEDDED[dataset], cell["seed"]) if cell["backbone"] == "embedded" else [])]
             given = {}
         else:
-            pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", "results/published.csv", FACTS[1])
+            encoder = f"data_manifests/encoders/{cell['backbone'].replace('/', '-')}.yaml"
+            pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv", FACTS[1])
             inputs = [file for file in pinned if Path(file).exists()]
             given = {"llm": self.llm, "root": self.data}
         shared = {"ledger": str(self.base / "ledger"), "out": str(folder)}
         return name, self._step(name, sweep.notebook, outputs, inputs, {**cell, **given, **sweep.parameters, **shared, "smoke": self.smoke})
+
+    def _weights(self, folder: str, seed: int) -> list[str]:
+        return [f"{folder}/seed{seed}.safetensors", *(f"{folder}/{name}" for name in ("open_clip_config.json", "tokenizer.json"))]
 
     def _table(self, table: str, sweep: Sweep, runs: list[Step]) -> Step:
         named = [f"{table}.csv", f"{table}_paired.csv", *(file for file in sweep.outputs if file.endswith(".csv"))]

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from filelock import FileLock
+
 from gta.files import write_atomically
 
 Mode = Literal["record", "replay", "refresh"]
@@ -49,6 +51,11 @@ class Ledger:
             # What was tried before stays readable, and does not count against the tries of this run.
             entry |= {"status": "open", "attempts": [], "earlier": [*entry.get("earlier", []), *entry["attempts"]]}
         return entry
+
+    def held(self, request: Mapping[str, Any]) -> FileLock:
+        """A lock on one request, so that of two processes that ask the same one pays, and both use its answer."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / f".{digest(request)}.lock")
 
     def save(self, entry: Mapping[str, Any]) -> None:
         """Write an entry, whole."""

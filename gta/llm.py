@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -152,14 +153,15 @@ class LanguageModel:
 
     def _reply(self, question: Question) -> Reply:
         request = self._request(question)
-        entry: dict[str, Any] = {"about": question.about, "request": request, "status": "open", "attempts": []}
-        if self.ledger is not None:
-            entry = self.ledger.find(request, question.about)
-        recorded = entry["status"] != "open"
-        while entry["status"] == "open":
-            self._attempt(question, entry)
+        with self.ledger.held(request) if self.ledger else nullcontext():
+            entry: dict[str, Any] = {"about": question.about, "request": request, "status": "open", "attempts": []}
             if self.ledger is not None:
-                self.ledger.save(entry)
+                entry = self.ledger.find(request, question.about)
+            recorded = entry["status"] != "open"
+            while entry["status"] == "open":
+                self._attempt(question, entry)
+                if self.ledger is not None:
+                    self.ledger.save(entry)
         with self._lock:
             self.usage.recorded += recorded
             self.usage.gave_up += entry["status"] == "gave_up"

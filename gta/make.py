@@ -12,6 +12,8 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock
+
 from gta.batch import Batch
 from gta.files import write_atomically
 
@@ -21,9 +23,14 @@ def make(batch: Batch, name: str) -> None:
     place with the suffix `.failed`, and what was there before. What holds already is not made again."""
     step = batch.steps[name]
     failed = step.stamp.with_suffix(".failed")
-    failed.unlink(missing_ok=True)
-    if step.refresh() is None:  # what it reads was made again and came out the same
-        return
+    with FileLock(step.stamp.with_suffix(".lock")):  # held by what an earlier batch, killed alone, may have left running
+        failed.unlink(missing_ok=True)
+        if step.refresh() is not None:  # else what it reads was made again and came out the same
+            _make(batch, name, failed)
+
+
+def _make(batch: Batch, name: str, failed: Path) -> None:
+    step = batch.steps[name]
     try:
         begun = step.begin()
         with a_gpu() if batch.gpus(name) else no_gpu():

@@ -1,5 +1,6 @@
 """The questions to the language model, by domain, from one readable file that users can replace."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,10 @@ class Prompts:
     describe: str
     distinguish: str
     habitat: str | None = None
+
+    def asked_of(self, model: str) -> str:
+        """The model and a hash of the questions: what stands for their answers in a row."""
+        return f"{model}/{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
 
 
 def load(domain: str = "general", file: Path = FILE) -> Prompts:

@@ -186,9 +186,9 @@ class AnswersByPair:
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         new = [question for question in questions if question.against is None or _pair(question) not in self._stored]
-        answered = dict(zip(map(_pair, new), self._llm.ask(new), strict=True))
-        self._stored |= {pair: reply for pair, reply in answered.items() if pair[1] is not None}
-        return [answered[_pair(q)] if _pair(q) in answered else self._stored[_pair(q)] for q in questions]
+        answered = dict(zip(new, self._llm.ask(new), strict=True))
+        self._stored |= {_pair(question): reply for question, reply in answered.items() if question.against is not None}
+        return [answered[question] if question in answered else self._stored[_pair(question)] for question in questions]
 
 
 def _pair(question: Question) -> tuple[str, str | None]:

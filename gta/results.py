@@ -42,6 +42,7 @@ class Row(Checked):
     device: str
     versions: str
     weights: str
+    llm: str = ""  # the language model and a hash of its questions
     source_hash: str
     status: str = "done"
 
@@ -165,8 +166,10 @@ def measure(
     source_hash: str,
     status: str = "done",
     shots: int = 0,
+    llm: str = "",
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key to compare with).
+    """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key to compare with). llm: as
+    `gta.prompts.Prompts.asked_of` gives it.
 
     Returns a row each, and the per-image predictions of them all: image_id (N,), and for each run_id the five likeliest
     classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (n_total,). Where not all images count,
@@ -186,12 +189,13 @@ def measure(
         "device": torch.cuda.get_device_name() if encoder.device.type == "cuda" else cpu,
         "versions": VERSIONS,
         "weights": encoder.weights_sha256[:12],
+        "llm": llm,
         "source_hash": source_hash,
         "status": status,
     }
     scored = {key: correct(task.source, assignments) for key, (assignments, _, _) in outcomes.items()}
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
-        identity = [table, task.name, backbone, encoder.weights_sha256, method, variant, settings.digest, *([str(shots)] if shots else [])]
+        identity = [table, task.name, backbone, encoder.weights_sha256, llm, method, variant, settings.digest, str(shots)]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
         right = scored[method, variant]
         gain, low, high = paired_gain(right, scored[baseline])

@@ -99,6 +99,11 @@ class Study:
         )
 
     @property
+    def asked(self) -> str:
+        """The language model and its questions, for rows."""
+        return self.questions.asked_of(self.llm.model)
+
+    @property
     def baseline(self) -> Key:
         """The row that others are compared with: plain CLIP, or CLIP with attributes where a name says nothing."""
         return self.task.baseline, ""
@@ -120,7 +125,7 @@ class Study:
         source_hash = provenance.source_hash(ROOT / "notebooks" / notebook)
         status = "smoke" if parameters.smoke else "done"
         rows, predictions = results.measure(
-            table, self.task, parameters.backbone, self.encoder, self.settings, self.outcomes, source_hash, status, shots
+            table, self.task, parameters.backbone, self.encoder, self.settings, self.outcomes, source_hash, status, shots, self.asked
         )
         results.write_run(ROOT / parameters.out, rows, predictions)
         if self.checkpoints:

@@ -16,7 +16,7 @@ def summary(rows: Iterable[Row]) -> pd.DataFrame:
     frame = pd.DataFrame([row.model_dump() for row in rows])
     frame["dataset"] = frame.dataset.str.partition(":")[0]  # aviary:3, the world that goes with seed 3
     frame["interval"] = [f"{row.gain:+.1f} [{row.gain_low:+.1f}, {row.gain_high:+.1f}]" for row in frame.itertuples()]
-    names = ["dataset", "backbone", "baseline", "method", "variant"]
+    names = ["dataset", "backbone", "baseline", "method", "variant", *(["shots"] if frame.shots.nunique() > 1 else [])]
     means = frame.groupby(names)[["accuracy", "gain", "seconds"]].mean().round(1)
     by_seed = frame.pivot(index=names, columns="seed", values="interval").add_prefix("gain of seed ")
     return means.join(by_seed).sort_values(["baseline", "accuracy"]).reset_index()
@@ -32,7 +32,7 @@ def combine(folders: Iterable[Path], file: Path, reference: tuple[str, str] | No
     measured: dict[str, Row] = {}
     for row in (row for folder in folders for row in read_table(folder / "rows.csv")):
         first = measured.setdefault(row.run_id, row)
-        if row.model_copy(update={"seconds": first.seconds}) != first:
+        if (row.n_correct, row.n_total, row.weights) != (first.n_correct, first.n_total, first.weights):
             raise ValueError(f"{file}: two runs measured run_id {row.run_id} ({row.method}, {row.variant!r}, seed {row.seed}) differently")
     pairs = statistics.paired(measured.values(), statistics.right_images(folder / "predictions.npz" for folder in folders), reference)
     write_atomically(paired_of(file), pairs.to_csv(index=False, float_format="%.6g"))

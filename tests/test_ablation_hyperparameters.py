@@ -38,10 +38,18 @@ def test_without_a_folder_the_iterates_are_not_to_be_had(study):
 
 
 def test_a_value_is_the_run_with_that_setting_and_the_default_is_left_to_t(study):
-    ablation_hyperparameters.hyperparameters(study, "neighbours", (1, 3))
-    assert set(study.outcomes) == {("CLIP+attributes", ""), ("GTA-CLIP", "neighbours = 1")}
-    alone = study.run(study.static, study.llm, changes={"neighbors": 1}, checkpoints=None)
-    torch.testing.assert_close(study.outcomes["GTA-CLIP", "neighbours = 1"][0], alone.assignments, atol=1e-6, rtol=0)
+    ablation_hyperparameters.hyperparameters(study, "k", (1, 8))
+    assert set(study.outcomes) == {("CLIP+attributes", ""), ("GTA-CLIP", "k = 1")}
+    alone = study.run(study.static, study.llm, changes={"confident": 1}, checkpoints=None)
+    torch.testing.assert_close(study.outcomes["GTA-CLIP", "k = 1"][0], alone.assignments, atol=1e-6, rtol=0)
+
+
+def test_more_neighbours_pull_an_image_no_harder_than_three():
+    """All cosines are 1, so that a row's weights sum to its number of neighbours before, and to 3 after."""
+    x = torch.nn.functional.normalize(torch.ones(20, 4), dim=1)
+    for neighbors in (1, 3, 10):
+        sums = ablation_hyperparameters.of_equal_pull(x, None, neighbors).to_dense().sum(1)
+        torch.testing.assert_close(sums, torch.full((20,), 3.0))
 
 
 @pytest.mark.parametrize("factor", FACTORS)

@@ -16,7 +16,7 @@ from gta.parameters import ONCE, settings_for
 from gta.settings import Settings
 from gta.studies import few_shot
 from gta.study import Study
-from gta.transduct import GAMMAS, transduct
+from gta.transduct import GAMMAS, select_gamma, transduct
 
 TASK = tasks.load("digits")
 QUERIES, SHOTS = 60, 2
@@ -69,12 +69,21 @@ def test_validation_labels_alone_choose_gamma(seen):
     assert chosen != replace(seen, val_labels=answers[0][judge].argmax(1)).transclip()[0]
 
 
-def test_the_released_row_returns_the_last_gamma_on_the_misaligned_graph(seen):
-    _, z, _ = seen.transclip(*few_shot.GRAPHS["released"])
+def test_the_released_row_differs_by_its_graph_alone(seen):
+    gamma, z, _ = seen.transclip(few_shot.GRAPHS["released"])
+    graph = released.knn_graph(seen.features, seen.support)
+    few = {"support_features": seen.support, "support_labels": seen.labels, "affinity": graph}
+    torch.testing.assert_close(z, transduct(seen.features, seen.prior, gamma=gamma, **few).assignments, atol=1e-5, rtol=0)
+    judged = (seen.support, seen.labels, seen.val_features, seen.val_labels)
+    assert gamma == select_gamma(seen.features, seen.prior, *judged, affinity=graph)[0]
+    assert (z - seen.transclip()[1]).abs().max() > 0.1
+
+
+def test_the_released_search_returns_the_last_gamma(seen):
+    _, z, _ = seen.transclip(released.knn_graph, released.select_gamma)
     graph = released.knn_graph(seen.features, seen.support)
     few = {"support_features": seen.support, "support_labels": seen.labels, "gamma": GAMMAS[-1], "affinity": graph}
     torch.testing.assert_close(z, transduct(seen.features, seen.prior, **few).assignments, atol=1e-3, rtol=0)
-    assert (z - seen.transclip()[1]).abs().max() > 0.1
 
 
 def test_labels_of_query_images_play_no_part(encoder, guide_llm, monkeypatch):

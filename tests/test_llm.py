@@ -1,6 +1,7 @@
 """Through the real openai client, against a real local endpoint that does everything endpoints do."""
 
 import json
+import multiprocessing
 import socket
 import time
 import traceback
@@ -119,7 +120,9 @@ def test_hostile_text_is_text(text, tmp_path):
     bank = Bank.from_template(["crow"]).add(0, phrases, source="static")
     bank.save(tmp_path / "bank.json")
     assert Bank.load(tmp_path / "bank.json") == bank
-    assert len(list((tmp_path / "ledger").iterdir())) == 1 and len(list(tmp_path.iterdir())) == 2
+    (entry,) = (tmp_path / "ledger").glob("*.json")
+    assert {file.name for file in (tmp_path / "ledger").iterdir()} == {entry.name, f".{entry.stem}.lock"}
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_retry_after_is_waited_for_and_too_long_a_wait_is_refused():
@@ -272,7 +275,7 @@ def test_tries_are_counted_over_runs(tmp_path):
 def test_a_damaged_entry_is_named(content, tmp_path):
     with endpoint([reply()]) as (url, _):
         model(url, Ledger(tmp_path)).ask([PAIR])
-        (file,) = tmp_path.iterdir()
+        (file,) = tmp_path.glob("*.json")
         file.write_text(content)
         with pytest.raises(ValueError, match=f"{file.name} is not a ledger entry"):
             model(url, Ledger(tmp_path)).ask([PAIR])
@@ -307,3 +310,22 @@ def test_a_password_in_the_address_is_refused_without_repeating_it():
 
 def test_the_answer_is_good_by_construction():
     assert tuple(json.loads(GOOD)["attributes"]) == GOOD_PHRASES
+
+
+def _asks(url, folder, answers):
+    answers.put(model(url, Ledger(folder)).ask([PAIR])[0].phrases)
+
+
+def test_two_runs_that_ask_the_same_at_once_pay_once_and_use_one_answer(tmp_path):
+    """A server that never says the same twice."""
+    context = multiprocessing.get_context("fork")
+    said = [reply(body=chat(json.dumps({"attributes": [f"a tail of {i} feathers"]}))) for i in range(4)]
+    with endpoint(said) as (url, seen):
+        answers = context.Queue()
+        runs = [context.Process(target=_asks, args=(url, tmp_path, answers)) for _ in range(4)]
+        for run in runs:
+            run.start()
+        phrases = {answers.get(timeout=30) for _ in runs}
+        for run in runs:
+            run.join()
+    assert len(phrases) == 1 and len(seen) == 1

@@ -65,8 +65,9 @@ class Peers(RunParameters):
 class Bench:
     """A task as all methods see it: images, their features (N, d), texts, and what was measured so far.
 
-    template: a text a class; static: with the attributes that a language model gave at first; chosen: {method: hyperparameters that
-    validation images chose}; outcomes: {(method, variant): (assignments (N, M) on the CPU, seconds, the key to compare with)}.
+    template: a text a class; static: with the attributes that a language model gave at first; asked: that model and its questions, for
+    rows; chosen: {method: hyperparameters that validation images chose}; outcomes: {(method, variant): (assignments (N, M) on the CPU,
+    seconds, the key to compare with)}.
     """
 
     task: tasks.Task
@@ -76,6 +77,7 @@ class Bench:
     features: Tensor
     template: Bank
     static: Bank
+    asked: str
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     chosen: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -83,8 +85,10 @@ class Bench:
     def of(cls, task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, store: Path | None = None) -> "Bench":
         images = load_images(task.images, encoder, store=store)
         template = Bank.from_template(task.class_names, task.template, task.sentence)
-        static = describe(template, llm, prompts.load(task.domain))
-        return cls(task, encoder, settings, images, encoder.encode_images(images.pixels), template, static)
+        questions = prompts.load(task.domain)
+        static = describe(template, llm, questions)
+        asked = questions.asked_of(llm.model)
+        return cls(task, encoder, settings, images, encoder.encode_images(images.pixels), template, static, asked)
 
     def fresh(self) -> "Bench":
         """The same task, with nothing measured."""
@@ -204,7 +208,7 @@ def score(
     predictions: dict[str, np.ndarray] = {}
     for table, shots, bench in measured:
         of_bench, predicted = results.measure(
-            table, bench.task, backbone, bench.encoder, bench.settings, bench.outcomes, source_hash, status, shots
+            table, bench.task, backbone, bench.encoder, bench.settings, bench.outcomes, source_hash, status, shots, bench.asked
         )
         rows += of_bench
         if "#" in bench.task.name:

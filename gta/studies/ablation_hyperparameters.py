@@ -7,6 +7,9 @@ the longest run. The runs of the other factors measure their other values alone.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from gta.affinity import knn_graph
 from gta.checkpoints import Checkpoints
 from gta.names import nearest
 from gta.parameters import RunParameters
@@ -79,14 +82,21 @@ def changes(settings: Settings, factor: str, value: float) -> dict:
     return {of(factor).setting: int(value) if whole else value}
 
 
+def of_equal_pull(features: Tensor, support_features: Tensor | None, neighbors: int) -> Tensor:
+    """`gta.affinity.knn_graph`, its weights divided by the number of neighbours: the solver's 1 / (2 * 3) then is the released
+    1 / (2 * neighbours), so that more neighbours pull no harder than the three of the default."""
+    return knn_graph(features, support_features, neighbors) * (Settings().neighbors / neighbors)
+
+
 def hyperparameters(study: Study, factor: str, values: Sequence[float]) -> None:
     """GTA-CLIP with each value of a factor but the default, into `study.outcomes`, and CLIP from the same attributes to compare with;
     with T also the default, as the row without a variant."""
     if factor == "T":
         return _iterates(study, [int(value) for value in values])
+    affinity = of_equal_pull if factor == "neighbours" else knn_graph
     others = [value for value in values if value != default(study.settings, factor)]
     for value in others:
-        result = study.run(study.static, study.llm, changes=changes(study.settings, factor, value))
+        result = study.run(study.static, study.llm, changes=changes(study.settings, factor, value), affinity=affinity)
         study.outcomes[BASELINE] = (result.clip, result.history[0]["seconds_encode"], BASELINE)
         study.add("GTA-CLIP", variant(factor, value), result, BASELINE)
 

@@ -112,9 +112,9 @@ def _switched(study: Study, variant: str, stored: dict[tuple[str, str | None], R
     encoder = released.half(study.encoder) if every or variant == HALF else study.encoder
     if every or variant == "logit scale learns":
         encoder = released.solver_keeps_scale(encoder)
-    llm: ChatModel = released.BulletsAlone(study.llm, study.settings.seed) if every or variant == BULLETS else study.llm
-    bank = describe(study.names_only, llm, study.questions) if llm is not study.llm else study.static
-    llm = released.AnswersByPair(llm, stored) if every or variant == STORED else llm
+    llm: ChatModel = released.AnswersByPair(study.llm, stored) if every or variant == STORED else study.llm
+    llm = released.BulletsAlone(llm, study.settings.seed) if every or variant == BULLETS else llm
+    bank = describe(study.names_only, llm, study.questions) if every or variant == BULLETS else study.static
     return study.run(bank, llm, changes=changes, encoder=encoder, **hooks)
 
 
@@ -143,5 +143,7 @@ def write_solver_calls(study: Study, parameters: AblationReleased, calls: Mappin
     """Score the solver calls apart from the table, into `solver_calls.csv`: labels enter here, after all is done, and nothing is
     chosen by them but the figure's `oracle_best`. In the few-shot setting the file has no row."""
     hashed, status = provenance.source_hash(ROOT / f"notebooks/{TABLE}.ipynb"), "smoke" if parameters.smoke else "done"
-    rows, _ = results.measure("solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, hashed, status)
+    rows, _ = results.measure(
+        "solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, hashed, status, llm=study.asked
+    )
     results.write_table(ROOT / parameters.out / "solver_calls.csv", rows)

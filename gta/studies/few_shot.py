@@ -23,11 +23,8 @@ from gta.settings import Settings
 from gta.study import Study
 from gta.transduct import select_gamma
 
-# How each row of TransCLIP-FS builds its graph (None: shots pull their own neighbours) and searches for gamma.
-GRAPHS: dict[str, tuple[Callable | None, Callable]] = {
-    "aligned": (None, select_gamma),
-    "released": (released.knn_graph, released.select_gamma),
-}
+# The graph of each row of TransCLIP-FS; None: shots pull their own neighbours. All else is the same, the search for gamma too.
+GRAPHS: dict[str, Callable | None] = {"aligned": None, "released": released.knn_graph}
 
 
 class FewShot(RunParameters):
@@ -98,8 +95,8 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
     study.outcomes[study.baseline] = (once.clip, once.history[0]["seconds_encode"], study.baseline)
     seen = Shots.of(study, once, shots, store)
     gammas = {}
-    for variant, how in GRAPHS.items():
-        gammas[f"TransCLIP-FS, {variant}"], z, seconds = seen.transclip(*how)
+    for variant, graph in GRAPHS.items():
+        gammas[f"TransCLIP-FS, {variant}"], z, seconds = seen.transclip(graph)
         study.outcomes["TransCLIP-FS", variant] = (z, seconds, study.baseline)
     gammas["GTA-CLIP-FS"] = gammas["TransCLIP-FS, aligned"]
     study.add("GTA-CLIP-FS", "", seen.gta_clip(study, gammas["GTA-CLIP-FS"]))

@@ -73,7 +73,7 @@ def write(studies: Sequence[Study], parameters: Robustness) -> list[results.Row]
     predictions: dict[str, np.ndarray] = {}
     for study in studies:
         setting = (study.task, parameters.backbone, study.encoder, study.settings, study.outcomes, source_hash, status)
-        of_part, predicted = results.measure("robustness", *setting)
+        of_part, predicted = results.measure("robustness", *setting, llm=study.asked)
         rows += of_part
         predictions |= {f"{study.task.name}.{key}" if key in ("image_id", "counted") else key: found for key, found in predicted.items()}
     results.write_run(ROOT / parameters.out, rows, predictions)
