@@ -58,6 +58,8 @@ def toy(tmp_path, monkeypatch):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("")
     (tmp_path / "gta/embedded/encoders").mkdir()
+    for name in ("open_clip_config.json", "tokenizer.json"):
+        (tmp_path / f"gta/embedded/encoders/{name}").write_text("{}")
     for seed in range(2):
         (tmp_path / f"gta/embedded/encoders/seed{seed}.safetensors").write_text("")
     put_toy(tmp_path, range(2))
