@@ -57,8 +57,8 @@ def _panel(axis: Axes, frame: pd.DataFrame) -> None:
 def accuracies(rows: Sequence[Row]) -> pd.DataFrame:
     """Mean accuracy over seeds, with the lowest and the highest: a row a method, a column a number of shots."""
     key = ["dataset", "backbone", "label"]
-    cells = frame_of(rows).groupby([*key, "shots"]).accuracy.agg(lambda of: f"{of.mean():.1f} [{of.min():.1f}, {of.max():.1f}]")
-    cells = cells.unstack("shots").reset_index().assign(place=lambda of: of.label.map(list(STYLES).index))
+    texts = frame_of(rows).groupby([*key, "shots"]).accuracy.agg(lambda of: f"{of.mean():.1f} [{of.min():.1f}, {of.max():.1f}]")
+    cells = texts.unstack("shots").reset_index().assign(place=lambda of: of.label.map(list(STYLES).index))
     return in_order(cells, "backbone", "place").drop(columns="place").set_index(key).rename_axis(index={"label": "method"})
 
 

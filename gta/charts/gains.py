@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gta.charts.drawing import METHODS, aside, draw_seeds, tell, tell_verdicts
-from gta.charts.frames import WITHHELD, bare, dataset_of, plain, told_apart
+from gta.charts.drawing import METHODS, aside, draw_seeds, setting, tell, tell_verdicts
+from gta.charts.frames import METHOD, WITHHELD, bare, dataset_of, frame_of, plain, told_apart
 from gta.results import Row
 from gta.statistics import label
 
@@ -95,3 +95,43 @@ def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
         axis.set_xlabel(f"gain over {baseline}, points")
     tell_verdicts(figure)
     return figure
+
+
+def accuracies_and_gains(rows: Iterable[Row], paired: pd.DataFrame, baseline: str) -> Figure:
+    """Of the rows that are compared with `baseline`, a line of panels a dataset and encoder. Left, accuracy in the colour of the method: a
+    dot a seed, hollow where it is a control or lacks a step, and a bar at their mean. Right, the gain over the baseline, of
+    `gta.statistics.paired`, as in `gains`."""
+    frame = frame_of(row for row in rows if row.baseline == baseline)
+    frame["part"] = frame.variant.map(bare)
+    frame["rank"] = list(map(_rank, frame.method, frame.part))
+    lines, (base, _, withheld) = told_apart(paired[paired.reference == baseline]), baseline.partition(", ")
+    panels = list(frame.sort_values("rank").groupby(["dataset", "backbone"], sort=False))
+    counts = [of_panel["rank"].nunique() for _, of_panel in panels]
+    size, ratios = (11, 0.42 * sum(counts) + 0.9 * len(panels) + 0.4), {"width_ratios": [1, 1.2], "height_ratios": counts}
+    figure, axes = plt.subplots(len(panels), 2, figsize=size, sharey="row", squeeze=False, gridspec_kw=ratios)
+    for (left, right), ((dataset, backbone), of_panel) in zip(axes, panels, strict=True):
+        names, places = list(dict.fromkeys(map(label, of_panel.method, of_panel.part))), aside(of_panel.seed)
+        for y, (_, of_row) in enumerate(of_panel.groupby("rank")):
+            _seeds(left, y, of_row, places)
+            if len(found := lines[(lines[METHOD] == of_row[METHOD].iloc[0]).all(axis=1)]):
+                draw_seeds(right, y, found, places)
+        right.axvline(0, color="0.3", lw=1)
+        right.set_xlabel(f"gain over {base}, points")
+        left.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel="accuracy, %")
+        left.set_title(label(setting(dataset, backbone), withheld), loc="left")
+    tell_verdicts(figure)
+    return figure
+
+
+def _rank(method: str, part: str) -> tuple:
+    """Methods first, each with and without attributes, then controls and methods that lack a step, then what is no method of these."""
+    name = plain(method)
+    return part != "", [*METHODS, name].index(name), method, part
+
+
+def _seeds(axis: plt.Axes, y: int, rows: pd.DataFrame, places: Mapping[int, float]) -> None:
+    first = rows.iloc[0]
+    color = METHODS.get(plain(first.method), "0.15")
+    axis.plot([rows.accuracy.mean()] * 2, [y - 0.38, y + 0.38], color=color, lw=2.5, zorder=2)
+    heights = [y + places[seed] for seed in rows.seed]
+    axis.scatter(rows.accuracy, heights, color="white" if first.part else color, edgecolor=color, s=20, zorder=3)
