@@ -149,10 +149,15 @@ class Batch:
     def publish(self, results: Path = Path("results")) -> None:
         """What readers come for into `results`: tables, figures, executed notebooks, rows, and predictions where the sweep says so.
 
-        Raises ValueError in smoke size, and where a step is not complete.
+        Raises ValueError in smoke size, where a step is not complete, and where published runs would go because they are left out now.
         """
         if self.smoke:
             raise ValueError("a smoke run is never published")
+        for table, sweep in self.sweeps.items():
+            for cell in sweep.cells():
+                rows = f"{table}/{_folder(cell)}/rows.csv"
+                if (reason := self._lacks(cell)) and (results / rows).exists():
+                    raise ValueError(f"{results / rows} was published and would be lost, since its run is left out: {reason}")
         kinds = ("run/", "table/", "notebook/")
         kept = [(step, self._published(name, step)) for name, step in self.steps.items() if name.startswith(kinds)]
         provenance.publish(kept, self.base, results, self.index())

@@ -127,6 +127,11 @@ def test_what_is_published_is_complete_and_what_is_no_longer_made_goes(toy, tmp_
     make(fewer, "table/toy")
     fewer.publish(tmp_path / "results")
     assert not (tmp_path / "results/toy/digits-embedded-s1/rows.csv").exists()
+    fewer.sweeps["toy"].grid[0]["dataset"].append("dtd")
+    (tmp_path / "results/toy/dtd-embedded-s0").mkdir()
+    (tmp_path / "results/toy/dtd-embedded-s0/rows.csv").touch()
+    with pytest.raises(ValueError, match=r"rows\.csv was published and would be lost, since its run is left out: not in data/"):
+        fewer.publish(tmp_path / "results")
     fewer.smoke = True
     with pytest.raises(ValueError, match="a smoke run is never published"):
         fewer.publish(tmp_path / "results")
