@@ -18,7 +18,7 @@ publish: $(READY)
 	snakemake publish
 
 test: $(READY)
-	python -m pytest
+	python -m pytest -n auto
 
 test-all: $(READY)
 	python -m pytest -m ""
