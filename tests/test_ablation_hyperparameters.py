@@ -85,3 +85,14 @@ def test_the_default_stands_in_every_panel_of_its_dataset():
     labels = [axis.get_xlabel() for axis in figure.axes if axis.axison]
     plt.close(figure)
     assert labels == [FACTORS[factor].symbol for factor in ("k", "lambda", "beta")]
+
+
+def test_one_value_that_ruins_the_method_flattens_no_other_and_its_number_is_shown():
+    measured = {"": 80, "k = 2": 81, "k = 4": 79, "lambda = 0": 20}
+    rows = [row(run_id=v, dataset="digits", backbone="embedded", method="GTA-CLIP", variant=v) for v in measured]
+    rows = [line.model_copy(update={"accuracy": accuracy}) for line, accuracy in zip(rows, measured.values(), strict=True)]
+    figure = charts.curves(rows)
+    k, lam = (axis for axis in figure.axes if axis.axison)
+    plt.close(figure)
+    assert k.get_ylim() == lam.get_ylim() and 60 < k.get_ylim()[0] < 79
+    assert [text.get_text() for text in lam.texts] == ["▼\n20.0"] and not k.texts

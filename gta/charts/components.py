@@ -60,7 +60,7 @@ def _panel(axis: Axes, part: pd.DataFrame, lines: pd.DataFrame, key: tuple) -> N
             continue
         x, y = PLACES[cell[1:]], ATTRIBUTES.index(cell[0])
         shade = 0.05 + 0.8 * (means[named] - low) / max(high - low, 1e-9)
-        ink = "white" if shade > 0.55 else "black"
+        ink = "white" if shade > 0.66 else "black"
         axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours(shade), edgecolor="white", lw=2))
         seeds = part[(part.method == named[0]) & (part.variant == named[1])].sort_values("seed").accuracy
         line = (*key, *named, label(*name(compared_with(cell))))

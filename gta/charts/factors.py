@@ -15,7 +15,8 @@ from gta.results import Row
 from gta.statistics import label
 from gta.studies.ablation_hyperparameters import FACTORS, default, variant
 
-COLUMNS = 4
+COLUMNS = 4  # panels beside one another
+DEPTH = 8  # points
 WHOLE = label("GTA-CLIP", "")
 
 
@@ -34,16 +35,15 @@ def points(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def curves(rows: Iterable[Row]) -> Figure:
-    """A panel a factor; the datasets begin a line of panels each, and the panels of one share their scale."""
+    """A panel a factor; the datasets begin a line of panels each, and the panels of one share their scale. Of a mean that lies below it,
+    the number stands at the foot."""
     frame = points(rows)
     lines = [line for _, part in in_order(frame).groupby(["dataset", "backbone"], sort=False) for line in _in_lines(part)]
     figure, axes = plt.subplots(len(lines), COLUMNS, figsize=(11, 2.5 * len(lines) + 0.4), squeeze=False)
     for of_line, panels in zip(axes, lines, strict=True):
         for axis, part in zip(of_line, panels, strict=False):
             _panel(axis, part)
-            of_dataset = frame[(frame.dataset == part.dataset.iloc[0]) & (frame.backbone == part.backbone.iloc[0])].accuracy
-            margin = 0.06 * (of_dataset.max() - of_dataset.min() + 1)
-            axis.set_ylim(of_dataset.min() - margin, of_dataset.max() + margin)
+            _scale(axis, part, frame[(frame.dataset == part.dataset.iloc[0]) & (frame.backbone == part.backbone.iloc[0])])
         for axis in of_line[len(panels) :]:
             axis.axis("off")
         of_line[0].set_ylabel(f"{panels[0].dataset.iloc[0]}\naccuracy, %")
@@ -72,6 +72,17 @@ def _panel(axis: Axes, part: pd.DataFrame) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlabel(factor.symbol)
     axis.grid(True, axis="y")
+
+
+def _scale(axis: Axes, part: pd.DataFrame, of_dataset: pd.DataFrame) -> None:
+    """From no more than `DEPTH` points below the worst seed of the default: one value that ruins the method would flatten all others."""
+    defaults = of_dataset[of_dataset.default].accuracy
+    low, high = max(of_dataset.accuracy.min(), defaults.min() - DEPTH), of_dataset.accuracy.max()
+    margin = 0.06 * (high - low + 1)
+    axis.set_ylim(low - margin, high + margin)
+    means = part.groupby("value").accuracy.mean()
+    for value, mean in means[means < low].items():
+        axis.text(value, 0.03, f"▼\n{mean:.1f}", transform=axis.get_xaxis_transform(), fontsize=8, ha="left")
 
 
 def table(rows: Sequence[Row], paired: pd.DataFrame) -> pd.DataFrame:
