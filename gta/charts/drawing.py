@@ -13,7 +13,7 @@ from gta.figures import PALETTE
 METHODS = {"CLIP": "0.55", "TransCLIP": PALETTE[0], "GTA-CLIP": PALETTE[1]}
 MARKS = {"CLIP": "D", "TransCLIP": "s", "GTA-CLIP": "o"}
 VERDICTS = {"better": PALETTE[2], "worse": PALETTE[4], "": "0.55"}  # none is a method's, but for grey
-SAID = {"better": "better in every seed", "worse": "worse in every seed", "": "not told apart"}
+SAID = {"better": "better in every seed", "worse": "worse in every seed", "": "neither"}
 
 
 def aside(seeds: Iterable[int], step: float = 0.22) -> dict[int, float]:
