@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from gta import tables
+from gta import results, statistics, tables
 from gta.files import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -36,6 +36,33 @@ def test_the_numbers_of_labelling_are_the_measured_ones():
     for line, (part, settings, name) in zip(told, measures, strict=True):
         found = [means.get((part, setting, name), means.get((part, setting, f"{name}+attributes"))) for setting in settings]
         assert line == [f"{value:.1f}" for value in found]
+
+
+def test_the_numbers_of_the_peers_are_the_measured_ones():
+    """Every cell of the three tables: a row's name, or that with transduction on top, a column's table, dataset and shots."""
+    frame = pd.DataFrame([row.model_dump() for row in results.read_table(ROOT / "results/tables/peers.csv")])
+    frame["dataset"] = frame.dataset.str.replace(r":\d+", "", regex=True)
+    frame["name"] = [statistics.label(*names) for names in zip(frame.method, frame.variant, strict=True)]
+    means = frame.groupby(["table", "dataset", "shots", "name"]).accuracy.mean()
+    columns = {
+        "from names alone": [("peers_zero_shot", of, 0, top) for of in ("digits", "aviary") for top in (False, True)],
+        "labelled images a class": [("peers_few_shot", of, shots, False) for of in ("digits", "aviary") for shots in (4, 16)],
+        "from base to new classes, 16": [
+            ("peers_base_to_new", f"{of}#{half}", 16, False) for of in ("digits", "aviary") for half in ("base", "new")
+        ],
+    }
+    cells, keys = [], []
+    for line in (ROOT / "docs/peers.md").read_text().splitlines():
+        name, *values = line.strip("| ").split(" | ") if line.startswith("| ") else [""]
+        keys = columns.get(name, keys)
+        if keys and name not in columns and any(value[-1].isdigit() for value in values):
+            pairs = zip(keys, values, strict=True)
+            cells += [(means[*key, _on_top(name) if top else name], value) for (*key, top), value in pairs if value != "–"]
+    assert len(cells) > 100 and [f"{mean:.1f}" for mean, _ in cells] == [value for _, value in cells]
+
+
+def _on_top(name):
+    return f"Trans{name}" if name in ("CLIP", "CLIP+attributes") else f"{name}, + transduction"
 
 
 def test_a_document_without_marks_is_refused():
