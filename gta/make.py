@@ -15,7 +15,7 @@ from typing import IO
 from filelock import FileLock
 
 from gta.batch import Batch
-from gta.files import write_atomically
+from gta.files import ROOT, write_atomically
 
 
 def make(batch: Batch, name: str) -> None:
@@ -51,6 +51,7 @@ def _work(batch: Batch, name: str) -> None:
         part = done.with_suffix(".part.ipynb")
         part.parent.mkdir(parents=True, exist_ok=True)
         papermill.execute_notebook(step.entry, part, dict(step.parameters), progress_bar=False)
+        part.write_text(part.read_text().replace(f"{ROOT}/", ""))  # where a machine keeps things is no part of a result
         part.replace(done)
     elif name.startswith("table/"):
         from gta.tables import combine, concatenate

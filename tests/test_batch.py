@@ -31,6 +31,7 @@ if fail and pathlib.Path("broken").exists():
     raise RuntimeError("no luck")
 (folder / "rows.csv").write_text(json.loads(pathlib.Path("rows.json").read_text())[str(seed)])
 (folder / "predictions.npz").write_bytes(pathlib.Path("right.npz").read_bytes())
+print(pathlib.Path("right.npz").resolve())
 """
 GIVEN = "dataset = backbone = ledger = out = ''\nseed = 0\nfail = smoke = False"
 
@@ -54,6 +55,7 @@ def put_toy(folder, seeds):
 def toy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr("gta.make.ROOT", tmp_path)
     for file in ("gta/tables.py", "gta/embedded/shapes.yaml", "gta/prompts.yaml"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("")
@@ -91,6 +93,8 @@ def test_a_failed_run_is_marked_leaves_nothing_and_is_made_again_alone(toy):
     assert set(states(toy()).values()) == {"done"}
     assert Path("runs/toy/digits-embedded-s1/toy.ipynb").stat().st_mtime_ns == made, "it was done and is not made again"
     assert [r.run_id for r in results.read_table(Path("runs/tables/toy.csv"))] == ["r0", "r1"]
+    notebook = Path("runs/toy/digits-embedded-s1/toy.ipynb").read_text()
+    assert "right.npz" in notebook and f"{Path.cwd()}/" not in notebook, "no machine's path is published"
 
 
 def test_a_failure_keeps_what_was_there_before(toy):
