@@ -174,6 +174,7 @@ class Batch:
         lines: list[dict[str, str]] = []
         for table, sweep in self.sweeps.items():
             drawn = [(name, page) for name, page in self.pages.items() if table in page.tables and page.figure]
+            drawn.sort(key=lambda named: len(named[1].tables))  # the page of this table before one of many
             figure = {"figure": drawn[0][1].figure or "", "figure_notebook": f"notebooks/{drawn[0][0]}.ipynb"} if drawn else {}
             where = {"target": sweep.target, "notebook": sweep.notebook, "csv": f"tables/{table}.csv"}
             lines.append({"paper": sweep.paper, **where, "figure": "", "figure_notebook": "", **figure})

@@ -201,7 +201,8 @@ class _Site:
         here = {name: path if path and self.base / path in self.present else "" for name, path in shown.items()}
         undrawn = entry["notebook"] == entry["figure_notebook"] and not here["drawn"]  # its table alone is here
         rows = _read(self.base / here["csv"]) if here["csv"] and not undrawn else []
-        run = {name: ", ".join(_worlds(rows, name)) for name in ("dataset", "backbone", "seed", "versions", "device")} if rows else {}
+        measured = bool(rows) and "run_id" in rows[0]  # and not what is only read off other tables
+        run = {name: ", ".join(_worlds(rows, name)) for name in ("dataset", "backbone", "seed", "versions", "device")} if measured else {}
         smoke = any(row.get("status") == "smoke" for row in rows)
         missing = self._missing(Path(entry["csv"]).stem)
         return {

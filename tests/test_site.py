@@ -20,6 +20,7 @@ from test_results import row
 from gta import figures, results, site
 from gta.batch import Batch
 from gta.files import ROOT
+from gta.make import _work
 from gta.sweeps import Page, Sweep
 from gta.tables import combine
 
@@ -89,7 +90,7 @@ def batch(made, tmp_path, monkeypatch):
 
 
 def build(batch):
-    batch._work("site", batch.steps["site"])
+    _work(batch, "site")
     return Path("runs/site")
 
 
