@@ -16,7 +16,6 @@ from torch import Tensor
 from gta.generate import Pair
 from gta.results import Row, oracle_best
 
-METHODS = ("CLIP", "CLIP+attributes", "TransCLIP", "TransCLIP+attributes", "GTA-CLIP", "linear classifier")
 PALETTE = sns.color_palette("colorblind")
 plt.style.use(Path(__file__).with_name("figures.mplstyle"))
 
@@ -26,35 +25,6 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     figure.savefig(Path(folder) / f"{name}.png", metadata={"Software": None})
     figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None})
-
-
-def accuracy_and_gain(rows: Sequence[Row], baseline: str) -> Figure:
-    """Of the rows that are compared with `baseline`: left, accuracy, a dot a seed and a bar at their mean; right, the gain
-    with each seed's interval. Methods are blue, controls grey."""
-    frame = pd.DataFrame([row.model_dump() for row in rows if row.baseline == baseline])
-    setting = baseline.partition(", ")[2]  # that all these rows share
-    frame["variant"] = [variant.removeprefix(setting).removeprefix(", ") for variant in frame.variant]
-    frame["label"] = [", ".join(filter(None, names)) for names in zip(frame.method, frame.variant, strict=True)]
-    frame["control"] = frame.variant != ""
-    frame["rank"] = [METHODS.index(method) for method in frame.method]
-    order = list(dict.fromkeys(frame.sort_values(["control", "rank", "variant"]).label))
-    seeds = sorted(frame.seed.unique())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.42 * len(order) + 1.4), sharey=True, gridspec_kw={"width_ratios": [1, 1.2]})
-    for y, label in enumerate(order):
-        of_label = frame[frame.label == label].sort_values("seed")
-        color = "0.55" if of_label.control.iloc[0] else PALETTE[0]
-        left.plot([of_label.accuracy.mean()] * 2, [y - 0.3, y + 0.3], color=color, lw=3, zorder=2)
-        left.scatter(of_label.accuracy, [y] * len(of_label), color="white", edgecolor=color, s=28, zorder=3)
-        for row in of_label.itertuples():
-            height = y + 0.22 * (seeds.index(row.seed) - (len(seeds) - 1) / 2)
-            right.plot([row.gain_low, row.gain_high], [height] * 2, color=color, lw=1.6)
-            right.plot([row.gain], [height], "o", color=color, ms=4)
-    left.set(yticks=range(len(order)), yticklabels=order, xlabel="accuracy, %")
-    left.invert_yaxis()
-    right.axvline(0, color="0.3", lw=1)
-    right.set(xlabel=f"gain over {baseline}, points")
-    figure.tight_layout()
-    return figure
 
 
 def stacked_shares(frame: pd.DataFrame) -> Figure:
@@ -196,8 +166,8 @@ def accuracy_by_iteration(rows: Sequence[Row]) -> Figure:
     accuracy, best = [row.accuracy for row in iterates], oracle_best(iterates)
     figure, axis = plt.subplots(figsize=(7, 3.2))
     axis.axhline(baseline.accuracy, color="0.5", ls=":", lw=1.5, label=f"{baseline.method}: {baseline.accuracy:.1f} %")
-    axis.plot(range(len(accuracy)), accuracy, "-", color=PALETTE[0], lw=1.5, zorder=1)
-    axis.plot(len(accuracy) - 1, accuracy[-1], "o", ms=8, color=PALETTE[0], label=f"GTA-CLIP, the last iterate: {accuracy[-1]:.1f} %")
+    axis.plot(range(len(accuracy)), accuracy, "-", color=PALETTE[1], lw=1.5, zorder=1)
+    axis.plot(len(accuracy) - 1, accuracy[-1], "o", ms=8, color=PALETTE[1], label=f"GTA-CLIP, the last iterate: {accuracy[-1]:.1f} %")
     label = f"oracle_best, picked with test labels: {best.accuracy:.1f} %, no result"
     axis.plot(iterates.index(best), best.accuracy, "o", ms=9, mfc="none", color="0.3", label=label)
     axis.set(xlabel="iteration", ylabel="accuracy, %")

@@ -110,8 +110,6 @@ class Step:
         now: of many steps that are looked at together.
         """
         reason = self._what_is_false(now or Hashes())
-        if reason and now:  # files may have changed since they were read for another step
-            reason = self._what_is_false(Hashes())
         if reason is None and not self.marker.exists():
             self.marker.touch()
         elif reason is not None:

@@ -104,6 +104,11 @@ class Study:
         return self.questions.asked_of(self.llm.model)
 
     @property
+    def first_texts(self) -> Bank:
+        """What the baseline reads: the templates, or the first attributes where a name says nothing."""
+        return self.names_only if self.task.baseline == "CLIP" else self.static
+
+    @property
     def baseline(self) -> Key:
         """The row that others are compared with: plain CLIP, or CLIP with attributes where a name says nothing."""
         return self.task.baseline, ""
@@ -118,6 +123,10 @@ class Study:
         self.outcomes[f"CLIP{suffix}", variant] = (result.clip, result.history[0]["seconds_encode"], baseline or self.baseline)
         self.add(f"TransCLIP{suffix}", variant, result, baseline)
         return result
+
+    def add_first(self) -> Result:
+        """The baseline, and transduction from it."""
+        return self.add_once(self.first_texts, self.task.baseline.removeprefix("CLIP"))
 
     def write(self, parameters: RunParameters, notebook: str, table: str, shots: int = 0) -> list[results.Row]:
         """Score all outcomes and write `rows.csv` and `predictions.npz` into the notebook's folder; the checkpoints have then done

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gta import results, tasks
+from gta.charts import peers
 from gta.images import load_images
 from gta.parameters import settings_for
 from gta.peers import bench, runs, tables, texts
@@ -172,7 +173,7 @@ def test_the_table_puts_transduction_beside_each_method():
     assert table.loc["SuS-X", "gain of seed 1"] == "+20.0 [+19.0, +21.0]"
     added = tables.on_top(made, "peers_zero_shot").set_index("on top of")
     assert added.loc["SuS-X, photo", "gain"] == 2 and added.loc["CLIP", "gain of seed 0"] == "+6.0 [+5.0, +7.0]"
-    figure = tables.accuracy_with_and_without(made, "peers_zero_shot")
+    figure = peers.accuracy_with_and_without(made, "peers_zero_shot")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["CLIP", "SuS-X, photo", "GTA-CLIP"]
     with pytest.raises(ValueError, match="no rows of table 'peers_few_shot'"):
         tables.standings(made, "peers_few_shot")

@@ -116,7 +116,7 @@ def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwat
     with language_model("fieldguide", 0, facts=task.facts) as llm:
         study = Study.of(task, birdwatcher, settings, llm)
         outcomes = zero_shot.zero_shot(study, ["", "all facts"])
-    scored = study.outcomes | zero_shot.classifier(task, birdwatcher, tmp_path / "worlds")
+    scored = study.outcomes | zero_shot.classifier(task, birdwatcher, cache=tmp_path / "worlds")
     right = {key: results.correct(task.source, z).mean() for key, (z, _, _) in scored.items()}
     assert right["CLIP", ""] < 0.1  # the names say nothing
     assert right["CLIP+attributes", "all facts"] > right["CLIP+attributes", ""] + 0.1

@@ -1,14 +1,9 @@
-"""The peers' rows as tables and a figure for readers."""
+"""The peers' rows as tables for readers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from pandas.api.typing import SeriesGroupBy
 
-from gta.figures import PALETTE
 from gta.results import Row
 
 NAME = ["dataset", "backbone", "shots", "method", "variant"]
@@ -61,36 +56,3 @@ def harmonic(rows: Iterable[Row], table: str = "peers_base_to_new") -> pd.DataFr
     seconds = frame[frame.half == "base"].set_index(key).seconds
     means = both.join(seconds).groupby(level=key[:-1]).mean().round(1)
     return means.reset_index().sort_values(["dataset", "backbone", "shots", "harmonic mean"], ignore_index=True)
-
-
-def accuracy_with_and_without(rows: Sequence[Row], table: str) -> Figure:
-    """A panel for each dataset and number of shots: every method's mean accuracy alone (grey) and with transduction (blue), its
-    seeds small. Dashed: GTA-CLIP."""
-    frame = frame_of(rows, table)
-    panels = [(key, part) for key, part in frame.groupby(["dataset", "shots"]) if part.on_top.any()]
-    counts = [part[~part.on_top].label.nunique() for _, part in panels]
-    size = (9, 0.36 * sum(counts) + 1.3 * len(panels))
-    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, sharex=True, gridspec_kw={"height_ratios": counts})
-    for axis, ((dataset, shots), part) in zip(axes[:, 0], panels, strict=True):
-        _panel(axis, part[~part.on_top].groupby("label").accuracy, part[part.on_top].groupby("baseline").accuracy)
-        axis.set_title(f"{dataset}, {shots} shots" if shots else f"{dataset}, from names alone")
-    axes[-1, 0].set_xlabel("accuracy, %")
-    figure.tight_layout()
-    return figure
-
-
-def _panel(axis: Axes, alone: SeriesGroupBy, on_top: SeriesGroupBy) -> None:
-    """Accuracies by method, and those of transduction on top by the method it goes on from."""
-    order = list(alone.mean().sort_values().index)
-    for y, label in enumerate(order):
-        whole = label.startswith("GTA-CLIP")
-        series = [(alone.get_group(label), PALETTE[3] if whole else "0.4")]
-        if label in on_top.groups:
-            series.append((on_top.get_group(label), PALETTE[0]))
-            axis.plot([of.mean() for of, _ in series], [y, y], color="0.7", lw=1.5, zorder=1)
-        for accuracies, color in series:
-            axis.scatter(accuracies, [y] * len(accuracies), color=color, s=9, alpha=0.6, zorder=2)
-            axis.scatter([accuracies.mean()], [y], color=color, s=46, zorder=3)
-        if whole:
-            axis.axvline(alone.get_group(label).mean(), color=PALETTE[3], lw=1, ls="--", zorder=0)
-    axis.set(yticks=range(len(order)), yticklabels=order)

@@ -18,7 +18,7 @@ from gta.ledger import Ledger
 from gta.llm import ChatModel, Reply
 from gta.loop import Result
 from gta.parameters import ONCE, RunParameters
-from gta.studies.few_shot import Shots, first_texts
+from gta.studies.few_shot import Shots
 from gta.study import Key, Study, language_model
 from gta.transduct import GAMMAS, select_gamma
 
@@ -88,9 +88,8 @@ def zero_shot(study: Study, stored: Mapping[tuple[str, str | None], Reply]) -> d
     stored: as `answers_of_another_run` gives it. Returns GTA-CLIP's runs by variant; that of "" keeps all its solver calls
     where the study has checkpoints.
     """
-    suffix = study.baseline[0].removeprefix("CLIP")
-    once = study.add_once(first_texts(study), suffix)
-    start, transclip = time.perf_counter(), f"TransCLIP{suffix}"
+    once = study.add_first()
+    start, transclip = time.perf_counter(), f"Trans{study.baseline[0]}"
     aliased = released.transduct_aliased(once.features, once.clip)
     study.outcomes[transclip, ALIASED] = (aliased.assignments, time.perf_counter() - start, (transclip, ""))
     keeping: dict[str, Any] = {"checkpoints": released.SolverCalls(study.checkpoints)} if study.checkpoints else {}
@@ -124,7 +123,7 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
     Returns the gamma of each row. The released search returns z of the last gamma, whichever validation images chose: so
     GTA-CLIP-FS, which nobody released, runs with that one in its place.
     """
-    once = study.run(first_texts(study), changes=ONCE)
+    once = study.run(study.first_texts, changes=ONCE)
     study.outcomes[study.baseline] = (once.clip, once.history[0]["seconds_encode"], study.baseline)
     seen = Shots.of(study, once, shots, store)
     gammas = {}

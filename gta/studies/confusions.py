@@ -3,26 +3,22 @@
 An analysis after the fact: the labels of query images rank the classifier's pairs, and nothing that labels an image sees it.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F
 
 from gta import results, tasks
 from gta.files import ROOT, write_atomically
 from gta.generate import Pair, confused_pairs
-from gta.images import load_images
 from gta.parameters import RunParameters
+from gta.studies.zero_shot import CLASSIFIER, classifier
 from gta.study import Study
 
-CLASSIFIER = "linear classifier"
 MOST = 10  # pairs of a method that are looked at, as in the paper
 ALL = 10**9  # more labelled images a class than there are
 
@@ -35,30 +31,15 @@ class Confusions(RunParameters):
 
 def confusions(study: Study, shots: int | None = None) -> dict[str, Tensor]:
     """CLIP, TransCLIP, GTA-CLIP and the classifier into `study.outcomes`. Returns z (N, M) of the three methods, by name."""
-    if study.task.baseline == "CLIP":
-        study.add_once(study.names_only)
-    else:
-        study.add_once(study.static, "+attributes")
+    study.add_first()
     study.add("GTA-CLIP", "", study.run(study.static, study.llm))
     found = {method: z for (method, _), (z, _, _) in study.outcomes.items()}
-    study.outcomes |= classifier(study, shots)
-    return found
-
-
-def classifier(study: Study, shots: int | None) -> dict:
-    """Logistic regression on the untouched encoder's features of labelled images, in the form of `Study.outcomes`."""
-    start = time.perf_counter()
-    if study.task.facts:  # an embedded dataset
-        images, labels = tasks.labelled(study.task.source)
-    else:
+    labelled = None
+    if not study.task.facts:  # of an embedded dataset all labelled images are at hand
         support, _ = tasks.few_shot(study.task.source, shots or ALL, study.settings.seed)
-        images, labels = list(support.images), support.labels
-    features = study.encoder.encode_images(load_images(images, study.encoder).pixels).cpu()
-    fitted = LogisticRegression(C=100, max_iter=1000).fit(features, labels)
-    z = torch.zeros(len(study.images), len(study.task.class_names), dtype=torch.float64)
-    queries = study.encoder.encode_images(study.images.pixels).cpu()
-    z[:, fitted.classes_] = torch.from_numpy(fitted.predict_proba(queries)).double()
-    return {(CLASSIFIER, f"{len(labels)} labelled images"): (z, time.perf_counter() - start, study.baseline)}
+        labelled = (support.images, support.labels)
+    study.outcomes |= classifier(study.task, study.encoder, labelled, study.images)
+    return found
 
 
 def ranked(counts: np.ndarray, mass: np.ndarray) -> list[tuple[int, int]]:

@@ -85,10 +85,10 @@ def cost(study: Study, ledger: Ledger, imported: float) -> list[dict]:
     lines = []
     names = study.task.baseline == "CLIP"
     described = {} if names else _described(study)
-    once = study.add_once(*((study.names_only,) if names else (study.static, "+attributes")))
-    for method, stages in (("CLIP", STAGES[:1]), ("TransCLIP", STAGES)):
+    once = study.add_first()
+    for method, stages in ((study.task.baseline, STAGES[:1]), (f"Trans{study.task.baseline}", STAGES)):
         seconds = {stage: by_stage(once)[stage] if stage in stages else 0.0 for stage in STAGES}
-        lines.append(_line(study, method + ("" if names else "+attributes"), 1, seconds, described, counted.paid(ledger), imported))
+        lines.append(_line(study, method, 1, seconds, described, counted.paid(ledger), imported))
     described = described or _described(study)
     result = study.run(study.static, counted, checkpoints=None)
     study.add("GTA-CLIP", "", result)

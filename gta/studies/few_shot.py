@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor
 
 from gta import released, tasks
-from gta.attributes import Bank
 from gta.images import Images, load_images
 from gta.loop import Result
 from gta.parameters import ONCE, RunParameters
@@ -81,17 +80,12 @@ class Shots:
         return study.run(study.static, study.llm, changes={"gamma": gamma}, **{**known, **options})
 
 
-def first_texts(study: Study) -> Bank:
-    """What the baseline reads: the templates, or the attributes where a name says nothing."""
-    return study.names_only if study.task.baseline == "CLIP" else study.static
-
-
 def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, float]:
     """CLIP, TransCLIP-FS on each graph of `GRAPHS`, and GTA-CLIP-FS, into `study.outcomes`.
 
     Returns the gammas by row. That of GTA-CLIP-FS is the one chosen on the aligned graph, where the search costs seconds.
     """
-    once = study.run(first_texts(study), changes=ONCE)
+    once = study.run(study.first_texts, changes=ONCE)
     study.outcomes[study.baseline] = (once.clip, once.history[0]["seconds_encode"], study.baseline)
     seen = Shots.of(study, once, shots, store)
     gammas = {}

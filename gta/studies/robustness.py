@@ -57,10 +57,7 @@ def robustness(study: Study, parameters: Robustness) -> list[Study]:
 
 def measure(study: Study, llm: ChatModel) -> None:
     """The three methods, into `study.outcomes`."""
-    if study.task.baseline == "CLIP":
-        study.add_once(study.names_only)
-    else:
-        study.add_once(study.static, "+attributes")
+    study.add_first()
     study.add("GTA-CLIP", "", study.run(study.static, llm))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
@@ -14,13 +15,14 @@ from gta import tasks
 from gta.attributes import Bank
 from gta.encoders import Encoder
 from gta.generate import describe
-from gta.images import load_images
+from gta.images import Images, load_images
 from gta.llm import ChatModel, Question, Reply
 from gta.loop import Result
 from gta.names import nearest
 from gta.parameters import RunParameters
 from gta.study import Study
 
+CLASSIFIER = "linear classifier"
 SHUFFLED, WITHHELD, ALL_FACTS = "shuffled classes", "names withheld", "all facts"
 # What each row of GTA-CLIP changes in the settings, and which attributes it begins with; "" is the whole method.
 VARIANTS: dict[str, tuple[dict, str]] = {
@@ -111,11 +113,22 @@ def with_all_facts(bank: Bank, task: tasks.Task) -> Bank:
     return bank.without_templates()
 
 
-def classifier(task: tasks.Task, encoder: Encoder, cache: Path = tasks.CACHE) -> dict:
-    """The ceiling, in the form of `assignments`: logistic regression on the encoder's features of labelled images."""
+def classifier(
+    task: tasks.Task,
+    encoder: Encoder,
+    labelled: tuple[Sequence, np.ndarray] | None = None,
+    queries: Images | None = None,
+    cache: Path = tasks.CACHE,
+) -> dict:
+    """The ceiling, in the form of `Study.outcomes`: logistic regression on the encoder's features of labelled images.
+
+    labelled: images and their classes, by default all that an embedded dataset has; queries: the query images, where they are
+    loaded already.
+    """
     start = time.perf_counter()
-    images, labels = tasks.labelled(task.source, cache)
-    features = [encoder.encode_images(load_images(of, encoder).pixels).cpu() for of in (images, task.images)]
-    fitted = LogisticRegression(C=100, max_iter=1000).fit(features[0], labels)
-    z = torch.from_numpy(fitted.predict_proba(features[1]))
-    return {("linear classifier", f"{len(images)} labelled images"): (z, time.perf_counter() - start, (task.baseline, ""))}
+    images, labels = labelled or tasks.labelled(task.source, cache)
+    fitted = LogisticRegression(C=100, max_iter=1000).fit(encoder.encode_images(load_images(images, encoder).pixels).cpu(), labels)
+    features = encoder.encode_images((queries or load_images(task.images, encoder)).pixels).cpu()
+    z = torch.zeros(len(features), len(task.class_names), dtype=torch.float64)
+    z[:, fitted.classes_] = torch.from_numpy(fitted.predict_proba(features)).double()
+    return {(CLASSIFIER, f"{len(labels)} labelled images"): (z, time.perf_counter() - start, (task.baseline, ""))}
