@@ -21,7 +21,6 @@ from gta.provenance import Step
 from gta.sweeps import TARGETS, Page, Sweep, pages, sweeps
 
 EMBEDDED = {"digits": "gta/embedded/encoders", "aviary": "gta/embedded/bird_encoders"}
-FACTS = ("gta/embedded/shapes.yaml", "gta/prompts.yaml")
 STATES = ("done", "stale", "missing", "failed")
 
 
@@ -200,11 +199,11 @@ class Batch:
         own = ["rows.csv", "predictions.npz", *sweep.outputs]
         outputs = [folder / Path(sweep.notebook).name, *(folder / file for file in own)]
         if dataset in EMBEDDED:
-            inputs = [*FACTS, *(self._weights(EMBEDDED[dataset], cell["seed"]) if cell["backbone"] == "embedded" else [])]
+            inputs = self._weights(EMBEDDED[dataset], cell["seed"]) if cell["backbone"] == "embedded" else []
             given = {}
         else:
             encoder = f"data_manifests/encoders/{cell['backbone'].replace('/', '-')}.yaml"
-            pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv", FACTS[1])
+            pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv")
             inputs = [file for file in pinned if Path(file).exists()]
             given = {"llm": self.llm, "root": self.data}
         shared = {"ledger": str(self.base / "ledger"), "out": str(folder)}
@@ -216,7 +215,7 @@ class Batch:
     def _table(self, table: str, sweep: Sweep, runs: list[Step]) -> Step:
         named = [f"{table}.csv", f"{table}_paired.csv", *(file for file in sweep.outputs if file.endswith(".csv"))]
         read = [file for run in runs for file in run.outputs if file.suffix in (".csv", ".npz")]
-        parameters = {"reference": list(sweep.reference)} if sweep.reference else {}
+        parameters = {"references": list(map(list, sweep.references))}
         return self._step(f"table/{table}", "gta/tables.py", [self.base / "tables" / file for file in named], read, parameters)
 
     def _notebook(self, name: str, page: Page, steps: Mapping[str, Step]) -> Step:

@@ -6,11 +6,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import IO
+from tempfile import TemporaryDirectory
+from typing import IO, Any
 
 from filelock import FileLock
 
@@ -46,18 +47,16 @@ def _work(batch: Batch, name: str) -> None:
     step = batch.steps[name]
     done = step.outputs[0]
     if name.startswith(("run/", "notebook/")):
-        import papermill
-
         part = done.with_suffix(".part.ipynb")
         part.parent.mkdir(parents=True, exist_ok=True)
-        papermill.execute_notebook(step.entry, part, dict(step.parameters), progress_bar=False)
+        execute(step.entry, part, step.parameters)
         part.write_text(part.read_text().replace(f"{ROOT}/", ""))  # where a machine keeps things is no part of a result
         part.replace(done)
     elif name.startswith("table/"):
         from gta.tables import combine, concatenate
 
         runs = [batch.steps[run].outputs[0].parent for run in batch.needs(name)]
-        combine(runs, done, batch.sweeps[name.removeprefix("table/")].reference)
+        combine(runs, done, batch.sweeps[name.removeprefix("table/")].references)
         for more in step.outputs[2:]:
             concatenate([run / more.name for run in runs], more)
     elif name.startswith("page/"):
@@ -68,6 +67,17 @@ def _work(batch: Batch, name: str) -> None:
         from gta.site import build
 
         build(batch.base, done.parent, {other: batch.steps[other].outputs for other in batch.needs(name)}, **step.parameters)
+
+
+def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
+    """papermill, with a kernel that is reached through sockets in a folder of its own: TCP ports are found free first and taken later,
+    so that of many kernels that start at once two would take the same, and other users of the machine could listen."""
+    import papermill
+    from traitlets.config import Config
+
+    with TemporaryDirectory() as sockets:
+        kernel = Config(KernelManager={"transport": "ipc", "connection_file": f"{sockets}/kernel.json"})
+        papermill.execute_notebook(notebook, out, dict(parameters), progress_bar=False, config=kernel)
 
 
 @contextmanager

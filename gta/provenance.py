@@ -10,6 +10,8 @@ import csv
 import hashlib
 import io
 import json
+import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,30 +27,35 @@ def _code(file: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 
-def _imported(code: str) -> set[Path]:
-    """Files of the `gta` package that a piece of code imports."""
-    names = set()
-    for node in ast.walk(ast.parse(code)):
+def _reached(file: Path) -> set[Path]:
+    """Files of the `gta` package that a notebook or module imports, and those beside it that it names: a style, a template, facts."""
+    if file.suffix not in (".py", ".ipynb"):
+        return set()
+    names, beside = set(), set()
+    for node in ast.walk(ast.parse(_code(file))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"\w+(\.\w+)+", str(node.value)):
+            beside.add(file.with_name(str(node.value)))
     paths = {ROOT / name.replace(".", "/") for name in names if name.split(".")[0] == "gta"}
-    return {file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()}
+    imported = {file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()}
+    return imported | {file for file in beside if file.suffix != ".py" and file.is_file()}
 
 
 def sources(entry: Path) -> list[Path]:
-    """A notebook or module, and every file of the package that it imports, directly or not."""
-    return _sources(entry, lambda file: _imported(_code(file)))
+    """A notebook or module, and every file of the package that it reaches: that it imports or names, directly or not."""
+    return _sources(entry, _reached)
 
 
-def _sources(entry: Path, imported: Callable[[Path], set[Path]]) -> list[Path]:
+def _sources(entry: Path, reached: Callable[[Path], set[Path]]) -> list[Path]:
     found, waiting = set(), [Path(entry).resolve()]
     while waiting:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += imported(file)
+            waiting += reached(file)
     return sorted(found)
 
 
@@ -61,13 +68,14 @@ class Hashes:
     """What files hold at one moment: each is read once, however many steps of a batch it is in."""
 
     def __init__(self) -> None:
+        self.begun = time.time()
         self.file = cache(sha256)
         self.sources = cache(self._of_sources)
-        self._imported = cache(lambda file: _imported(_code(file)))
+        self._reached = cache(_reached)
 
     def _of_sources(self, entry: Path) -> str:
         digest = hashlib.sha256()
-        for file in _sources(entry, self._imported):
+        for file in _sources(entry, self._reached):
             digest.update(f"{file.relative_to(ROOT)} {self.file(file)}\n".encode())
         return digest.hexdigest()[:12]
 
@@ -82,26 +90,32 @@ class Step:
     inputs: tuple[Path, ...] = ()
     parameters: Mapping = field(default_factory=dict)
 
+    def _made_from(self, now: Hashes) -> dict:
+        return {"source_hash": now.sources(self.entry), "inputs": {str(file): now.file(file) for file in self.inputs}}
+
     def _claim(self, now: Hashes) -> dict:
-        inputs, outputs = ({str(file): now.file(file) for file in files} for files in (self.inputs, self.outputs))
-        return {"source_hash": now.sources(self.entry), "parameters": dict(self.parameters), "inputs": inputs, "outputs": outputs}
+        outputs = {str(file): now.file(file) for file in self.outputs}
+        return {**self._made_from(now), "parameters": dict(self.parameters), "outputs": outputs}
 
     @property
     def marker(self) -> Path:
         """The empty file that is there while the claim holds."""
         return Path(self.stamp).with_suffix(".ok")
 
-    def begin(self) -> Hashes:
-        """What sources and inputs hold now, before the work, for `finish`: what is edited meanwhile is not what made the outputs."""
-        now = Hashes()
-        now.sources(self.entry)
-        for file in self.inputs:
-            now.file(file)
-        return now
+    def begin(self) -> dict:
+        """What sources and inputs hold now, before the work, for `finish`."""
+        return self._made_from(Hashes())
 
-    def finish(self, begun: Hashes | None = None) -> None:
-        """Write the stamp and the marker, after the outputs. Raises FileNotFoundError where one is missing."""
-        write_atomically(self.stamp, json.dumps(self._claim(begun or Hashes()), indent=1, sort_keys=True) + "\n")
+    def finish(self, begun: Mapping | None = None) -> None:
+        """Write the stamp and the marker, after the outputs.
+
+        Raises FileNotFoundError where one is missing, and ValueError where sources or inputs are not what they were at the begin:
+        nobody can say which of the two made the outputs.
+        """
+        claim = self._claim(Hashes())
+        if begun and (changed := [key for key in begun if claim[key] != begun[key]]):
+            raise ValueError(f"{', '.join(changed)} changed while {self.stamp.stem} was made, from {self.entry}: make it again")
+        write_atomically(self.stamp, json.dumps(claim, indent=1, sort_keys=True) + "\n")
         self.marker.touch()
 
     def refresh(self, now: Hashes | None = None) -> str | None:
@@ -109,7 +123,10 @@ class Step:
 
         now: of many steps that are looked at together.
         """
-        reason = self._what_is_false(now or Hashes())
+        now = now or Hashes()
+        reason = self._what_is_false(now)
+        if reason and self.stamp.exists() and self.stamp.stat().st_mtime >= now.begun:
+            reason = self._what_is_false(Hashes())  # another batch made it during this look, from what was read before
         if reason is None and not self.marker.exists():
             self.marker.touch()
         elif reason is not None:

@@ -33,8 +33,8 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def paired(rows: Iterable[Row], right: Mapping[str, np.ndarray], reference: tuple[str, str] | None = None) -> pd.DataFrame:
-    """Every row against its baseline and, where it is there, against the row of `reference` (method, variant) of the same setting.
+def paired(rows: Iterable[Row], right: Mapping[str, np.ndarray], references: Sequence[tuple[str, str]] = ()) -> pd.DataFrame:
+    """Every row against its baseline, and against the rows of `references` (method, variant) that its setting has.
 
     right: {run_id: bool (N,)}, which images are labelled right. Returns a line a comparison: the difference in points with its 95 %
     interval, images won and lost, and McNemar's p-value, alone and corrected. Raises ValueError for a baseline that is not among the rows.
@@ -45,13 +45,12 @@ def paired(rows: Iterable[Row], right: Mapping[str, np.ndarray], reference: tupl
     lines = []
     for setting, of_setting in settings.items():
         by_label = {label(row.method, row.variant): row for row in of_setting}
-        for name in dict.fromkeys([*(row.baseline for row in of_setting), *([label(*reference)] if reference else [])]):
+        common = [label(*reference) for reference in references if label(*reference) in by_label]
+        for name in dict.fromkeys([*(row.baseline for row in of_setting), *common]):
             if name not in by_label:
-                if reference and name == label(*reference):
-                    continue
                 raise ValueError(f"no row {name!r} to compare with among those of {setting}")
             against = right[by_label[name].run_id]
-            chosen = [row for row in of_setting if row.baseline == name or (reference and name == label(*reference))]
+            chosen = [row for row in of_setting if name in (row.baseline, *common)]
             lines += _family(setting, [row for row in chosen if row is not by_label[name]], name, right, against)
     return pd.DataFrame(lines, columns=COLUMNS)
 

@@ -20,7 +20,7 @@ class Sweep(Checked):
 
     paper: what it is in the paper; cost: measured minutes of one core a run; outputs: files that a run writes beside its notebook,
     `rows.csv` and `predictions.npz`, and of which CSVs become tables too; parameters: the same for all runs; smoke: the part of the grid
-    that the smoke size keeps; reference: method and variant that the other rows are compared with, image by image; publish: what of
+    that the smoke size keeps; references: methods and variants that the other rows are compared with, image by image, where they are; publish: what of
     each run is published beside its rows.
     """
 
@@ -33,7 +33,7 @@ class Sweep(Checked):
     outputs: list[str] = Field(default_factory=list)
     parameters: dict[str, Any] = Field(default_factory=dict)
     smoke: dict[str, list[Any]] = Field(default_factory=dict)
-    reference: tuple[str, str] | None = None
+    references: list[tuple[str, str]] = Field(default_factory=list)
     publish: tuple[Literal["notebook", "predictions", "outputs"], ...] = ("notebook",)
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """Tables for readers, made from the rows of many runs."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,11 +22,11 @@ def summary(rows: Iterable[Row]) -> pd.DataFrame:
     return means.join(by_seed).sort_values(["baseline", "accuracy"]).reset_index()
 
 
-def combine(folders: Iterable[Path], file: Path, reference: tuple[str, str] | None = None) -> None:
+def combine(folders: Iterable[Path], file: Path, references: Sequence[tuple[str, str]] = ()) -> None:
     """One table from the rows of many runs, and `<table>_paired.csv` beside it, from their per-image predictions.
 
     Runs never share a file, so none can lose another's rows. A baseline that several runs measured is one row, that of the first
-    folder; runs that measured it differently are an error. reference: as in `gta.statistics.paired`.
+    folder; runs that measured it differently are an error. references: as in `gta.statistics.paired`.
     """
     folders = list(map(Path, folders))
     measured: dict[str, Row] = {}
@@ -34,7 +34,7 @@ def combine(folders: Iterable[Path], file: Path, reference: tuple[str, str] | No
         first = measured.setdefault(row.run_id, row)
         if (row.n_correct, row.n_total, row.weights) != (first.n_correct, first.n_total, first.weights):
             raise ValueError(f"{file}: two runs measured run_id {row.run_id} ({row.method}, {row.variant!r}, seed {row.seed}) differently")
-    pairs = statistics.paired(measured.values(), statistics.right_images(folder / "predictions.npz" for folder in folders), reference)
+    pairs = statistics.paired(measured.values(), statistics.right_images(folder / "predictions.npz" for folder in folders), references)
     write_atomically(paired_of(file), pairs.to_csv(index=False, float_format="%.6g"))
     write_table(file, measured.values())
 

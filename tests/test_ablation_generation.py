@@ -55,6 +55,15 @@ def test_random_attributes_are_as_many_of_other_classes_the_same_each_time():
     assert len(of_many) > 1, "not those of one class"
 
 
+def test_random_attributes_grow_no_faster_than_those_of_the_model():
+    control = RandomAttributes(Parrot(), "abcd", "Tell of {name}", 0)
+    (first,) = control.ask([Question("?", "a")])
+    assert control.ask([Question("and against b?", "a")]) == [first], "what the model repeats is repeated"
+    (more,) = control.ask([Question("?", "a", "b")])
+    assert 1 <= len(more.phrases) <= 3 and not set(more.phrases) & set(first.phrases), "what it had not said is new"
+    assert control.ask([Question("??", "a", "b")]) == [more]
+
+
 def test_a_guide_errs_by_the_shares_that_it_is_given():
     perfect = fieldguide.draw_guide(0, FACTS, omitted=0, wrong=0)
     assert all(sorted(perfect[name]) == sorted(FACTS[name]) for name in FACTS)

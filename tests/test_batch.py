@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from random import Random
@@ -56,10 +57,8 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setattr("gta.make.ROOT", tmp_path)
-    for file in ("gta/tables.py", "gta/embedded/shapes.yaml", "gta/prompts.yaml"):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text("")
-    (tmp_path / "gta/embedded/encoders").mkdir()
+    (tmp_path / "gta/embedded/encoders").mkdir(parents=True)
+    (tmp_path / "gta/tables.py").write_text("")
     for name in ("open_clip_config.json", "tokenizer.json"):
         (tmp_path / f"gta/embedded/encoders/{name}").write_text("{}")
     for seed in range(2):
@@ -100,7 +99,7 @@ def test_a_failed_run_is_marked_leaves_nothing_and_is_made_again_alone(toy):
 def test_a_failure_keeps_what_was_there_before(toy):
     make(toy(), RUNS[0])
     before = Path("runs/toy/digits-embedded-s0/toy.ipynb").read_bytes()
-    Path("gta/prompts.yaml").write_text("changed: true")
+    Path("gta/embedded/encoders/tokenizer.json").write_text("others")
     Path("broken").touch()
     with pytest.raises(Exception, match="no luck"):
         make(toy(), RUNS[0])
@@ -203,7 +202,8 @@ def copy(tmp_path):
 
 
 def command(folder, target, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # this environment's own, activated or not
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
     return {"args": ["snakemake", target, "--config", "smoke=1", *arguments], "cwd": folder, "env": environment}
 
 
@@ -301,7 +301,7 @@ def test_two_hundred_runs_at_once_lose_and_double_no_row(copy):
     (copy / "notebooks/sweeps").mkdir()
     grid = [{"dataset": ["digits"], "backbone": ["toy"], "seed": list(range(200))}]
     sweep = Sweep(notebook="notebooks/toy.ipynb", target="demo", paper="none", cost=1, grid=grid)
-    (copy / "notebooks/sweeps/toy.yaml").write_text(sweep.model_dump_json(exclude={"reference"}))
+    (copy / "notebooks/sweeps/toy.yaml").write_text(sweep.model_dump_json())
     (copy / "notebooks/pages.yaml").write_text("{}")
     put_toy(copy, range(200))
     snakemake(copy, "toy", "--cores", "200", "--resources", "gpu=200")

@@ -11,7 +11,8 @@ from gta.provenance import Step
 def step(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     for name, text in {
-        "gta/a.py": "import gta.b",
+        "gta/a.py": "import gta.b\nSTYLE = 'a.mplstyle'",
+        "gta/a.mplstyle": "axes.grid: True",
         "gta/b.py": "x = 1",
         "gta/c.py": "x = 2",
         "run.py": "from gta import a",
@@ -33,6 +34,7 @@ def test_a_true_claim_stands(step):
     [
         ("gta/b.py", "x = 3", "source_hash"),
         ("run.py", "from gta import a, b", "source_hash"),
+        ("gta/a.mplstyle", "axes.grid: False", "source_hash"),
         ("in.txt", "2", "inputs"),
         ("out.csv", "", "outputs"),
         ("stamp.json", "{", "stamp"),
@@ -51,6 +53,23 @@ def test_a_module_that_is_not_imported_and_a_new_date_change_nothing(step, tmp_p
     write_atomically(tmp_path / "gta/c.py", "x = 99")
     (tmp_path / "out.csv").touch()
     assert step.refresh() is None
+
+
+@pytest.mark.parametrize(("file", "key"), [("gta/b.py", "source_hash"), ("in.txt", "inputs")])
+def test_what_was_edited_while_a_step_was_made_is_not_said_to_have_made_it(step, tmp_path, file, key):
+    before, begun = step.stamp.read_text(), step.begin()
+    write_atomically(tmp_path / file, "x = 4")
+    with pytest.raises(ValueError, match=f"{key} changed while"):
+        step.finish(begun)
+    assert step.stamp.read_text() == before
+
+
+def test_a_step_that_is_made_while_others_look_keeps_its_marker(step, tmp_path):
+    look = provenance.Hashes()
+    assert step.refresh(look) is None
+    write_atomically(tmp_path / "in.txt", "2")
+    step.finish()  # by a batch that goes on meanwhile
+    assert step.refresh(look) is None and step.marker.exists()
 
 
 def test_a_missing_output_and_other_parameters_take_the_marker(step, tmp_path):

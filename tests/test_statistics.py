@@ -43,7 +43,7 @@ def rows_and_right(seed=0):
 def test_rows_are_compared_with_their_baseline_and_with_the_reference_of_their_own_seed():
     first, right = rows_and_right(0)
     second, other = rows_and_right(1)
-    frame = statistics.paired([*first, *second], right | other, ("GTA-CLIP", ""))
+    frame = statistics.paired([*first, *second], right | other, [("GTA-CLIP", ""), ("GTA-CLIP-FS", "")])
     pairs = [(line.seed, line.method, line.reference, line.better, line.worse) for line in frame.itertuples()]
     expected = [("TransCLIP", "CLIP", 1, 0), ("GTA-CLIP", "CLIP", 3, 1), ("CLIP", "GTA-CLIP", 1, 3), ("TransCLIP", "GTA-CLIP", 1, 2)]
     assert pairs == [(seed, *line) for seed in (0, 1) for line in expected]

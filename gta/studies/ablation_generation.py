@@ -82,7 +82,8 @@ class Capped:
 
 
 class RandomAttributes:
-    """A control: as many phrases as the language model gives, but drawn at random from what it says of all other classes at first.
+    """A control: for each phrase of the language model one that it says of another class at first, drawn at random, and for the same
+    phrase of a class always the same, so that what it repeats stays a repetition.
 
     A class's phrases belong together to no class; some are true of it by chance.
     """
@@ -91,15 +92,23 @@ class RandomAttributes:
         """describing: the question about {name}."""
         self._llm, self._seed, self.model = llm, seed, f"{llm.model}, at random"
         replies = llm.ask([Question(fill(describing, name=name), name) for name in class_names])
-        self._said = {name: reply.phrases for name, reply in zip(class_names, replies, strict=True)}
+        said = {name: reply.phrases for name, reply in zip(class_names, replies, strict=True)}
+        self._others = {name: sorted({phrase for other in said if other != name for phrase in said[other]}) for name in said}
+        self._instead = {name: self._at_first(name, said[name]) for name in said}
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         return [self._drawn(question, reply) for question, reply in zip(questions, self._llm.ask(questions), strict=True)]
 
     def _drawn(self, question: Question, reply: Reply) -> Reply:
-        others = sorted({phrase for name, phrases in self._said.items() if name != question.name for phrase in phrases})
-        chance = random.Random(f"{self._seed} {question.text}")
-        return replace(reply, phrases=tuple(chance.sample(others, min(len(reply.phrases), len(others)))))
+        instead = self._instead[question.name]
+        left = [phrase for phrase in self._others[question.name] if phrase not in instead.values()] or list(instead.values())
+        drawn = (instead.get(said) or random.Random(f"{self._seed} {question.name} {said}").choice(left) for said in reply.phrases)
+        return replace(reply, phrases=tuple(dict.fromkeys(drawn)))
+
+    def _at_first(self, name: str, phrases: Sequence[str]) -> dict[str, str]:
+        """Another class's phrase for each that is said at first, none twice."""
+        others = self._others[name]
+        return dict(zip(phrases, random.Random(f"{self._seed} {name}").sample(others, min(len(phrases), len(others))), strict=False))
 
 
 @contextmanager
