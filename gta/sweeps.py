@@ -20,8 +20,8 @@ class Sweep(Checked):
 
     paper: what it is in the paper; cost: measured minutes of one core a run; outputs: files that a run writes beside its notebook,
     `rows.csv` and `predictions.npz`, and of which CSVs become tables too; parameters: the same for all runs; smoke: the part of the grid
-    that the smoke size keeps; references: methods and variants that the other rows are compared with, image by image, where they are; publish: what of
-    each run is published beside its rows.
+    that the smoke size keeps; references: methods and variants that the other rows are compared with, image by image, in every
+    setting that has them; publish: what of each run is published beside its rows.
     """
 
     notebook: str

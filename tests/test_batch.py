@@ -33,6 +33,8 @@ if fail and pathlib.Path("broken").exists():
 (folder / "rows.csv").write_text(json.loads(pathlib.Path("rows.json").read_text())[str(seed)])
 (folder / "predictions.npz").write_bytes(pathlib.Path("right.npz").read_bytes())
 print(pathlib.Path("right.npz").resolve())
+import ipykernel
+print("kernel over", ipykernel.get_connection_info(unpack=True)["transport"])
 """
 GIVEN = "dataset = backbone = ledger = out = ''\nseed = 0\nfail = smoke = False"
 
@@ -94,6 +96,7 @@ def test_a_failed_run_is_marked_leaves_nothing_and_is_made_again_alone(toy):
     assert [r.run_id for r in results.read_table(Path("runs/tables/toy.csv"))] == ["r0", "r1"]
     notebook = Path("runs/toy/digits-embedded-s1/toy.ipynb").read_text()
     assert "right.npz" in notebook and f"{Path.cwd()}/" not in notebook, "no machine's path is published"
+    assert "kernel over ipc" in notebook, "a TCP port may be taken by another run"
 
 
 def test_a_failure_keeps_what_was_there_before(toy):
