@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from pandas.api.typing import SeriesGroupBy
 
-from gta.charts.drawing import METHODS
+from gta.charts.drawing import METHODS, tell
 from gta.peers.tables import frame_of
 from gta.results import Row
+
+SAID = {"CLIP": "alone", "TransCLIP": "with transduction on top", "GTA-CLIP": "GTA-CLIP"}  # what is drawn in the colour of each
 
 
 def accuracy_with_and_without(rows: Sequence[Row], table: str) -> Figure:
@@ -24,7 +27,7 @@ def accuracy_with_and_without(rows: Sequence[Row], table: str) -> Figure:
         _panel(axis, part[~part.on_top].groupby("label").accuracy, part[part.on_top].groupby("baseline").accuracy)
         axis.set_title(f"{dataset}, {shots} shots" if shots else f"{dataset}, from names alone")
     axes[-1, 0].set_xlabel("accuracy, %")
-    figure.tight_layout()
+    tell(figure, [Line2D([], [], color=METHODS[name], marker="o", ls="", label=said) for name, said in SAID.items()])
     return figure
 
 
