@@ -60,10 +60,9 @@ def gains(frame: pd.DataFrame) -> Figure:
         for axis, condition in zip(row, conditions, strict=True):
             _panel(axis, part[part.condition == condition])
         row[0].set_ylabel(f"{dataset}\ngain over {part.baseline.iloc[0]},\npoints")
-    for axis, condition in zip(axes[0], conditions, strict=True):
-        axis.set_title(CONDITIONS[condition][0], fontsize=11)
-    for axis, condition in zip(axes[-1], conditions, strict=True):
-        axis.set_xlabel(CONDITIONS[condition][1])
+    for column, condition in zip(axes.T, conditions, strict=True):
+        column[0].set_title(CONDITIONS[condition][0], fontsize=11)
+        [axis for axis in column if axis.get_visible()][-1].set_xlabel(CONDITIONS[condition][1])
     figure.align_ylabels(axes[:, 0])
     tell(figure, axes[0, 0].get_legend_handles_labels()[0])
     return figure
