@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import reference
-from gta import evolution, figures, provenance, results, tasks
+from gta import evolution, provenance, results, tasks
 from gta.attributes import Bank
+from gta.charts import evolution as charts
 from gta.checkpoints import Checkpoints
 from gta.embedded import fieldguide
 from gta.evolution import Spaces
@@ -243,7 +244,7 @@ def rows_of(*n_correct):
 def test_of_equals_the_oracle_is_the_first_and_the_figure_calls_it_no_result():
     rows = rows_of(5, 8, 8, 6)
     assert results.oracle_best(rows[2:]).variant == "iterate 01"
-    (axis,) = figures.accuracy_by_iteration(rows).axes
+    (axis,) = charts.accuracy_by_iteration(rows).axes
     baseline, line, last, oracle = axis.lines
     assert list(line.get_ydata()) == [50, 80, 80, 60] and baseline.get_ydata()[0] == 20
     assert (last.get_xdata()[0], last.get_ydata()[0], last.get_label()) == (3, 60, "GTA-CLIP, the last iterate: 60.0 %")
@@ -252,15 +253,15 @@ def test_of_equals_the_oracle_is_the_first_and_the_figure_calls_it_no_result():
 
 def test_figures_show_every_pair_iteration_and_measure():
     views = [blobs([0, 1] * 10, iteration=t) for t in (0, 4)]
-    figure = figures.pair_maps([evolution.pair_map(views, pair) for pair in ((0, 1), (1, 0))], [(0, 1), (1, 0)], ["cat", "dog"])
+    figure = charts.pair_maps([evolution.pair_map(views, pair) for pair in ((0, 1), (1, 0))], [(0, 1), (1, 0)], ["cat", "dog"])
     assert [axis.get_title() for axis in figure.axes] == ["iteration 0", "iteration 4", "", ""]
     labels = [text.get_text() for text in figure.axes[3].get_legend().get_texts()]
     assert labels == ["another class", "dog", "dog, texts", "cat", "cat, texts"]
     frame = pd.DataFrame([spaces(t).measures() for t in range(3)])
-    drawn = [line.get_ydata().tolist() for axis in figures.agreement(frame).axes for line in axis.lines]
+    drawn = [line.get_ydata().tolist() for axis in charts.agreement(frame).axes for line in axis.lines]
     assert drawn == [frame[name].tolist() for name in ("structure", "own", "other", "gap")]
     flat = pd.DataFrame([spaces(0).measures()] * 3)
-    assert all(np.ptp(axis.get_ylim()) > 0.099 for axis in figures.agreement(flat).axes)
+    assert all(np.ptp(axis.get_ylim()) > 0.099 for axis in charts.agreement(flat).axes)
 
 
 def test_nothing_here_can_reach_a_label():
