@@ -10,7 +10,7 @@ BASE = runs$(if $(SMOKE),/smoke)
 
 demo: $(READY)
 	snakemake demo $(if $(SMOKE),--config smoke=1)
-	@python -m gta.tables show $(BASE)/tables/zero_shot.csv
+	@python -m gta.scores.tables show $(BASE)/tables/zero_shot.csv
 	@echo "table: $(BASE)/tables/zero_shot.csv   figure: $(BASE)/figures/zero_shot.png"
 	@echo "pages: $(BASE)/quickstart.html  $(BASE)/evolution.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
 

@@ -1,5 +1,5 @@
 # Every run is one papermill call in a process of its own; tables, figures and pages follow from the runs. What is run stands in
-# notebooks/sweeps/*.yaml and notebooks/pages.yaml; what a step is made from, and whether it still holds, in gta/batch.py.
+# notebooks/sweeps/*.yaml and notebooks/pages.yaml; what a step is made from, and whether it still holds, in gta/batch/steps.py.
 #   snakemake TARGET              demo, aviary, peers, ablations, figures, site, all, publish, or a table: zero_shot, few_shot, robustness, ...
 #   snakemake TARGET --dry-run    what is done, stale, missing and failed, and what would be made
 #   --config smoke=1              shrinks every run and works under runs/smoke
@@ -8,7 +8,7 @@ import json
 import re
 import shlex
 
-from gta.batch import Batch
+from gta.batch.steps import Batch
 
 OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in ("llm", "data") if key in config}}
 BATCH = Batch(**OPTIONS)
@@ -52,7 +52,7 @@ rule step:
     resources:
         gpu=lambda wildcards: BATCH.gpus(wildcards.name),
     shell:
-        f"OMP_NUM_THREADS={{threads}} python -m gta.make {{wildcards.name:q}} --options {ASKED} > {{log:q}} 2>&1"
+        f"OMP_NUM_THREADS={{threads}} python -m gta.batch.make {{wildcards.name:q}} --options {ASKED} > {{log:q}} 2>&1"
         " || (tail -n 25 {log:q}; exit 1)"
 
 
@@ -60,4 +60,4 @@ rule publish:
     input:
         markers(BATCH.target("all")),
     shell:
-        f"python -m gta.batch publish --options {ASKED}"
+        f"python -m gta.batch.steps publish --options {ASKED}"

@@ -16,19 +16,14 @@ The bound is the arithmetic that must be done, at the speed of bare matrix produ
 distinct text once, at its own length, and three times that for what adapt trains on.
 """
 
-import argparse
-import json
 import platform
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from transduct import best, peak_gb, read, table
-
-from gta.files import ROOT, write_atomically
+from gta.files import write_atomically
+from measuring import begin, best, in_a_process, peak_gb, read, table
 
 # architecture, images, classes, texts a class; the first is the case that the README quotes
 CASES = {
@@ -40,15 +35,8 @@ SEED = 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.case:
-        print(json.dumps(measure(**json.loads(arguments.case))))
-        return
-    file = ROOT / ("runs/smoke/benchmarks" if arguments.smoke else "results/benchmarks") / "adapt.csv"
+    arguments, results = begin(__doc__, measure)
+    file = results / "adapt.csv"
     rows = [row for row in read(file) if not row["device_kind"].startswith(arguments.device)]
     with tempfile.TemporaryDirectory() as folder:
         for name, n, m, texts in CASES["smoke" if arguments.smoke else arguments.device]:
@@ -57,8 +45,7 @@ def main() -> None:
                 case = {"name": name, "n": n, "m": m, "texts": texts, "solver": solver, "device": arguments.device, "folder": folder}
                 if solver == "released":  # trains on as many images
                     case["train_on"] = rows[-1]["trained_on"]
-                done = subprocess.run([sys.executable, __file__, "--case", json.dumps(case)], stdout=subprocess.PIPE, text=True, check=True)
-                rows.append(json.loads(done.stdout))
+                rows.append(in_a_process(__file__, case))
                 if solver == "released":
                     rows[-1]["times_gta"] = rows[-1]["seconds"] / rows[-2]["seconds"]
                 print(" ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in rows[-1].items()), flush=True)
@@ -95,7 +82,7 @@ def measure(name: str, n: int, m: int, texts: int, solver: str, device: str, fol
 
 def ours(encoder, files, names, bank) -> dict:
     from gta import loop
-    from gta.images import load_images
+    from gta.encoders.images import load_images
     from gta.settings import Settings
 
     start = time.perf_counter()
@@ -128,7 +115,7 @@ def bound(encoder, bank, row: dict) -> dict:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from gta.encoders import text_lengths
+    from gta.encoders.encoder import text_lengths
 
     def flop(work) -> int:
         with FlopCounterMode(display=False) as counter:  # with gradients: torch's short cut without them hides its products

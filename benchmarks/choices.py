@@ -20,8 +20,8 @@ from transduct import best, table
 
 from gta import encoders, released
 from gta.adapt import Selection, adapt, natural_augmentation
+from gta.encoders.images import _decode, _original
 from gta.files import ROOT, write_atomically
-from gta.images import _decode, _original
 from gta.settings import Settings
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

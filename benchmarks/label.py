@@ -31,17 +31,20 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from gta import encoders, models, results, tasks
+from gta import encoders
 from gta.attributes import Bank
-from gta.embedded import digits
-from gta.embedded.choose import hand_of_digits
+from gta.data import tasks
+from gta.encoders.images import load_images
 from gta.files import ROOT, write_atomically
 from gta.generate import describe
-from gta.images import load_images
+from gta.label import models
+from gta.label.models import Classifier
 from gta.loop import Result, run
-from gta.models import Classifier
-from gta.parameters import settings_for
-from gta.study import language_model
+from gta.scores import results
+from gta.workshop.choose import hand_of_digits
+from gta.worlds import digits
+from gta.worlds.fieldguide import language_model
+from gta.worlds.settings import settings_for
 
 UNSEEN = 0.3  # share of the classes
 CASES = (("digits", "none"), ("digits", "fieldguide"), ("aviary", "fieldguide"))

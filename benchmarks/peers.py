@@ -11,17 +11,12 @@ lie between used ones. `as texts` is how a unified context is read where the tex
 always are: each text by itself. The ratios are to `chunks` of the same method and number of classes.
 """
 
-import argparse
-import json
-import os
-import resource
-import subprocess
-import sys
 import time
 
 import pandas as pd
 
-from gta.files import ROOT, write_atomically
+from gta.files import write_atomically
+from measuring import begin, in_a_process, peak_gb
 
 CHUNKS, KEPT, AS_TEXTS, HEAP = "chunks", "kept", "chunks, as texts", "chunks, default heap"
 RETURN = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # to glibc: give large blocks back to the system when they are freed
@@ -37,22 +32,12 @@ SEED = 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.case:
-        print(json.dumps(measure(**json.loads(arguments.case))))
-        return
+    arguments, folder = begin(__doc__, measure)
     rows = []
     for method, classes, how in CASES:
         case = {"method": method, "classes": classes // 20 if arguments.smoke else classes, "how": how, "smoke": arguments.smoke}
-        command = [sys.executable, __file__, "--case", json.dumps(case)]
-        environment = os.environ | ({} if how == HEAP else RETURN)
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-        rows.append(json.loads(done.stdout))
+        rows.append(in_a_process(__file__, case, {} if how == HEAP else RETURN))
         print(" ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
-    folder = ROOT / ("runs/smoke/benchmarks" if arguments.smoke else "results/benchmarks")
     write_atomically(folder / "peers.csv", with_ratios(pd.DataFrame(rows)).to_csv(index=False))
     print(f"table: {folder / 'peers.csv'}")
 
@@ -70,8 +55,9 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
     """One row of the table, in this process alone."""
     import torch
 
-    from gta import encoders, results
+    from gta import encoders
     from gta.peers import context, reading
+    from gta.scores import results
 
     if how == KEPT:
         reading.checkpoint = lambda function, *arguments, **_: function(*arguments)
@@ -92,7 +78,7 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
     context.Learned(few, start[:2], meta, 1.0).predict(images[0])  # starts libraries
     del few
     prompts = reading.Prompts(encoder, names, "", length)
-    before, clock = peak_gb(), time.process_time()
+    before, clock = peak_gb("cpu"), time.process_time()
     context.learn(prompts, start, meta, 100.0, images, labels, epochs=1, batch=batch, seed=SEED)
     seconds = time.process_time() - clock
     return {
@@ -100,17 +86,12 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
         "classes": classes,
         "how": how,
         "seconds": round(seconds, 2),
-        "peak_gb": round(peak_gb() - before, 3),
+        "peak_gb": round(peak_gb("cpu") - before, 3),
         "device_kind": "cpu",
         "threads": torch.get_num_threads(),
         "seed": SEED,
         "versions": results.VERSIONS,
     }
-
-
-def peak_gb() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 if __name__ == "__main__":

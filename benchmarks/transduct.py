@@ -19,18 +19,12 @@ a whole run would take too long or too much, its time is that of one chunk of ea
 its memory that of the chunk and the N x N affinity; `how` says which.
 """
 
-import argparse
-import csv
 import io
-import json
 import platform
-import resource
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-from gta.files import ROOT, write_atomically
+from gta.files import write_atomically
+from measuring import begin, best, in_a_process, peak_gb, read, table
 
 ROUNDS, INNER, NEIGHBORS, CHUNK = 10, 5, 3, 2500
 NAMED = {"EuroSAT": (8100, 10, 512), "CUB": (5794, 200, 512), "ImageNet": (50000, 1000, 512)}
@@ -41,15 +35,7 @@ SEED = 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.case:
-        print(json.dumps(measure(**json.loads(arguments.case))))
-        return
-    folder = ROOT / ("runs/smoke/benchmarks" if arguments.smoke else "results/benchmarks")
+    arguments, folder = begin(__doc__, measure)
     sizes = NAMED if not arguments.smoke else {"smoke": (600, 5, 32)}
     curves = OVER_N + OVER_M if not arguments.smoke else [(300, 200, 32), (600, 200, 32), (10000, 5, 32), (10000, 20, 32)]
     cases = list(sizes.items()) + [("", size) for size in dict.fromkeys(curves)]
@@ -60,8 +46,7 @@ def main() -> None:
     for name, (n, m, d) in cases:
         for solver in ("gta", "released"):
             case = {"name": name, "n": n, "m": m, "d": d, "solver": solver, "device": arguments.device}
-            done = subprocess.run([sys.executable, __file__, "--case", json.dumps(case)], stdout=subprocess.PIPE, text=True, check=True)
-            rows.append(json.loads(done.stdout))
+            rows.append(in_a_process(__file__, case))
             if solver == "released":
                 rows[-1]["times_gta"] = rows[-1]["seconds"] / rows[-2]["seconds"]
             show(rows[-1])
@@ -233,53 +218,6 @@ def released_variance(chunk, z, mu):
     import torch
 
     return torch.einsum("ij,ijk->k", z, (chunk[:, None] - mu[None]) ** 2)
-
-
-def best(work, repeats: int, device: str) -> float:
-    """Seconds of the fastest of `repeats` calls."""
-    import torch
-
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def peak_gb(device: str) -> float:
-    """The most memory so far: resident set of this process, or what torch held on the GPU."""
-    import torch
-
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-
-
-def read(file: Path) -> list[dict]:
-    """Rows of an earlier run, numbers as numbers; none where there was none."""
-    if not file.exists():
-        return []
-
-    def number(text: str):
-        try:
-            return float(text) if any(c in text for c in ".e") else int(text)
-        except ValueError:
-            return text
-
-    with open(file, newline="") as stream:
-        return [{key: number(value) for key, value in row.items() if value != ""} for row in csv.DictReader(stream)]
-
-
-def table(rows: list[dict]) -> str:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
-    return stream.getvalue()
 
 
 def show(row: dict) -> None:

@@ -5,7 +5,7 @@ import math
 import sys
 from pathlib import Path
 
-from gta.copies import DATA
+from gta.data.copies import DATA
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _label(given: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
-    from gta import jobs, label
+    from gta.label import folder, jobs, run
 
     chosen = {name: value for name, value in vars(given).items() if name not in ("command", "plan")}
     try:
@@ -78,15 +78,15 @@ def _label(given: argparse.Namespace) -> int:
         raise ValueError("\n".join(told)) from None
     job = jobs.prepare(options)
     if given.plan:
-        from gta import plan
+        from gta.label import plan
 
         print(plan.plan(job))
         return 0
     print(job)
-    outcome = label.run(job)
+    outcome = run.run(job)
     if outcome.usage:
         print(outcome.usage)
-    written = label.write(job, outcome)
+    written = folder.write(job, outcome)
     print(*written.values(), sep="\n")
     if outcome.left_out:
         print(f"{len(outcome.left_out):,} files have no label: left_out.csv says why")
@@ -95,10 +95,10 @@ def _label(given: argparse.Namespace) -> int:
 
 
 def _predict(given: argparse.Namespace) -> int:
-    from gta import label
     from gta.files import write_atomically
+    from gta.label.predict import predict
 
-    text, left_out = label.predict(given.model, given.images, given.device, given.reject_above)
+    text, left_out = predict(given.model, given.images, given.device, given.reject_above)
     for name, reason in left_out:
         print(f"no label: {name!a}: {reason}", file=sys.stderr)
     if given.out:
@@ -117,7 +117,10 @@ def _score(text: str) -> float:
 
 
 def _data(given: argparse.Namespace) -> int:
-    from gta import fetch, verify  # what they need takes a second to load
+    from gta.data import (
+        fetch,
+        verify,  # what they need takes a second to load
+    )
 
     if given.action == "fetch":
         report = fetch.fetch(given.dataset, given.root, given.given)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from gta.encoders import Encoder
+from gta.encoders.encoder import Encoder
 from gta.settings import Settings
 
 
@@ -35,6 +36,15 @@ def confident_images(assignments: Tensor, count: int = 8) -> Selection:
     images = torch.tensor(list(dict.fromkeys(top.flatten().tolist())))
     classes = (top[None] == images[:, None, None]).any(2)
     return Selection(images, classes)
+
+
+def with_support(selection: Selection, labels: Tensor, queries: int) -> Selection:
+    """The selection and every support image, numbered after the query images, with its true class."""
+    classes = F.one_hot(labels, selection.classes.shape[1]).bool()
+    return Selection(
+        torch.cat([selection.images, queries + torch.arange(len(labels))]),
+        torch.cat([selection.classes, classes.to(selection.classes.device)]),
+    )
 
 
 def adaptation_loss(image_features: Tensor, text_features: Tensor, positives: Tensor, logit_scale: float | Tensor) -> Tensor:

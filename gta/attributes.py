@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gta.answers import normalised
 from gta.files import write_atomically
+from gta.llm.answers import normalised
 from gta.names import fill
 
 Memory = Literal["cumulative", "one_iteration"]
@@ -177,3 +177,21 @@ def _line(value: Any) -> str:
 
 def _brief(entry: Attribute | Dropped) -> dict[str, Any]:
     return {key: value for key, value in asdict(entry).items() if value is not None}
+
+
+def beginning(attributes: Bank | Path | str | None, class_names: Sequence[str], memory: Memory, generate: bool, asks: bool) -> Bank:
+    """The bank that a run begins with: a bank, one in a file, or by default the template sentence of each class.
+
+    One with a log of pairs is that of a whole run, to be replayed where the run may `generate`. Raises ValueError for a bank of other
+    classes, and for one to replay while a language model is asked too or under another memory.
+    """
+    bank = Bank.load(attributes) if isinstance(attributes, (Path, str)) else attributes or Bank.from_template(class_names)
+    if bank.class_names != tuple(class_names):
+        raise ValueError("attributes: the bank is of other classes than class_names, or in another order")
+    if not (bank.asked and generate):
+        return replace(bank, memory=memory)
+    if asks:
+        raise ValueError("attributes: a bank with a log of pairs is replayed; pass it without an llm")
+    if bank.memory != memory:
+        raise ValueError(f"attributes: the bank was grown with memory {bank.memory!r}; set settings.memory to it")
+    return bank

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from gta import lock, manifests, verify
+from gta.data import lock, manifests, verify
 
 SECONDS = 5  # that an endpoint may take to say which models it has
 

@@ -7,8 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent  # of the repository: notebooks give paths relative to it
+PACKAGE = Path(__file__).parent
+_CHECKOUT = (PACKAGE.parent / "data_manifests").is_dir()
+# Where relative paths begin: the repository, or where an installed package is used.
+ROOT = PACKAGE.parent if _CHECKOUT else Path.cwd()
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def shipped(path: str) -> Path:
+    """A file or folder of the repository that an installed package carries too: `data_manifests`, `notebooks`, `results/published.csv`."""
+    return (PACKAGE.parent if _CHECKOUT else PACKAGE / "shipped") / path
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gta import prompts
-from gta.answers import sort_out
 from gta.attributes import Bank
-from gta.llm import ChatModel, Question
+from gta.llm import prompts
+from gta.llm.answers import sort_out
+from gta.llm.chat import ChatModel, Question
+from gta.llm.prompts import Prompts
 from gta.names import fill
-from gta.prompts import Prompts
 
 if TYPE_CHECKING:  # asking needs no torch
     from torch import Tensor

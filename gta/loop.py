@@ -5,26 +5,25 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from gta.adapt import Selection, adapt, confident_images, natural_augmentation
+from gta.adapt import adapt, confident_images, natural_augmentation, with_support
 from gta.affinity import knn_graph
-from gta.attributes import Bank
+from gta.attributes import Bank, beginning
 from gta.checkpoints import Checkpoints
-from gta.encoders import Encoder
+from gta.encoders.encoder import Encoder
+from gta.encoders.images import Images, as_images
 from gta.generate import Pair, confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
-from gta.images import Images, load_images
-from gta.llm import ChatModel
-from gta.prompts import Prompts
-from gta.provenance import source_hash
+from gta.hashes import source_hash
+from gta.llm.chat import ChatModel
+from gta.llm.prompts import Prompts
 from gta.settings import Settings
 from gta.state import State
 from gta.transduct import INNER, ROUNDS, text_prior, transduct
@@ -88,7 +87,7 @@ def run(
 ) -> Result:
     """Label all images from class names, by T iterations of the three steps.
 
-    images: what `gta.images.load_images` gives or reads, or uint8 (N, 3, H, W). settings: by default the paper's.
+    images: what `gta.encoders.images.load_images` gives or reads, or uint8 (N, 3, H, W). settings: by default the paper's.
     attributes: the bank to begin with, or its file, by default "a photo of a NAME."; llm: asked about confused pairs with
     `questions`, None leaves the bank as it is. A bank with a log of pairs is that of a whole run and is replayed: each
     iteration gets the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the
@@ -102,11 +101,12 @@ def run(
     Raises ValueError for a bank of other classes, or one to replay beside an llm or under another memory; what llm raises.
     """
     settings = settings or Settings()
-    bank, replayed = _begin(attributes, class_names, settings, llm)
-    parts = [_images(part, encoder, progress) for part in (images, *(support or ())[:1])]
+    bank = beginning(attributes, class_names, settings.memory, settings.generate, asks=llm is not None)
+    replayed = bank.asked if bank.asked and settings.generate else None
+    parts = [as_images(part, encoder, progress) for part in (images, *(support or ())[:1])]
     labels = torch.as_tensor(support[1]).long() if support else torch.empty(0, dtype=torch.long)
     augment = augment or natural_augmentation(encoder.image_size)
-    identity = [encoder.weights_sha256, settings.model_dump(), bank.to_json(), llm and llm.model, questions and asdict(questions)]
+    identity: list = [encoder.weights_sha256, settings.model_dump(), bank.to_json(), llm and llm.model, questions and asdict(questions)]
     hooks = (augment, groups, affinity, select_pairs)
     identity += [[hook and _describe(hook) for hook in hooks], [part.sha256 for part in parts], labels.tolist()]
     method = _Method(encoder.copy(), settings, llm, questions, parts, labels, replayed, *hooks, features, progress)
@@ -280,37 +280,8 @@ class _Method:
         return [self.state.tensors["texts"]["texts"][[row[text] for text in of_class]] for of_class in bank.texts]
 
     def _original(self, row: int) -> Tensor:
-        queries = len(self.images[0])
-        return self.images[0].original(row) if row < queries else self.images[1].original(row - queries)
-
-
-def _begin(attributes: Bank | Path | str | None, class_names: Sequence[str], settings: Settings, llm: ChatModel | None):
-    """The bank to begin with, and the log of pairs to replay, None where there is none or nothing is generated."""
-    bank = Bank.load(attributes) if isinstance(attributes, (Path, str)) else attributes or Bank.from_template(class_names)
-    if bank.class_names != tuple(class_names):
-        raise ValueError("attributes: the bank is of other classes than class_names, or in another order")
-    if not (bank.asked and settings.generate):
-        return replace(bank, memory=settings.memory), None
-    if llm is not None:
-        raise ValueError("attributes: a bank with a log of pairs is replayed; pass it without an llm")
-    if bank.memory != settings.memory:
-        raise ValueError(f"attributes: the bank was grown with memory {bank.memory!r}; set settings.memory to it")
-    return bank, bank.asked
-
-
-def with_support(selection: Selection, labels: Tensor, queries: int) -> Selection:
-    """The selection and every support image, numbered after the query images, with its true class."""
-    classes = F.one_hot(labels, selection.classes.shape[1]).bool()
-    return Selection(
-        torch.cat([selection.images, queries + torch.arange(len(labels))]),
-        torch.cat([selection.classes, classes.to(selection.classes.device)]),
-    )
-
-
-def _images(images: Images | Sequence | Tensor, encoder: Encoder, progress: bool) -> Images:
-    if isinstance(images, Images):
-        return images
-    return Images.of_pixels(images) if isinstance(images, Tensor) else load_images(images, encoder, progress=progress)
+        beyond = row - len(self.images[0])
+        return self.images[0].original(row) if beyond < 0 else self.images[1].original(beyond)
 
 
 def _describe(hook: Callable) -> str:

@@ -17,14 +17,13 @@ from open_clip.transformer import LayerNorm, LayerNormFp32
 from torch import Tensor, nn
 
 from gta import adapt
-from gta.affinity import nearest
 from gta.attributes import Bank
 from gta.checkpoints import Checkpoints, Group
-from gta.encoders import Encoder
+from gta.encoders.encoder import Encoder
 from gta.generate import Pair, pairs_to_ask
-from gta.llm import ChatModel, Question, Reply
+from gta.llm.chat import ChatModel, Question, Reply
 from gta.settings import Settings
-from gta.transduct import GAMMAS, Transduction, transduct
+from gta.transduct import GAMMAS, Transduction, nearest_query_judge, transduct
 
 BLOCK = 1024  # rows of the graph that are compared with all images at once
 
@@ -95,12 +94,12 @@ def select_gamma(
     **options,
 ) -> tuple[float, Transduction]:
     """As `gta.transduct.select_gamma`, but each gamma goes on from the state of the one before, and the last z is returned."""
-    judge = nearest(val_features, features, 1)[1][:, 0]
+    judge = nearest_query_judge(features, val_features, val_labels, prior.shape[1])
     support = {"support_features": support_features, "support_labels": support_labels}
     states: list[Transduction] = []
     for gamma in gammas:
         states.append(transduct(features, prior, start=states[-1] if states else None, **(support | options | {"gamma": gamma})))
-    right = [int((state.assignments[judge].argmax(1) == val_labels).sum()) for state in states]
+    right = [judge(state.assignments) for state in states]
     return gammas[right.index(max(right))], states[-1]
 
 

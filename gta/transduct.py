@@ -15,7 +15,7 @@ from which all is measured, float32 keeps z within 2e-5 of float64. Of equally c
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -168,23 +168,28 @@ def select_gamma(
     """
     if len(gammas) == 0:
         raise ValueError("gammas is empty; give at least one to choose from")
-    x = unit_rows("features", features)
-    judge = nearest(unit_rows("val_features", val_features, like=x), x, 1)[1][:, 0]
-    truth = _labels("val_labels", val_labels, len(judge), prior.shape[1]).to(x.device)
-    affinity = knn_graph(x, support_features, neighbors) if affinity is None else affinity
-
-    def judged(gamma: float) -> tuple[int, Transduction]:
-        result = transduct(
-            x, prior, support_features=support_features, support_labels=support_labels, gamma=gamma, affinity=affinity, **options
-        )
-        return int((result.assignments[judge].argmax(1) == truth).sum()), result
-
-    chosen, (most, best) = gammas[0], judged(gammas[0])
-    for gamma in gammas[1:]:
-        right, result = judged(gamma)
+    judge = nearest_query_judge(features, val_features, val_labels, prior.shape[1])
+    affinity = knn_graph(features, support_features, neighbors) if affinity is None else affinity
+    options |= {"support_features": support_features, "support_labels": support_labels, "affinity": affinity}
+    most, chosen, best = -1, gammas[0], None
+    for gamma in gammas:
+        result = transduct(features, prior, gamma=gamma, **options)
+        right = judge(result.assignments)
         if right > most:
-            chosen, most, best = gamma, right, result
+            most, chosen, best = right, gamma, result
+    assert best is not None
     return chosen, best
+
+
+def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tensor, classes: int) -> Callable[[Tensor], int]:
+    """How many validation images an answer z (N, M) is right for: each is judged by the z of its nearest query image.
+
+    features: (N, d), val_features: (V, d), unit rows; val_labels: (V,) integers in 0..classes-1.
+    """
+    x = unit_rows("features", features)
+    rows = nearest(unit_rows("val_features", val_features, like=x), x, 1)[1][:, 0]
+    truth = _labels("val_labels", val_labels, len(rows), classes).to(x.device)
+    return lambda z: int((z[rows].argmax(1) == truth).sum())
 
 
 def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from published import cut_manifests
 
-from gta import encoders, manifests
-from gta.embedded.glyphs import DIGITS, NAMES, render
-from gta.study import language_model
+from gta import encoders
+from gta.data import manifests
+from gta.worlds.fieldguide import language_model
+from gta.worlds.glyphs import DIGITS, NAMES, render
+from published import cut_manifests
 
 torch.set_num_threads(1)
 

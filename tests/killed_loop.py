@@ -5,13 +5,16 @@ from pathlib import Path
 
 import torch
 
-from gta import encoders, loop, prompts, results, tasks
+from gta import encoders, loop
 from gta.attributes import Bank
-from gta.encoders import Encoder
+from gta.data import tasks
+from gta.encoders.encoder import Encoder
 from gta.generate import describe
-from gta.ledger import Ledger
-from gta.parameters import settings_for
-from gta.study import language_model
+from gta.llm import prompts
+from gta.llm.ledger import Ledger
+from gta.scores import results
+from gta.worlds.fieldguide import language_model
+from gta.worlds.settings import settings_for
 
 
 def work(folder: Path) -> None:

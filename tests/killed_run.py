@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gta.attributes import Bank
 from gta.generate import distinguish
-from gta.ledger import Ledger
-from gta.llm import LanguageModel
-from gta.prompts import Prompts
+from gta.llm.chat import LanguageModel
+from gta.llm.ledger import Ledger
+from gta.llm.prompts import Prompts
 
 url, ledger, bank = sys.argv[1:]
 llm = LanguageModel("m", url, Ledger(ledger), concurrency=8, backoff=0.01, progress=False)

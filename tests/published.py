@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from gta import manifests
+from gta.data import manifests
 
 LINES = yaml.safe_load((Path(__file__).parent / "data/published.yaml").read_text())
 SPLIT_FILES = {

@@ -104,7 +104,7 @@ def _objective(z, yhat, graph, labels, lam, gamma, log_p):
 
 
 def agreement(images, texts, z):
-    """`gta.evolution`: structure, own, other, gap, from lists of rows; classes without an image left out of the first three."""
+    """`gta.studies.evolution`: structure, own, other, gap, from lists of rows; classes without an image left out of the first three."""
 
     def mean(rows, weights):
         return sum(weight * row for row, weight in zip(rows, weights, strict=True)) / sum(weights)

@@ -8,9 +8,9 @@ from torch.utils.data import DataLoader
 
 import reference
 from gta.adapt import Selection, _views_ahead, adapt, adaptation_loss, confident_images, draw_texts, natural_augmentation, parameter_groups
-from gta.images import load_images
+from gta.data.tasks import glyph_augmentation
+from gta.encoders.images import load_images
 from gta.settings import Settings
-from gta.tasks import glyph_augmentation
 
 
 @given(st.integers(1, 7), st.integers(2, 5), st.integers(0, 10_000))

@@ -4,13 +4,14 @@ import json
 import pytest
 import torch
 
-from gta import checkpoints, tasks
+from gta import checkpoints
 from gta.attributes import Bank
 from gta.checkpoints import Checkpoints
-from gta.images import load_images
+from gta.data import tasks
+from gta.encoders.images import load_images
 from gta.loop import run
-from gta.parameters import settings_for
 from gta.state import State
+from gta.worlds.settings import settings_for
 
 CPU = torch.device("cpu")
 TASK = tasks.load("digits")

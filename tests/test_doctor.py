@@ -5,10 +5,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from published import put_copy
 
-from gta import doctor, manifests
+from gta import doctor
 from gta.__main__ import main
+from gta.data import manifests
+from published import put_copy
 
 KEY = "sk-very-secret-0123456789"
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from gta.attributes import Bank
 from gta.generate import confused_pairs, describe, distinguish, pair_threshold, pairs_to_ask, random_pairs
-from gta.llm import Reply
-from gta.prompts import Prompts
+from gta.llm.chat import Reply
+from gta.llm.prompts import Prompts
 
 NAMES = ("zero", "one", "two", "three")
 SENTENCES = ("a picture of the digit {}", "a picture of the digit {name} with {attribute}")

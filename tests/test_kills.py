@@ -6,10 +6,10 @@ import time
 
 import pytest
 import torch
-from killed_loop import work
 
 from gta.checkpoints import Checkpoints
-from gta.ledger import Ledger
+from gta.llm.ledger import Ledger
+from killed_loop import work
 
 PROCESSES = multiprocessing.get_context("forkserver")  # forks of one process that has torch loaded: a start costs no import
 PROCESSES.set_forkserver_preload(["killed_loop"])

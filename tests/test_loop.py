@@ -7,19 +7,19 @@ import pytest
 import torch
 from PIL import Image
 
-from gta import tasks
 from gta.attributes import Bank
-from gta.embedded import digits, fieldguide
+from gta.data import tasks
+from gta.encoders.images import load_images
 from gta.generate import describe
-from gta.images import load_images
-from gta.ledger import Ledger
-from gta.llm import CapReached, LanguageModel
+from gta.llm.chat import CapReached, LanguageModel
+from gta.llm.ledger import Ledger
 from gta.loop import run
-from gta.parameters import settings_for
 from gta.settings import Settings
 from gta.studies import zero_shot
-from gta.study import Study
+from gta.studies.study import Study
 from gta.transduct import text_prior, transduct
+from gta.worlds import digits, fieldguide
+from gta.worlds.settings import settings_for
 
 TASK = tasks.load("digits")
 SETTINGS = settings_for("embedded", iterations=3, margin=0.5)

@@ -12,8 +12,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from gta.batch.pages import render
 from gta.files import ROOT
-from gta.pages import render
 
 KEY = "sk-very-secret-0123456789"
 ENV = {**os.environ, "OPENAI_API_KEY": KEY}

@@ -5,8 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from gta import results, statistics, tables
 from gta.files import ROOT
+from gta.scores import results, statistics, tables
 
 README = (ROOT / "README.md").read_text()
 
@@ -70,7 +70,7 @@ def test_a_document_without_marks_is_refused():
         tables.with_summary("# A text", "t.csv")
 
 
-CARDS = [f"gta/embedded/{folder}/README.md" for folder in ("encoders", "bird_encoders")]
+CARDS = [f"gta/worlds/{folder}/README.md" for folder in ("encoders", "bird_encoders")]
 DOCS = [f"docs/{name}.md" for name in ("reproduction", "first-hour", "aviary", "label", "tables", "peers")]
 
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from test_transduct import close, golden, sparse
 
+from golden import close, golden, sparse
 from gta import affinity, loop, released
 from gta.adapt import Selection, adapt
 from gta.adapt import parameter_groups as default_groups
 from gta.attributes import Bank
-from gta.embedded.glyphs import DIGITS
+from gta.encoders.images import load_images
 from gta.generate import pairs_to_ask
-from gta.images import load_images
-from gta.llm import Question, Reply
-from gta.parameters import settings_for
+from gta.llm.chat import Question, Reply
 from gta.settings import Settings
 from gta.transduct import GAMMAS, select_gamma, text_prior, transduct
+from gta.worlds.glyphs import DIGITS
+from gta.worlds.settings import settings_for
 
 
 def few_shot(shots):

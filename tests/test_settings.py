@@ -3,9 +3,9 @@ import pytest
 from pydantic import ValidationError
 
 from gta.files import ROOT
-from gta.parameters import AVIARY, EMBEDDED, settings_for
 from gta.settings import Settings
 from gta.studies.zero_shot import ZeroShot
+from gta.worlds.settings import AVIARY, EMBEDDED, settings_for
 
 GOOD = {
     "dataset": "digits",
@@ -66,6 +66,6 @@ def test_a_misspelt_or_ill_typed_parameter_is_refused(change, message):
 
 @pytest.mark.parametrize(("file", "settings"), [("choice", EMBEDDED), ("choice_aviary", AVIARY)])
 def test_the_embedded_settings_are_those_that_were_chosen(file, settings):
-    choice = pd.read_csv(ROOT / f"gta/embedded/{file}.csv")
+    choice = pd.read_csv(ROOT / f"gta/workshop/{file}.csv")
     rate, share, iterations = choice.groupby(["rate", "share", "iterations"]).accuracy.mean().idxmax()
     assert {"iterations": iterations, "lr": rate, "lr_projection": rate, "pair_share": share} == {"pair_share": 0.05} | settings

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,25 +11,17 @@ from hypothesis import strategies as st
 
 import gta.transduct
 import reference
+from golden import GOLDEN, MORE_GOLDEN, close, golden, sparse
 from gta.affinity import knn_graph
+from gta.files import ROOT
 from gta.transduct import GAMMAS, Transduction, select_gamma, text_prior, transduct
 
-HERE = Path(__file__).parent
-GOLDEN = HERE / "data" / "golden"
-MORE_GOLDEN = HERE.parent.parent / "shared" / "golden"  # further files, where a clone has them
 RISE = 1e-4  # J an image a round, that gta.transduct says it may rise by
 seeds = st.integers(0, 10**6)
 
 
-def golden(name):
-    """A file's arrays as tensors."""
-    file = next(folder / f"{name}.npz" for folder in (GOLDEN, MORE_GOLDEN) if (folder / f"{name}.npz").exists())
-    with np.load(file) as arrays:
-        return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays}
-
-
 def zero_shot_cases():
-    names = sorted({file.stem for folder in (GOLDEN, MORE_GOLDEN) for file in folder.glob("*.npz")})
+    names = sorted({file.stem for folder in (GOLDEN, MORE_GOLDEN) for file in folder.glob("*_n*_k*.npz")})
     arrays = {name: golden(name) for name in names}
     return [(name, run) for name in names for run in ("single", "attr", "initproto") if f"{run}_z64" in arrays[name]]
 
@@ -39,14 +30,6 @@ def texts_of(case, run):
     if run == "attr":
         return case["attr_features"].split(case["attr_counts"].tolist())
     return case["clip_prototypes" if run == "single" else "initial_prototypes"].T[:, None]
-
-
-def sparse(rows, columns, values, size):
-    return torch.sparse_coo_tensor(torch.stack([rows, columns]).long(), values, size, check_invariants=True)
-
-
-def close(actual, expected, **tolerance):
-    torch.testing.assert_close(actual.double(), expected.double(), **({"rtol": 0, "atol": 2e-5} | tolerance))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -368,5 +351,5 @@ def test_text_prior_names_the_class_and_its_row(change, message):
 
 def test_import_needs_torch_alone():
     code = "import sys, torch; had = set(sys.modules); import gta.transduct; print({m.split('.')[0] for m in set(sys.modules) - had})"
-    new = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parent).stdout
+    new = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert eval(new) - sys.stdlib_module_names <= {"gta", "torch"}

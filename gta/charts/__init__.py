@@ -1,1 +1,4 @@
-"""Figures drawn from the tables of many runs: a file each; the style and the saving are those of `gta.figures`."""
+"""Figures drawn from tables: a file each.
+
+May import everything up to `gta.studies` and `gta.peers`. Begin with `style.py`, whose colours are those of all.
+"""

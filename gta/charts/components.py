@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gta import manifests
 from gta.charts.drawing import grid, setting
 from gta.charts.frames import METHOD, comparisons, frame_of, in_order, shown
-from gta.results import Row
-from gta.statistics import label
+from gta.data import manifests
+from gta.scores.results import Row
+from gta.scores.statistics import label
 from gta.studies.ablation_components import ATTRIBUTES, STEPS, Cell, compared_with, name
 
 CELLS: list[Cell] = [(attributes, *steps) for attributes in ATTRIBUTES for steps in STEPS]

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from gta.charts.drawing import MARKS, METHODS
-from gta.figures import PALETTE
+from gta.charts.style import PALETTE
 
 # In the colour of the method that brings the stage; generate and adapt are both the whole method's.
 STAGES = {"encode": METHODS["CLIP"], "transduct": METHODS["TransCLIP"], "generate": PALETTE[8], "adapt": METHODS["GTA-CLIP"]}

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gta.figures import PALETTE
+from gta.charts.style import PALETTE
 
 METHODS = {"CLIP": "0.55", "TransCLIP": PALETTE[0], "GTA-CLIP": PALETTE[1]}
 MARKS = {"CLIP": "D", "TransCLIP": "s", "GTA-CLIP": "o"}

@@ -9,12 +9,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from gta.charts.drawing import METHODS
-from gta.figures import PALETTE
-from gta.results import Row, oracle_best
+from gta.charts.style import PALETTE
+from gta.scores.results import Row, oracle_best
 
 
 def pair_maps(maps: Sequence[pd.DataFrame], pairs: Sequence[tuple[int, int]], class_names: Sequence[str]) -> Figure:
-    """Of `gta.evolution.pair_map`: a row a pair, a column an iteration. Dots: images, in the colour of their label then, grey
+    """Of `gta.studies.evolution.pair_map`: a row a pair, a column an iteration. Dots: images, in the colour of their label then, grey
     where it is a third class; large marks: texts."""
     columns = sorted(maps[0].iteration.unique())
     size = (2.6 * len(columns) + 1.4, 2.6 * len(pairs) + 0.3)
@@ -40,7 +40,7 @@ def pair_maps(maps: Sequence[pd.DataFrame], pairs: Sequence[tuple[int, int]], cl
 
 
 def agreement(measures: pd.DataFrame) -> Figure:
-    """Of `gta.evolution.table`: how alike the two spaces are, by iteration. No axis is shorter than 0.1, or a change of no
+    """Of `gta.studies.evolution.table`: how alike the two spaces are, by iteration. No axis is shorter than 0.1, or a change of no
     matter would look like one that matters."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.8))
     panels = {"structure": ["structure"], "cosine of images with texts": ["own", "other"], "modality gap": ["gap"]}

@@ -10,10 +10,10 @@ from matplotlib.ticker import NullLocator
 
 from gta.charts.drawing import METHODS
 from gta.charts.frames import comparisons, frame_of, in_order, shown
-from gta.parameters import settings_for
-from gta.results import Row
-from gta.statistics import label
+from gta.scores.results import Row
+from gta.scores.statistics import label
 from gta.studies.ablation_hyperparameters import FACTORS, default, variant
+from gta.worlds.settings import settings_for
 
 COLUMNS = 4  # panels beside one another
 DEPTH = 8  # points

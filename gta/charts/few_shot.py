@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from gta.charts.drawing import METHODS, grid, setting, tell
 from gta.charts.frames import comparisons, frame_of, in_order, shown
-from gta.results import Row
-from gta.statistics import label
+from gta.scores.results import Row
+from gta.scores.statistics import label
 
 COLUMNS = 4  # panels beside one another
 # Colour, mark, line, and whether the mark is filled.

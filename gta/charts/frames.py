@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gta.results import Row
-from gta.statistics import label, verdict
+from gta.scores.results import Row
+from gta.scores.statistics import label, verdict
 
 WITHHELD = "names withheld"  # begins the variants in which no text says the name of its class
 EMBEDDED = {"digits": 0, "aviary": 1}
@@ -52,7 +52,7 @@ def bare(variant: str) -> str:
 
 
 def told_apart(paired: pd.DataFrame) -> pd.DataFrame:
-    """Of `gta.statistics.paired`, its lines as they are, worlds and draws as seeds of one dataset, with `mean`, the difference over
+    """Of `gta.scores.statistics.paired`, its lines as they are, worlds and draws as seeds of one dataset, with `mean`, the difference over
     seeds, and `verdict`, which all of them say."""
     frame = paired.assign(dataset=paired.dataset.map(dataset_of))
     grouped = frame.groupby(COMPARISON)[["difference", "p_holm"]]
@@ -61,8 +61,8 @@ def told_apart(paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparisons(paired: pd.DataFrame) -> pd.DataFrame:
-    """Of `gta.statistics.paired`: a line a method, variant and what it is compared with, which are its index: the mean `difference` over
-    seeds, the `verdict` of all, and each seed's difference with its interval."""
+    """Of `gta.scores.statistics.paired`: a line a method, variant and what it is compared with, which are its index: the mean
+    `difference` over seeds, the `verdict` of all, and each seed's difference with its interval."""
     frame = told_apart(paired)
     frame["text"] = [f"{line.difference:+.1f} [{line.low:+.1f}, {line.high:+.1f}]" for line in frame.itertuples()]
     lines = frame.groupby(COMPARISON)[["mean", "verdict"]].first().rename(columns={"mean": "difference"})

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from gta.charts.drawing import METHODS, aside, draw_seeds, setting, tell, tell_verdicts
 from gta.charts.frames import METHOD, WITHHELD, bare, dataset_of, frame_of, plain, told_apart
-from gta.results import Row
-from gta.statistics import label
+from gta.scores.results import Row
+from gta.scores.statistics import label
 
 STEPS = ("CLIP", "TransCLIP", "GTA-CLIP")
 
@@ -74,9 +74,9 @@ def _bar(axis: plt.Axes, y: int, seeds: pd.DataFrame) -> None:
 def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
     """A panel a setting: each method's gain over the baseline, a line a seed with its 95 % interval, the mean as a bar.
 
-    paired: of `gta.statistics.paired`, against the baselines; methods: from the label of a method to that of the reader, in the order
-    of the rows; of transduction, that of the baseline itself. Coloured where every seed says better or worse after correction
-    (`gta.statistics.verdict`), else grey.
+    paired: of `gta.scores.statistics.paired`, against the baselines; methods: from the label of a method to that of the reader, in the
+    order of the rows; of transduction, that of the baseline itself. Coloured where every seed says better or worse after correction
+    (`gta.scores.statistics.verdict`), else grey.
     """
     lines = told_apart(paired)
     own = "Trans" + lines.reference.str.partition(", ")[0]  # and not transduction from names where the baseline has attributes
@@ -100,7 +100,7 @@ def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
 def accuracies_and_gains(rows: Iterable[Row], paired: pd.DataFrame, baseline: str) -> Figure:
     """Of the rows that are compared with `baseline`, a line of panels a dataset and encoder. Left, accuracy in the colour of the method: a
     dot a seed, hollow where it is a control or lacks a step, and a bar at their mean. Right, the gain over the baseline, of
-    `gta.statistics.paired`, as in `gains`."""
+    `gta.scores.statistics.paired`, as in `gains`."""
     frame = frame_of(row for row in rows if row.baseline == baseline)
     frame["part"] = frame.variant.map(bare)
     frame["rank"] = list(map(_rank, frame.method, frame.part))

@@ -10,7 +10,7 @@ from pandas.api.typing import SeriesGroupBy
 
 from gta.charts.drawing import METHODS, tell
 from gta.peers.tables import frame_of
-from gta.results import Row
+from gta.scores.results import Row
 
 SAID = {"CLIP": "alone", "TransCLIP": "with transduction on top", "GTA-CLIP": "GTA-CLIP"}  # what is drawn in the colour of each
 

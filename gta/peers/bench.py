@@ -6,29 +6,29 @@ Hyperparameters are the papers', or those best on validation images; the search 
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gta import prompts, results, tasks
+from gta import hashes
 from gta.attributes import Bank
-from gta.encoders import Encoder
-from gta.files import IMAGE_SUFFIXES, ROOT
-from gta.generate import describe
-from gta.images import Images, load_images
-from gta.llm import ChatModel
-from gta.loop import run
-from gta.parameters import RunParameters
+from gta.data import tasks
+from gta.encoders.encoder import Encoder
+from gta.encoders.images import Images, load_images
+from gta.files import IMAGE_SUFFIXES, ROOT, shipped
 from gta.peers import texts
-from gta.settings import Settings
+from gta.scores import results
+from gta.studies.parameters import RunParameters
+from gta.studies.study import Key, Study
 
 VIEWS = 10  # augmented views of a support image: Tip-Adapter's number, and what CoOp's epochs take in turn
 ON_TOP = "+ transduction"
-Outcome = tuple[Tensor, float, tuple[str, str]]
-Key = tuple[str, str]
 
 
 class Peers(RunParameters):
@@ -62,55 +62,35 @@ class Peers(RunParameters):
 
 
 @dataclass
-class Bench:
-    """A task as all methods see it: images, their features (N, d), texts, and what was measured so far.
+class Bench(Study):
+    """A study whose methods all start from the same features. chosen: {method: hyperparameters that validation images chose}."""
 
-    template: a text a class; static: with the attributes that a language model gave at first; asked: that model and its questions, for
-    rows; chosen: {method: hyperparameters that validation images chose}; outcomes: {(method, variant): (assignments (N, M) on the CPU,
-    seconds, the key to compare with)}.
-    """
-
-    task: tasks.Task
-    encoder: Encoder
-    settings: Settings
-    images: Images
-    features: Tensor
-    template: Bank
-    static: Bank
-    asked: str
-    outcomes: dict[Key, Outcome] = field(default_factory=dict)
     chosen: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, task: tasks.Task, encoder: Encoder, settings: Settings, llm: ChatModel, store: Path | None = None) -> "Bench":
-        images = load_images(task.images, encoder, store=store)
-        template = Bank.from_template(task.class_names, task.template, task.sentence)
-        questions = prompts.load(task.domain)
-        static = describe(template, llm, questions)
-        asked = questions.asked_of(llm.model)
-        return cls(task, encoder, settings, images, encoder.encode_images(images.pixels), template, static, asked)
+    @cached_property
+    def features(self) -> Tensor:
+        """Of the query images, (N, d)."""
+        return self.encoder.encode_images(self.images.pixels)
 
     def fresh(self) -> "Bench":
         """The same task, with nothing measured."""
-        return replace(self, outcomes={}, chosen={})
+        other = copy(self)  # with its features and attributes
+        other.outcomes, other.chosen = {}, {}
+        return other
 
-    @property
-    def baseline(self) -> Key:
-        return self.task.baseline, ""
-
-    @property
-    def bank(self) -> Bank:
-        """The texts that methods begin from: the template, or the attributes where a name says nothing, as the baseline tells."""
-        return self.template if self.task.baseline == "CLIP" else self.static
+    def of_part(self, part: str, store: Path | None = None) -> "Bench":
+        """The same for a part of the dataset (`gta.data.parts`)."""
+        task = tasks.load(f"{self.task.source}#{part}")
+        return Bench(task, self.encoder, self.settings, self.llm, load_images(task.images, self.encoder, store=store), self.questions)
 
     def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
         """Unit class features (M, d) of lists of texts, by default of the bank's."""
-        return texts.class_features([self.encoder.encode_texts(of_class) for of_class in of_classes or self.bank.texts])
+        return texts.class_features([self.encoder.encode_texts(of_class) for of_class in of_classes or self.first_texts.texts])
 
     def clip(self, features: Tensor | None = None, bank: Bank | None = None) -> Tensor:
         """CLIP's logits of images, by default the query images: the mean cosine to a class's texts, by default the bank's."""
         features = self.features if features is None else features
-        means = torch.stack([self.encoder.encode_texts(of_class).mean(0) for of_class in (bank or self.bank).texts])
+        means = torch.stack([self.encoder.encode_texts(of_class).mean(0) for of_class in (bank or self.first_texts).texts])
         return texts.clip_logits(features, means, self.encoder.logit_scale)
 
     def measure(
@@ -142,28 +122,17 @@ def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return result, time.perf_counter() - start
 
 
-def gta_clip(bench: Bench, llm: ChatModel, support: "Support | None" = None, **changes: float) -> None:
+def gta_clip(bench: Bench, support: "Support | None" = None, **changes: float) -> None:
     """The whole method from the static attributes; its seconds include encoding the images again in every iteration but the first.
 
     support: labelled images, the few-shot setting; changes: of its settings.
     """
-    questions = prompts.load(bench.task.domain)
-    known = torch.cat([bench.features, support.features]) if support else bench.features
+    given: dict[str, Any] = {"features": bench.features}
+    if support:
+        given = {"features": torch.cat([bench.features, support.features]), "support": (support.images, support.labels.cpu())}
 
     def work() -> Tensor:
-        return run(
-            bench.encoder,
-            bench.images,
-            bench.task.class_names,
-            Settings(**{**bench.settings.model_dump(), **changes}),
-            attributes=bench.static,
-            llm=llm,
-            questions=questions,
-            support=(support.images, support.labels.cpu()) if support else None,
-            augment=bench.task.augmentation(bench.encoder.image_size),
-            features=known,
-            progress=False,
-        ).assignments
+        return bench.run(bench.static, bench.llm, changes=changes, checkpoints=None, progress=False, **given).assignments
 
     bench.measure("GTA-CLIP-FS" if support else "GTA-CLIP", work)
 
@@ -200,18 +169,25 @@ def views_of(encoder: Encoder, images: Images, augment: Callable[[Tensor], Tenso
 def score(
     measured: Iterable[tuple[str, int, Bench]], backbone: str, source_hash: str, status: str = "done"
 ) -> tuple[list[results.Row], dict[str, np.ndarray]]:
-    """Rows and per-image predictions, as `gta.results.measure` gives them, of benches that each belong to a table and a number of shots.
+    """Rows and per-image predictions, as `gta.scores.results.measure` gives them, of benches that each belong to a table and a number
+    of shots. Only here do labels of query images enter.
 
     The images of a half of the dataset are named in `<task>.image_id`.
     """
     rows: list[results.Row] = []
     predictions: dict[str, np.ndarray] = {}
     for table, shots, bench in measured:
-        of_bench, predicted = results.measure(
-            table, bench.task, backbone, bench.encoder, bench.settings, bench.outcomes, source_hash, status, shots, bench.asked
-        )
+        of_bench, predicted = bench.score(backbone, table, source_hash, status, shots)
         rows += of_bench
         if "#" in bench.task.name:
             predicted[f"{bench.task.name}.image_id"] = predicted.pop("image_id")
         predictions |= predicted
     return rows, predictions
+
+
+def write(measured: Iterable[tuple[str, int, Bench]], parameters: Peers) -> list[results.Row]:
+    """`score`, and write `rows.csv` and `predictions.npz` into the notebook's folder."""
+    source_hash = hashes.source_hash(shipped("notebooks/peers.ipynb"))
+    rows, predictions = score(measured, parameters.backbone, source_hash, parameters.status)
+    results.write_run(ROOT / parameters.out, rows, predictions)
+    return rows

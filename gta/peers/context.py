@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gta.encoders import Encoder, text_lengths
+from gta.encoders.encoder import Encoder, text_lengths
 from gta.peers.reading import Prompts, token_embedding
 
 RATE, WARMUP_RATE, MOMENTUM, DECAY = 2e-3, 1e-5, 0.9, 5e-4  # SGD's; the first epoch is the warm-up

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gta.encoders import Encoder, text_forward, text_lengths
+from gta.encoders.encoder import Encoder, text_forward, text_lengths
 
 CHUNK = 64  # texts encoded at once
 

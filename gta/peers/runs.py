@@ -7,16 +7,43 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gta.images import load_images
-from gta.llm import ChatModel
+from gta.data import tasks
+from gta.encoders.images import load_images
+from gta.files import ROOT
 from gta.peers import cache, context, dirichlet, mixtures, probe, propagation, susx, texts
-from gta.peers.bench import Bench, Key, Support, gta_clip
+from gta.peers.bench import Bench, Peers, Support, gta_clip
 from gta.peers.reading import Prompts
+from gta.studies.random_words import vocabulary, waffle
+from gta.studies.study import Key
 from gta.studies.zero_shot import classifier
 from gta.transduct import select_gamma, text_prior, transduct
 
 
-def zero_shot(bench: Bench, llm: ChatModel, pool: Sequence | None = None, generated: Path | None = None, store: Path | None = None) -> None:
+def all_tables(bench: Bench, parameters: Peers) -> list[tuple[str, int, Bench]]:
+    """From names alone, from labelled images, and from base classes to new ones: (table, shots, what was measured)."""
+    store, source, seed = ROOT / parameters.store, bench.task.source, bench.settings.seed
+    zero_shot(bench, parameters.unlabelled, ROOT / parameters.generated if parameters.generated else None, store)
+    measured = [("peers_zero_shot", 0, bench)]
+    for shots in parameters.chosen_shots:
+        labelled = bench.fresh()
+        support = Support.of(labelled, *tasks.few_shot(source, shots, seed), store)
+        few_shot(labelled, support, shots, parameters.epochs)
+        measured.append(("peers_few_shot", shots, labelled))
+        print(f"{shots} shots, chosen on {len(support.val_labels)} validation images:", labelled.chosen)
+    if bench.task.facts:  # of an embedded dataset all training images are at hand
+        bound = bench.fresh()
+        upper_bound(bound)
+        measured.append(("peers_few_shot", 0, bound))
+    if parameters.shots:
+        most = max(parameters.chosen_shots)
+        bases, news = (bench.of_part(half, store) for half in tasks.HALVES)
+        support = Support.of(bases, *tasks.few_shot(bases.task.source, most, seed), store)
+        base_to_new(bases, news, support, most, parameters.epochs)
+        measured += [("peers_base_to_new", most, bases), ("peers_base_to_new", most, news)]
+    return measured
+
+
+def zero_shot(bench: Bench, pool: Sequence | None = None, generated: Path | None = None, store: Path | None = None) -> None:
     """Methods that see no label at all. pool, generated: unlabelled images that SuS-X retrieves from, and a folder of generated
     ones, a sub-folder a class; without either it is left out."""
     task, encoder, x, scale = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale
@@ -31,10 +58,10 @@ def zero_shot(bench: Bench, llm: ChatModel, pool: Sequence | None = None, genera
         return text_prior(x, [encoder.encode_texts(of_class) for of_class in of_classes], scale)
 
     def random_descriptors() -> Tensor:
-        words, characters = texts.vocabulary(encoder)
-        return mean_cosine(texts.waffle(task.class_names, task.sentence, words, bench.settings.seed, characters))
+        words, characters = vocabulary(encoder)
+        return mean_cosine(waffle(task.class_names, task.sentence, words, bench.settings.seed, characters))
 
-    bench.measure("CLIP", lambda: bench.clip(bank=bench.template).softmax(1), on_top, called=("TransCLIP", ""))
+    bench.measure("CLIP", lambda: bench.clip(bank=bench.names_only).softmax(1), on_top, called=("TransCLIP", ""))
     bench.measure("CLIP+attributes", lambda: bench.clip(bank=bench.static).softmax(1), on_top, called=("TransCLIP+attributes", ""))
     bench.measure("prompt ensemble", lambda: of_texts(texts.ensemble(task.class_names, texts.templates(task.domain))), on_top)
     bench.measure("CuPL", lambda: of_texts(bench.static.without_templates().texts), on_top)
@@ -46,7 +73,7 @@ def zero_shot(bench: Bench, llm: ChatModel, pool: Sequence | None = None, genera
             rows, labels = susx.retrieve(unlabelled, [encoder.encode_texts(of_class) for of_class in of_classes])
             return _tip_x(bench, unlabelled[rows.to(x.device)], labels)
 
-        bench.measure("SuS-X", lambda: retrieved(bench.template.texts), on_top, "retrieved, photo")
+        bench.measure("SuS-X", lambda: retrieved(bench.names_only.texts), on_top, "retrieved, photo")
         bench.measure("SuS-X", lambda: retrieved(bench.static.without_templates().texts), on_top, "retrieved, CuPL")
     if generated is not None:
         files, drawn = susx.generated(generated, task.class_names)
@@ -56,7 +83,7 @@ def zero_shot(bench: Bench, llm: ChatModel, pool: Sequence | None = None, genera
     bench.measure("EM-Dirichlet", lambda: dirichlet.em_dirichlet(x, bench.class_features(), scale), on_top)
     bench.measure("k-means", lambda: mixtures.k_means(x, bench.class_features(), scale), on_top)
     bench.measure("GMM", lambda: mixtures.gaussian_mixture(x, bench.class_features()), on_top)
-    gta_clip(bench, llm)
+    gta_clip(bench)
 
 
 def _tip_x(bench: Bench, keys: Tensor, labels: Tensor) -> Tensor:
@@ -65,7 +92,7 @@ def _tip_x(bench: Bench, keys: Tensor, labels: Tensor) -> Tensor:
     return susx.tip_x(bench.clip(), bench.features, keys, labels, bench.class_features()).softmax(1)
 
 
-def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs: int | None = None) -> None:
+def few_shot(bench: Bench, support: Support, shots: int, epochs: int | None = None) -> None:
     """Methods that see `shots` labelled images a class. epochs: of CoOp and CoCoOp, by default the papers'."""
     task, encoder, x, seed = bench.task, bench.encoder, bench.features, bench.settings.seed
     labels, val, val_labels, classes = support.labels, support.val_features, support.val_labels, bench.class_features()
@@ -112,7 +139,7 @@ def few_shot(bench: Bench, support: Support, shots: int, llm: ChatModel, epochs:
     bench.measure("CoOp", lambda: coop(True), on_top, "class-specific")
     bench.measure("CoCoOp", cocoop, on_top)
     bench.chosen["GTA-CLIP-FS"] = {"gamma": gammas[0]}  # that of TransCLIP-FS
-    gta_clip(bench, llm, support, gamma=gammas[0])
+    gta_clip(bench, support, gamma=gammas[0])
 
 
 def upper_bound(bench: Bench) -> None:
@@ -121,7 +148,7 @@ def upper_bound(bench: Bench) -> None:
     bench.outcomes.update(classifier(bench.task, bench.encoder))
 
 
-def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, llm: ChatModel, epochs: int | None = None) -> None:
+def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, epochs: int | None = None) -> None:
     """CoOp and CoCoOp learn from `shots` images of each base class, then name the images of base and of new classes (CoCoOp, section 4.1).
 
     bases, news: the two halves of a dataset; support: of the base classes. The other methods learn nothing and stand beside them. As
@@ -148,7 +175,7 @@ def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, llm: Ch
         learned[key] = (learn(), time.perf_counter() - start)
     for bench in (bases, news):
         _on_half(bench, learned)
-        gta_clip(bench, llm)
+        gta_clip(bench)
 
 
 def _on_half(bench: Bench, learned: Mapping[Key, tuple[context.Learned, float]]) -> None:

@@ -1,1 +1,4 @@
-"""The tables of the paper and its ablations: a file each says which runs a table is made of."""
+"""What the runs of a notebook are: a file a table of the paper or ablation.
+
+May import everything up to `gta.scores`. Begin with `study.py`, then `zero_shot.py`.
+"""

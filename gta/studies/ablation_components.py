@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 from gta.attributes import Bank
 from gta.loop import Result
-from gta.parameters import ONCE, RunParameters
-from gta.study import Key, Study
+from gta.studies.parameters import ONCE, RunParameters
+from gta.studies.study import Key, Study
 
 Attributes = Literal["none", "static", "dynamic"]
 ATTRIBUTES: tuple[Attributes, ...] = get_args(Attributes)

@@ -13,17 +13,18 @@ from typing import Any, Literal
 import pandas as pd
 
 from gta.attributes import Bank
-from gta.embedded import fieldguide
 from gta.files import ROOT
 from gta.generate import describe
-from gta.ledger import Ledger
-from gta.llm import ChatModel, LanguageModel, Question, Reply
+from gta.llm.chat import ChatModel, LanguageModel, Question, Reply
+from gta.llm.ledger import Ledger
 from gta.loop import Result
 from gta.names import fill, nearest
-from gta.parameters import RunParameters
-from gta.peers.texts import vocabulary, waffle
+from gta.studies.parameters import RunParameters
+from gta.studies.random_words import vocabulary, waffle
+from gta.studies.study import Key, Study
 from gta.studies.zero_shot import SHUFFLED, WITHHELD, ShuffledNames
-from gta.study import Key, Study, language_model
+from gta.worlds import fieldguide
+from gta.worlds.fieldguide import language_model
 
 MODEL = "model: "  # begins the variants that ask another one
 RANDOM_ATTRIBUTES, RANDOM_WORDS = "random attributes", "random words"

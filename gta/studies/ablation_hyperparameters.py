@@ -12,9 +12,9 @@ from torch import Tensor
 from gta.affinity import knn_graph
 from gta.checkpoints import Checkpoints
 from gta.names import nearest
-from gta.parameters import RunParameters
 from gta.settings import Settings
-from gta.study import Study
+from gta.studies.parameters import RunParameters
+from gta.studies.study import Study
 
 BASELINE = ("CLIP+attributes", "")  # what every row is compared with beside the default: CLIP from the same attributes
 LEARNING_RATE = "learning rate"

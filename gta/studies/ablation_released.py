@@ -11,16 +11,18 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from gta import provenance, released, results
-from gta.files import ROOT
+from gta import hashes, released
+from gta.files import ROOT, shipped
 from gta.generate import describe
-from gta.ledger import Ledger
-from gta.llm import ChatModel, Reply
+from gta.llm.chat import ChatModel, Reply
+from gta.llm.ledger import Ledger
 from gta.loop import Result
-from gta.parameters import ONCE, RunParameters
+from gta.scores import results
 from gta.studies.few_shot import Shots
-from gta.study import Key, Study, language_model
+from gta.studies.parameters import ONCE, RunParameters
+from gta.studies.study import Key, Study
 from gta.transduct import GAMMAS, select_gamma
+from gta.worlds.fieldguide import language_model
 
 Outcome = tuple[Tensor, float, Key]
 TABLE = "ablation_released"
@@ -141,7 +143,7 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
 def write_solver_calls(study: Study, parameters: AblationReleased, calls: Mapping[Key, Outcome]) -> None:
     """Score the solver calls apart from the table, into `solver_calls.csv`: labels enter here, after all is done, and nothing is
     chosen by them but the figure's `oracle_best`. In the few-shot setting the file has no row."""
-    hashed, status = provenance.source_hash(ROOT / f"notebooks/{TABLE}.ipynb"), "smoke" if parameters.smoke else "done"
+    hashed, status = hashes.source_hash(shipped(f"notebooks/{TABLE}.ipynb")), parameters.status
     rows, _ = results.measure(
         "solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, hashed, status, llm=study.asked
     )

@@ -12,12 +12,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from gta import results, tasks
+from gta.data import tasks
 from gta.files import ROOT, write_atomically
 from gta.generate import Pair, confused_pairs
-from gta.parameters import RunParameters
+from gta.scores import results
+from gta.studies.parameters import RunParameters
+from gta.studies.study import Study
 from gta.studies.zero_shot import CLASSIFIER, classifier
-from gta.study import Study
 
 MOST = 10  # pairs of a method that are looked at, as in the paper
 ALL = 10**9  # more labelled images a class than there are
@@ -44,7 +45,7 @@ def confusions(study: Study, shots: int | None = None) -> dict[str, Tensor]:
 
 def ranked(counts: np.ndarray, mass: np.ndarray) -> list[tuple[int, int]]:
     """All pairs of classes (a, b), a < b, the most confused first: by the images of either class that got the other as their label,
-    then by the probability that the other class got. counts, mass: (M, M), of `gta.results.confusion_matrix`."""
+    then by the probability that the other class got. counts, mass: (M, M), of `gta.scores.results.confusion_matrix`."""
     both = counts + counts.T, mass + mass.T
     pairs = [(a, b) for a in range(len(counts)) for b in range(a + 1, len(counts))]
     return sorted(pairs, key=lambda pair: (-both[0][pair], -both[1][pair], pair))

@@ -11,12 +11,12 @@ import torch
 from pydantic import Field
 
 from gta.files import ROOT, write_atomically
-from gta.ledger import Ledger
-from gta.llm import ChatModel, Question, Reply
+from gta.llm.chat import ChatModel, Question, Reply
+from gta.llm.ledger import Ledger
 from gta.loop import Result
-from gta.parameters import RunParameters
-from gta.results import Row
-from gta.study import Study
+from gta.scores.results import Row
+from gta.studies.parameters import RunParameters
+from gta.studies.study import Study
 
 STAGES = ("encode", "transduct", "generate", "adapt")
 

@@ -1,6 +1,6 @@
 """The few-shot table: some labelled images a class beside the unlabelled ones.
 
-Labelled images are those of `gta.tasks.few_shot`, drawn by the seed. They enter TransCLIP-FS and GTA-CLIP-FS with the weight gamma,
+Labelled images are those of `gta.data.tasks.few_shot`, drawn by the seed. They enter TransCLIP-FS and GTA-CLIP-FS with the weight gamma,
 which validation images choose, and GTA-CLIP-FS's adaptation with their true class.
 """
 
@@ -14,12 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gta import released, tasks
-from gta.images import Images, load_images
+from gta import released
+from gta.data import tasks
+from gta.encoders.images import Images, load_images
 from gta.loop import Result
-from gta.parameters import ONCE, RunParameters
 from gta.settings import Settings
-from gta.study import Study
+from gta.studies.parameters import ONCE, RunParameters
+from gta.studies.study import Study
 from gta.transduct import select_gamma
 
 # The graph of each row of TransCLIP-FS; None: shots pull their own neighbours. All else is the same, the search for gamma too.

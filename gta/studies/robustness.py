@@ -6,11 +6,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from gta import provenance, results, tasks
-from gta.files import ROOT
-from gta.llm import ChatModel
-from gta.parameters import RunParameters
-from gta.study import Study
+from gta import hashes
+from gta.data import tasks
+from gta.files import ROOT, shipped
+from gta.llm.chat import ChatModel
+from gta.scores import results
+from gta.studies.parameters import RunParameters
+from gta.studies.study import Study
 
 Condition = Literal["imbalanced", "classes", "small", "unseen"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -21,7 +23,7 @@ UNSEEN = (0.0, 0.1, 0.3, 0.5)  # of the classes
 
 
 class Robustness(RunParameters):
-    """Parameters of `notebooks/robustness.ipynb`. condition: one of `gta.parts`; strengths: of it, [] takes those of the table."""
+    """Parameters of `notebooks/robustness.ipynb`. condition: one of `gta.data.parts`; strengths: of it, [] takes those of the table."""
 
     condition: Condition
     strengths: list[int]
@@ -64,13 +66,11 @@ def measure(study: Study, llm: ChatModel) -> None:
 def write(studies: Sequence[Study], parameters: Robustness) -> list[results.Row]:
     """Score every part and write `rows.csv` and `predictions.npz`; the images of a part are named in `<part>.image_id`, those that count in
     `<part>.counted`. Only here do labels of query images enter, but for the choice of the images that make up a part."""
-    source_hash = provenance.source_hash(ROOT / "notebooks/robustness.ipynb")
-    status = "smoke" if parameters.smoke else "done"
+    source_hash = hashes.source_hash(shipped("notebooks/robustness.ipynb"))
     rows: list[results.Row] = []
     predictions: dict[str, np.ndarray] = {}
     for study in studies:
-        setting = (study.task, parameters.backbone, study.encoder, study.settings, study.outcomes, source_hash, status)
-        of_part, predicted = results.measure("robustness", *setting, llm=study.asked)
+        of_part, predicted = study.score(parameters.backbone, "robustness", source_hash, parameters.status)
         rows += of_part
         predictions |= {f"{study.task.name}.{key}" if key in ("image_id", "counted") else key: found for key, found in predicted.items()}
     results.write_run(ROOT / parameters.out, rows, predictions)

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from gta import tasks
 from gta.attributes import Bank
-from gta.encoders import Encoder
+from gta.data import tasks
+from gta.encoders.encoder import Encoder
+from gta.encoders.images import Images, load_images
 from gta.generate import describe
-from gta.images import Images, load_images
-from gta.llm import ChatModel, Question, Reply
+from gta.llm.chat import ChatModel, Question, Reply
 from gta.loop import Result
 from gta.names import nearest
-from gta.parameters import RunParameters
-from gta.study import Study
+from gta.studies.parameters import RunParameters
+from gta.studies.study import Study
 
 CLASSIFIER = "linear classifier"
 SHUFFLED, WITHHELD, ALL_FACTS = "shuffled classes", "names withheld", "all facts"

@@ -1,0 +1,61 @@
+"""A table as a page shows it: which columns, what is a number, and which page each number leads to."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gta.scores.statistics import SETTING, verdict
+
+# What a row is about and how it was made, against what it measures; a column of these that never changes is said once.
+ABOUT = {*SETTING, "method", "variant", "baseline", "reference", "device", "versions", "weights", "source_hash", "status"}
+ONCE = {"table", "dataset", "backbone", "shots", "device", "versions", "weights", "source_hash", "status"}
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def worlds(rows: Iterable[Mapping[str, str]], name: str) -> list[str]:
+    """The values of a column; worlds of the aviary are seeds of one dataset."""
+    values = (row.get(name, "") for row in rows)
+    return list(dict.fromkeys(value.partition(":")[0] if name == "dataset" else value for value in values if value))
+
+
+def grid(rows: Sequence[Mapping[str, str]], origins: Sequence[str | None]) -> dict[str, Any]:
+    """A CSV to be shown: names of columns, what is the same in all rows, and cells with the page of the run that measured them."""
+    if not rows:
+        return {"columns": [], "same": [], "rows": []}
+    same = {name: value for name, value in rows[0].items() if name in ONCE and all(row[name] == value for row in rows)}
+    columns = sorted((name for name in rows[0] if name not in same), key=lambda name: name == "run_id")  # nobody reads it first
+    cells = [[_cell(name, row[name], origin) for name in columns] for row, origin in zip(rows, origins, strict=True)]
+    return {"columns": columns, "same": [(name, value) for name, value in same.items() if value], "rows": cells}
+
+
+def _cell(column: str, text: str, origin: str | None) -> dict[str, Any]:
+    number = bool(NUMBER.fullmatch(text)) and column != "run_id"  # such as 1234567890123456
+    return {"text": text, "number": number, "to": origin if column == "run_id" or (number and column not in ABOUT) else None}
+
+
+def verdicts(pairs: Sequence[Mapping[str, str]], by_run: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """The paired comparisons, seeds beside one another: a table for each dataset, encoder and number of shots.
+
+    What may be bold is `gta.scores.statistics.verdict`'s word alone.
+    """
+    tables: dict[tuple, dict[tuple, list[Mapping[str, str]]]] = {}
+    for pair in pairs:
+        setting = (pair["dataset"].partition(":")[0], pair["backbone"], pair["shots"])
+        methods = tables.setdefault(setting, {})
+        methods.setdefault((pair["method"], pair["variant"], pair["reference"]), []).append(pair)
+    found = []
+    for setting, methods in tables.items():
+        seeds = sorted({pair["seed"] for of in methods.values() for pair in of}, key=lambda seed: (len(seed), seed))
+        lines = []
+        for names, of in methods.items():
+            p = [float(pair["p_holm"]) for pair in of]
+            told = {pair["seed"]: (_interval(pair), by_run.get(pair["run_id"])) for pair in of}
+            word = verdict([float(pair["difference"]) for pair in of], p)
+            lines.append({"names": names, "seeds": [told.get(seed) for seed in seeds], "p": max(p), "verdict": word})
+        found.append({"setting": setting, "seeds": seeds, "lines": lines})
+    return found
+
+
+def _interval(pair: Mapping[str, str]) -> str:
+    difference, low, high = (float(pair[name]) for name in ("difference", "low", "high"))
+    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")

@@ -1,0 +1,108 @@
+"""What a result was made from, by content: hashes of sources and files, kept in a stamp beside the result.
+
+A stamp claims "these outputs are what these inputs, parameters and sources make". Beside it lies an empty marker, exactly
+while the claim holds: the batch engine looks for markers alone, never at file times, and makes again what has none. A
+change that is undone gives the marker back.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gta.files import write_atomically
+from gta.hashes import Hashes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a batch: what it makes from what, and where its stamp lies."""
+
+    stamp: Path
+    entry: Path
+    outputs: tuple[Path, ...]
+    inputs: tuple[Path, ...] = ()
+    parameters: Mapping = field(default_factory=dict)
+
+    def _made_from(self, now: Hashes) -> dict:
+        return {"source_hash": now.sources(self.entry), "inputs": {str(file): now.file(file) for file in self.inputs}}
+
+    def _claim(self, now: Hashes) -> dict:
+        outputs = {str(file): now.file(file) for file in self.outputs}
+        return {**self._made_from(now), "parameters": dict(self.parameters), "outputs": outputs}
+
+    @property
+    def marker(self) -> Path:
+        """The empty file that is there while the claim holds."""
+        return Path(self.stamp).with_suffix(".ok")
+
+    def begin(self) -> dict:
+        """What sources and inputs hold now, before the work, for `finish`."""
+        return self._made_from(Hashes())
+
+    def finish(self, begun: Mapping | None = None) -> None:
+        """Write the stamp and the marker, after the outputs.
+
+        Raises FileNotFoundError where one is missing, and ValueError where sources or inputs are not what they were at the begin:
+        nobody can say which of the two made the outputs.
+        """
+        claim = self._claim(Hashes())
+        if begun and (changed := [key for key in begun if claim[key] != begun[key]]):
+            raise ValueError(f"{', '.join(changed)} changed while {self.stamp.stem} was made, from {self.entry}: make it again")
+        write_atomically(self.stamp, json.dumps(claim, indent=1, sort_keys=True) + "\n")
+        self.marker.touch()
+
+    def refresh(self, now: Hashes | None = None) -> str | None:
+        """Set or remove the marker; what no longer holds, or None. Outputs and stamp stay as they are.
+
+        now: of many steps that are looked at together.
+        """
+        now = now or Hashes()
+        reason = self._what_is_false(now)
+        if reason and self.stamp.exists() and self.stamp.stat().st_mtime >= now.begun:
+            reason = self._what_is_false(Hashes())  # another batch made it during this look, from what was read before
+        if reason is None and not self.marker.exists():
+            self.marker.touch()
+        elif reason is not None:
+            self.marker.unlink(missing_ok=True)
+        return reason
+
+    def _what_is_false(self, now: Hashes) -> str | None:
+        if not Path(self.stamp).exists():
+            return "not made yet"
+        try:
+            claimed, actual = json.loads(Path(self.stamp).read_text()), self._claim(now)
+        except FileNotFoundError as error:
+            return f"{error.filename} is missing"
+        except json.JSONDecodeError:
+            return "the stamp is unreadable"
+        changed = [key for key in actual if claimed.get(key) != json.loads(json.dumps(actual[key]))]
+        return f"{', '.join(changed)} changed" if changed else None
+
+
+def publish(steps: Iterable[tuple[Step, Sequence[Path]]], base: Path, results: Path, index: Sequence[Mapping[str, str]]) -> None:
+    """Copy what readers come for from `base` into `results`: of each step the outputs named beside it, with its claim, and an index of
+    tables and figures. What an earlier call put there and this one does not is removed.
+
+    Raises ValueError where the claim of a step does not hold: what is not complete is not published.
+    """
+    claims: dict[str, dict] = {}
+    now, before = Hashes(), results / "provenance.json"
+    for step, outputs in steps:
+        if reason := step.refresh(now):
+            raise ValueError(f"{step.stamp}: {reason}; what is not complete is not published")
+        claim = json.loads(Path(step.stamp).read_text())
+        claims |= {str(file.relative_to(base)): claim for file in outputs}
+    for file in claims:
+        write_atomically(results / file, (base / file).read_bytes())
+    earlier: dict = json.loads(before.read_text()) if before.exists() else {}
+    for file in earlier.keys() - claims.keys():
+        (results / file).unlink(missing_ok=True)
+    write_atomically(before, json.dumps(claims, indent=1, sort_keys=True) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, index[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(index)
+    write_atomically(results / "index.csv", text.getvalue())

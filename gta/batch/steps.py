@@ -1,0 +1,277 @@
+"""The batch: every step of `snakemake TARGET`, what it is made from, and whether that still holds.
+
+    run        one papermill call of a sweep's notebook      table     one CSV from the rows of a sweep's runs
+    notebook   one papermill call of a page of its own       page      that notebook as HTML          site   all of it
+
+`gta.batch.make` makes one step; Snakemake asks for them in the right order, on as many cores as there are.
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gta import hashes
+from gta.batch import stamps
+from gta.batch.stamps import Step
+from gta.batch.sweeps import TARGETS, Page, Sweep, pages, sweeps
+from gta.files import ROOT
+
+EMBEDDED = {"digits": "gta/worlds/encoders", "aviary": "gta/worlds/bird_encoders"}
+STATES = ("done", "stale", "missing", "failed")
+
+
+@dataclass
+class Batch:
+    """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out without; data: where those lie."""
+
+    smoke: bool = False
+    llm: str | None = None
+    data: str = "data"
+    sweeps: Mapping[str, Sweep] = field(default_factory=sweeps)
+    pages: Mapping[str, Page] = field(default_factory=pages)
+
+    @property
+    def base(self) -> Path:
+        return Path("runs/smoke" if self.smoke else "runs")
+
+    @cached_property
+    def left_out(self) -> list[str]:
+        """Which runs of the grids are not among the steps, and what would bring them in: a line for each table and reason."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for table, sweep in self.sweeps.items():
+            for cell in sweep.cells(self.smoke):
+                if reason := self._lacks(cell):
+                    found.setdefault((table, reason), []).append(cell["dataset"])
+        return [f"{table}: {len(runs)} runs on {', '.join(dict.fromkeys(runs))}: {reason}" for (table, reason), runs in found.items()]
+
+    @cached_property
+    def steps(self) -> dict[str, Step]:
+        """By name: `run/TABLE/CELL`, `table/NAME`, `notebook/NAME`, `page/NAME`, `site`."""
+        steps: dict[str, Step] = {}
+        for table, sweep in self.sweeps.items():
+            cells = [cell for cell in sweep.cells(self.smoke) if self._lacks(cell) is None]
+            runs = [self._run(table, sweep, cell) for cell in cells]
+            if twice := [name for name, count in Counter(name for name, _ in runs).items() if count > 1]:
+                raise ValueError(
+                    f"{twice[0]} is two runs: their cells differ in a list alone, which no name says; give it a value of its own"
+                )
+            steps |= dict(runs)
+            steps[f"table/{table}"] = self._table(table, sweep, [steps[f"run/{table}/{_folder(cell)}"] for cell in cells])
+        for name, page in self.pages.items():
+            steps[f"notebook/{name}"] = self._notebook(name, page, steps)
+            notebook = steps[f"notebook/{name}"].outputs[0]
+            steps[f"page/{name}"] = self._step(f"page/{name}", "gta/batch/pages.py", [notebook.with_suffix(".html")], [notebook])
+        steps["site"] = self._site(steps)
+        made = Counter(file for step in steps.values() for file in step.outputs)
+        if twice := [str(file) for file, count in made.items() if count > 1]:
+            raise ValueError(f"{twice[0]} is made by two steps; a table copied from another needs outputs of its own")
+        return steps
+
+    def needs(self, name: str) -> list[str]:
+        """The steps that a step reads from."""
+        kind, _, rest = name.partition("/")
+        if kind == "table":
+            return [other for other in self.steps if other.startswith(f"run/{rest}/")]
+        if kind == "notebook":
+            page = self.pages[rest]
+            runs = [other for other in self.steps if page.runs and other.startswith(f"run/{page.runs}/")]
+            return [*(f"table/{table}" for table in page.tables), *(f"notebook/{other}" for other in page.reads), *runs]
+        if kind == "page":
+            return [f"notebook/{rest}"]
+        return [other for other in self.steps if other != "site" and not other.startswith("page/")] if name == "site" else []
+
+    @property
+    def targets(self) -> list[str]:
+        """What can be asked for: groups of tables and pages, each table with the pages that read it, all figures, the site, everything."""
+        return list(dict.fromkeys([*TARGETS, *self.sweeps, "figures", "site", "all"]))
+
+    def target(self, name: str) -> list[str]:
+        """The steps of a target, and of what they read from."""
+        if name in ("all", "site"):
+            return list(self.steps)
+        chosen = [f"table/{table}" for table, sweep in self.sweeps.items() if name in (sweep.target, table)]
+        for page, of in self.pages.items():
+            if name in (of.target, page.partition("/")[0]) or [name] == of.tables:
+                chosen.append(f"page/{page}")
+        return list(dict.fromkeys(step for top in chosen for step in self._with_needs(top)))
+
+    def _with_needs(self, name: str) -> list[str]:
+        return [*(step for need in self.needs(name) for step in self._with_needs(need)), name]
+
+    def cost(self, name: str) -> float:
+        """Minutes of one core, as the sweep says; 0 for what is not a run."""
+        return self.sweeps[name.split("/")[1]].cost if name.startswith("run/") else 0.0
+
+    def gpus(self, name: str) -> int:
+        """How many GPUs a step takes: one where a real encoder runs."""
+        return int(name.startswith("run/") and self.steps[name].parameters["backbone"] != "embedded")
+
+    def log(self, name: str) -> Path:
+        return self.base / "logs" / f"{name}.log"
+
+    def status(self) -> list[dict[str, str]]:
+        """What each step is: done, stale (and why), missing or failed; sets and removes the markers that Snakemake reads.
+
+        A step that reads from one that is to be made again is stale too; it keeps its marker, for the same may come out.
+        """
+        lines: dict[str, dict[str, str]] = {}
+        now = hashes.Hashes()
+        for name, step in self.steps.items():
+            reason, failed = step.refresh(now) or "", step.stamp.with_suffix(".failed")
+            state = "done" if not reason else "failed" if failed.exists() else "stale" if step.stamp.exists() else "missing"
+            waits = [need for need in self.needs(name) if lines[need]["status"] != "done"]
+            if state == "done" and waits:
+                state, reason = "stale", f"reads {waits[0]}"
+            why = failed.read_text().strip() if state == "failed" else reason
+            lines[name] = {"step": name, "status": state, "why": why, "log": str(self.log(name)) if state == "failed" else ""}
+        return list(lines.values())
+
+    def report(self) -> str:
+        """What failed and what is stale, a line each, and how many steps are done, for the head of a dry run."""
+        steps = self.status()
+        lines = [
+            f"{line['status']}: {line['step']}: {line['why']} {line['log']}".rstrip()
+            for line in steps
+            if line["status"] in ("failed", "stale")
+        ]
+        lines += [f"left out: {line}" for line in self.left_out]
+        counts = ", ".join(f"{sum(line['status'] == state for line in steps)} {state}" for state in STATES)
+        minutes = sum(self.cost(line["step"]) for line in steps if line["status"] != "done")
+        return "\n".join(
+            [*lines, f"{counts} of all steps; the runs among them that are not done take about {minutes:.0f} minutes of one core"]
+        )
+
+    def publish(self, results: Path = Path("results")) -> None:
+        """What readers come for into `results`: tables, figures, executed notebooks, rows, and predictions where the sweep says so.
+
+        Raises ValueError in smoke size, where a step is not complete, and where published runs would go because they are left out now.
+        """
+        if self.smoke:
+            raise ValueError("a smoke run is never published")
+        for table, sweep in self.sweeps.items():
+            for cell in sweep.cells():
+                rows = f"{table}/{_folder(cell)}/rows.csv"
+                if (reason := self._lacks(cell)) and (results / rows).exists():
+                    raise ValueError(f"{results / rows} was published and would be lost, since its run is left out: {reason}")
+        kinds = ("run/", "table/", "notebook/")
+        kept = [(step, self._published(name, step)) for name, step in self.steps.items() if name.startswith(kinds)]
+        stamps.publish(kept, self.base, results, self.index())
+
+    def _published(self, name: str, step: Step) -> list[Path]:
+        if not name.startswith("run/"):
+            return list(step.outputs)
+        notebook, rows, predictions, *more = step.outputs
+        files = {"notebook": [notebook], "predictions": [predictions], "outputs": more}
+        return [rows, *(file for kind in self.sweeps[name.split("/")[1]].publish for file in files[kind])]
+
+    def index(self) -> list[dict[str, str]]:
+        """Which target, notebook, CSV and figure stand for each table and figure of the paper."""
+        lines: list[dict[str, str]] = []
+        for table, sweep in self.sweeps.items():
+            drawn = [(name, page) for name, page in self.pages.items() if table in page.tables and page.figure]
+            drawn.sort(key=lambda named: len(named[1].tables))  # the page of this table before one of many
+            figure = {"figure": drawn[0][1].figure or "", "figure_notebook": f"notebooks/{drawn[0][0]}.ipynb"} if drawn else {}
+            where = {"target": sweep.target, "notebook": sweep.notebook, "csv": f"tables/{table}.csv"}
+            lines.append({"paper": sweep.paper, **where, "figure": "", "figure_notebook": "", **figure})
+        for name, page in self.pages.items():
+            if page.paper:
+                notebook = f"notebooks/{name}.ipynb"
+                where = {"target": page.target, "notebook": notebook, "csv": page.csv or ""}
+                lines.append({"paper": page.paper, **where, "figure": page.figure or "", "figure_notebook": notebook})
+        return lines
+
+    def _lacks(self, cell: Mapping[str, Any]) -> str | None:
+        """What a run needs and is not here, or None."""
+        dataset = cell["dataset"].partition(":")[0]
+        if dataset in EMBEDDED:
+            return None
+        if not (ROOT / self.data / dataset).exists():
+            return f"not in {self.data}/ (python -m gta data fetch NAME)"
+        return None if self.llm else "no language model for the paper's datasets (--config llm=MODEL@URL)"
+
+    def _run(self, table: str, sweep: Sweep, cell: Mapping[str, Any]) -> tuple[str, Step]:
+        name, folder = f"run/{table}/{_folder(cell)}", self.base / table / _folder(cell)
+        dataset = cell["dataset"].partition(":")[0]
+        own = ["rows.csv", "predictions.npz", *sweep.outputs]
+        outputs = [folder / Path(sweep.notebook).name, *(folder / file for file in own)]
+        if dataset in EMBEDDED:
+            inputs = self._weights(EMBEDDED[dataset], cell["seed"]) if cell["backbone"] == "embedded" else []
+            given = {}
+        else:
+            encoder = f"data_manifests/encoders/{cell['backbone'].replace('/', '-')}.yaml"
+            pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv")
+            inputs = [file for file in pinned if Path(file).exists()]
+            given = {"llm": self.llm, "root": self.data}
+        shared = {"ledger": str(self.base / "ledger"), "out": str(folder)}
+        return name, self._step(name, sweep.notebook, outputs, inputs, {**cell, **given, **sweep.parameters, **shared, "smoke": self.smoke})
+
+    def _weights(self, folder: str, seed: int) -> list[str]:
+        return [f"{folder}/seed{seed}.safetensors", *(f"{folder}/{name}" for name in ("open_clip_config.json", "tokenizer.json"))]
+
+    def _table(self, table: str, sweep: Sweep, runs: list[Step]) -> Step:
+        named = [f"{table}.csv", f"{table}_paired.csv", *(file for file in sweep.outputs if file.endswith(".csv"))]
+        read = [file for run in runs for file in run.outputs if file.suffix in (".csv", ".npz")]
+        parameters = {"references": list(map(list, sweep.references))}
+        return self._step(f"table/{table}", "gta/scores/tables.py", [self.base / "tables" / file for file in named], read, parameters)
+
+    def _notebook(self, name: str, page: Page, steps: Mapping[str, Step]) -> Step:
+        outputs = [self.base / f"{name}.ipynb", *(self.base / file for file in page.outputs)]
+        inputs = [file for table in page.tables for file in steps[f"table/{table}"].outputs]
+        inputs += [file for other in page.reads for file in steps[f"notebook/{other}"].outputs if file.suffix == ".csv"]
+        inputs += [
+            file for other, step in steps.items() if page.runs and other.startswith(f"run/{page.runs}/") for file in step.outputs[1:]
+        ]
+        inputs += [
+            file for given in page.inputs for file in (sorted(Path(given).glob("*.yaml")) if Path(given).is_dir() else [Path(given)])
+        ]
+        places = {"base": str(self.base)}
+        given = {key: value.format(**places) if isinstance(value, str) else value for key, value in page.parameters.items()}
+        parameters = {**given, **(page.smoke if self.smoke else {}), "smoke": self.smoke}
+        return self._step(f"notebook/{name}", f"notebooks/{name}.ipynb", outputs, inputs, parameters)
+
+    def _site(self, steps: Mapping[str, Step]) -> Step:
+        """Each notebook as a page, each table and figure as a page and a copy; a site page that is lost or edited makes it stale."""
+        read = [(name, file) for name, step in steps.items() if not name.startswith("page/") for file in step.outputs]
+        read = [(name, file) for name, file in read if file.suffix in (".ipynb", ".csv", ".png", ".svg")]
+        outputs = [self.base / "site/index.html", self.base / "site/site.css"]
+        for name, file in read:
+            copy = self.base / "site" / file.relative_to(self.base)
+            if file.suffix == ".ipynb" or not (name.startswith("run/") or file.suffix == ".svg" or file.stem.endswith("_paired")):
+                outputs.append(copy.with_name(f"{copy.name}.html"))
+            if file.suffix != ".ipynb" and not name.startswith("run/"):
+                outputs.append(copy)
+        return self._step(
+            "site", "gta/batch/site.py", outputs, [file for _, file in read], {"index": self.index(), "left_out": self.left_out}
+        )
+
+    def _step(self, name: str, entry: str, outputs: list, inputs: list, parameters: Mapping | None = None) -> Step:
+        return Step(self.base / "stamps" / f"{name}.json", Path(entry), tuple(outputs), tuple(map(Path, inputs)), parameters or {})
+
+
+def _folder(cell: Mapping[str, Any]) -> str:
+    """dataset-backbone-...-s0, a name for a folder."""
+    named = {key: value for key, value in cell.items() if key not in ("dataset", "backbone", "seed") and not isinstance(value, list)}
+    rest = [f"{value}" if isinstance(value, str) else f"{key}{value}" for key, value in named.items()]
+    return "-".join([cell["dataset"], cell["backbone"], *rest, f"s{cell['seed']}"]).translate(str.maketrans("/: ,", "_-__"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m gta.batch.steps", description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["status", "publish"])
+    parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data: a JSON object")
+    arguments = parser.parse_args()
+    batch = Batch(**arguments.options)
+    if arguments.action == "publish":
+        batch.publish()
+    else:
+        for line in batch.status():
+            print(f"{line['status']:8} {line['step']:60} {line['why']} {line['log']}".rstrip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Attribute lists that others published and the user has fetched, read into a bank.
+
+Three formats: a file of sentences a class (AdaptCLIPZS), a file of sentences an ordered pair (GTA-CLIP), one JSON of
+sentences (CuPL). Where each list is, and what is odd about it, stands in `data_manifests/attributes/*.yaml`; nothing of
+them is redistributed. Every line is taken, fixed or dropped, and the report counts each.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gta.attributes import Bank
+from gta.data import manifests
+from gta.llm.answers import is_cut_off, names
+from gta.names import fill, nearest
+
+
+@dataclass
+class Report:
+    """Texts taken, how many of them were fixed and how, lines dropped and why, and the files that hold nothing."""
+
+    taken: int = 0
+    fixed: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    empty: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = [
+            f"{what} {', '.join(f'{n} {why}' for why, n in sorted(c.items()))}"
+            for what, c in (("fixed", self.fixed), ("dropped", self.dropped))
+            if c
+        ]
+        files = [f"{len(f)} {what} files" for what, f in (("empty", self.empty), ("ignored", self.ignored)) if f]
+        return "; ".join([f"{self.taken} texts taken", *counts, *files])
+
+
+def read(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[Bank, Report]:
+    """The bank with the published texts of a dataset, from a checkout of the manifest's repository in `folder`.
+
+    manifest: a file of `data_manifests/attributes`, without its suffix. Raises ValueError for an unknown manifest, dataset
+    or class, with the nearest name, and FileNotFoundError that says where to get what is missing.
+    """
+    known = manifests.attributes()
+    if manifest not in known:
+        raise ValueError(f"no manifest {manifest!r}{nearest(manifest, known)}; known: {', '.join(known)}")
+    source = known[manifest]
+    if dataset not in source.datasets:
+        raise ValueError(f"{manifest} has no {dataset!r}{nearest(dataset, source.datasets)}; it has: {', '.join(source.datasets)}")
+    listed = source.datasets[dataset]
+    path = Path(folder) / listed.path
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: check out {source.repository} at {source.commit} into {folder}")
+    readers: dict[str, Callable[..., tuple[Bank, Report]]]
+    readers = {"class_files": class_files, "pair_files": pair_files, "class_json": class_json}
+    return readers[source.format](path, bank, **listed.options)
+
+
+def class_files(
+    folder: Path, bank: Bank, *, noun: str, sentence: str, aliases: Mapping[str, str] | None = None, ignore: Sequence[str] = ()
+) -> tuple[Bank, Report]:
+    """A file a class, "A bird with a hooked bill." a line: what follows `noun` goes into `sentence` ("... {name} bird {attribute}").
+
+    File names write `/` as SLASH and may write `_` for a space. aliases: {file name: class}; ignore: files of other
+    datasets. Raises ValueError for a file without class, or a class without file.
+    """
+    report, texts = Report(), dict[int, str]()
+    for file in sorted(Path(folder).glob("*.txt")):
+        if file.stem in ignore:
+            report.ignored.append(file.name)
+        else:
+            for i in _classes(file.stem.replace("SLASH", "/"), bank, aliases, file.name):
+                texts[i] = file.read_text(encoding="utf-8-sig")
+    if missing := [name for i, name in enumerate(bank.class_names) if i not in texts]:
+        raise ValueError(f"{folder}: no file for {', '.join(map(repr, missing))}")
+    for i, text in sorted(texts.items()):
+        phrases = [_after(noun, bank.class_names[i], line, report) for line in _lines(text, report)]
+        filled = [fill(sentence, name=bank.class_names[i], attribute=phrase) for phrase in phrases if phrase]
+        bank = _add(bank, i, filled, report, Path(folder).name)
+    return bank.without_templates(), report
+
+
+def pair_files(folder: Path, bank: Bank, *, aliases: Mapping[str, str] | None = None) -> tuple[Bank, Report]:
+    """A file an ordered pair, `A_B.txt`, with whole sentences on A that tell it from B.
+
+    Names may hold `_` and, unescaped, `/`: a folder then. Fragments that do not name A are put into the bank's sentence.
+    Classes without a file keep what they have. Raises ValueError for a file that is not of two classes.
+    """
+    report = Report()
+    for file in sorted(Path(folder).rglob("*.txt")):
+        pair = file.relative_to(folder).as_posix().removesuffix(".txt")
+        this, other = _split(pair, bank, aliases)
+        own, lines = bank.class_names[this[0]], _lines(file.read_text(encoding="utf-8-sig"), report)
+        if not lines:
+            report.empty.append(f"{pair}.txt")
+        kept = [line for line in lines if not names(other, line.replace(own, ""))]
+        report.dropped["naming the other class"] += len(lines) - len(kept)
+        whole = [line if names(own, line) else fill(bank.sentence, name=own, attribute=_fragment(line)) for line in kept]
+        report.fixed["without the class's name"] += sum(new != old for new, old in zip(whole, kept, strict=True))
+        for i in this:
+            bank = _add(bank, i, whole, report, Path(folder).name, against=other)
+    report.dropped, report.fixed = +report.dropped, +report.fixed
+    return bank, report
+
+
+def class_json(file: Path, bank: Bank, *, aliases: Mapping[str, str] | None = None) -> tuple[Bank, Report]:
+    """One JSON object, {class: [sentences]}: whole texts, some of which begin with the end of their prompt.
+
+    Raises ValueError for a key without class, a class without key, or another shape.
+    """
+    data = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+    if not isinstance(data, dict) or not all(isinstance(texts, list) for texts in data.values()):
+        raise ValueError(f"{file} is not a JSON object of lists")
+    report, found = Report(), dict[int, list[str]]()
+    for key, texts in data.items():
+        for i in _classes(key, bank, aliases, f"{Path(file).name}, {key!r}"):
+            found[i] = texts
+    if missing := [name for i, name in enumerate(bank.class_names) if i not in found]:
+        raise ValueError(f"{file}: nothing for {', '.join(map(repr, missing))}")
+    for i, texts in sorted(found.items()):
+        lines = [line for text in texts for line in _lines(_unglued(text, report), report)]
+        bank = _add(bank, i, lines, report, Path(file).name)
+    return bank.without_templates(), report
+
+
+def _classes(name: str, bank: Bank, aliases: Mapping[str, str] | None, where: str) -> list[int]:
+    """The classes of a published name, all that are spelt so. Raises ValueError with the nearest class."""
+    meant = (aliases or {}).get(name, name)
+    found = [i for i, known in enumerate(bank.class_names) if _spelling(known) == _spelling(meant)]
+    if not found:
+        raise ValueError(f"{where}: no class {meant!r}{nearest(meant, bank.class_names)}")
+    return found
+
+
+def _spelling(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _split(pair: str, bank: Bank, aliases: Mapping[str, str] | None) -> tuple[list[int], str]:
+    """The classes of A and the name of B, at the one `_` where both sides are classes."""
+    wrong: ValueError | None = None
+    for underscore in re.finditer("_", pair):
+        first, second = pair[: underscore.start()], pair[underscore.end() :]
+        try:
+            this = _classes(first, bank, aliases, f"{pair}.txt")
+        except ValueError as error:
+            wrong = wrong or error
+            continue
+        try:
+            return this, bank.class_names[_classes(second, bank, aliases, f"{pair}.txt")[0]]
+        except ValueError as error:
+            wrong = error
+    raise wrong or ValueError(f"{pair}.txt is not named A_B.txt")
+
+
+def _lines(text: str, report: Report) -> list[str]:
+    """The sentences, single-spaced and without quotes around them; those that stop in the middle are dropped."""
+    lines = [line for line in (" ".join(line.split()).removeprefix("• ") for line in text.splitlines()) if line]
+    bare = [line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line for line in lines]
+    report.fixed["quoted"] += sum(new != old for new, old in zip(bare, lines, strict=True))
+    whole = [line for line in bare if len(line.split()) > 1 and not is_cut_off(line)]
+    # The last sentence of an answer that reached its length limit lacks the full stop of the others.
+    stops = [line.endswith((".", "!", "?", ")")) for line in whole]
+    if whole and not stops[-1] and sum(stops) > len(stops) / 2:
+        whole.pop()
+    report.dropped["cut off"] += len(bare) - len(whole)
+    return whole
+
+
+def _after(noun: str, name: str, line: str, report: Report) -> str | None:
+    """What a line says after "A NOUN"; other beginnings ("The NAME is a NOUN ...", "This NOUN ...") are fixed, the rest dropped."""
+    plain = re.match(rf"an? {re.escape(noun)}\b[\s,]*(.+)", line, re.IGNORECASE)
+    other = re.match(rf"(?:the {re.escape(name)} is an? |the |this |these ){re.escape(noun)}s?\b[\s,]*(.+)", line, re.IGNORECASE)
+    if plain:
+        return plain[1].rstrip(". ")
+    if other:
+        report.fixed["another beginning"] += 1
+        return re.sub(r"^(is|are|has|can)\b", r"that \1", other[1].rstrip(". "))
+    report.dropped["another beginning"] += 1
+    return None
+
+
+def _fragment(line: str) -> str:
+    """A piece of a sentence as it goes into another."""
+    return (line[0].lower() + line[1:] if re.match(r"An?\b", line) else line).rstrip(". ")
+
+
+def _unglued(text: str, report: Report) -> str:
+    """Without the end of the prompt that runs into the answer: "scapeIn a photo ..."."""
+    glued = re.match(r"(?: [A-Za-z]|[a-z])[a-z]*(?=[A-Z])", text)
+    report.fixed["glued to the end of its prompt"] += bool(glued)
+    return text[glued.end() :] if glued else text
+
+
+def _add(bank: Bank, i: int, texts: Iterable[str], report: Report, origin: str, **provenance: str) -> Bank:
+    before = len(bank.attributes[i])
+    texts = list(texts)
+    bank = bank.add_texts(i, texts, source="imported", origin=origin, **provenance)
+    added = len(bank.attributes[i]) - before
+    report.taken += added
+    report.dropped["duplicate"] += len(texts) - added
+    report.dropped, report.fixed = +report.dropped, +report.fixed
+    return bank

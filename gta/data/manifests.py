@@ -1,0 +1,294 @@
+"""Manifests: what is known of each dataset, encoder and attribute list, one readable YAML file each, checked when read.
+
+Every fact states how it is known: `verified` in a stored copy of the thing itself, `inferred` from something else, or from
+`memory` alone; the words after the colon say how.
+"""
+
+import re
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from gta.files import shipped
+from gta.names import nearest
+from gta.settings import Checked
+
+FOLDER = shipped("data_manifests")
+LEVELS = ("verified", "inferred", "memory")
+Evidence = Annotated[str, Field(pattern=rf"^({'|'.join(LEVELS)})(: .+)?$")]
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Manifest(Checked):
+    """evidence: for each fact of the file its level and how it is known. Parts with an evidence of their own count as a fact each."""
+
+    evidence: dict[str, Evidence]
+
+    @model_validator(mode="after")
+    def _every_fact_has_evidence(self) -> Self:
+        facts = {name for name in self.facts if getattr(self, name)}
+        if without := sorted(facts - set(self.evidence)):
+            raise ValueError(f"evidence is missing for {', '.join(without)}")
+        if unknown := sorted(set(self.evidence) - facts):
+            raise ValueError(f"evidence for {unknown[0]!r}, which is no fact of this file{nearest(unknown[0], facts)}")
+        return self
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> dict[str, Evidence]:
+        """Facts in lists: {a name for it: its evidence}."""
+        return {}
+
+    @property
+    def known(self) -> Counter[str]:
+        """How many facts are verified, inferred, from memory."""
+        levels = Counter(text.partition(":")[0] for text in (self.evidence | self.parts).values())
+        return Counter({level: levels[level] for level in LEVELS})
+
+    @property
+    def unverified(self) -> dict[str, Evidence]:
+        """The facts that are not verified, with what is known."""
+        return {fact: text for fact, text in (self.evidence | self.parts).items() if not text.startswith("verified")}
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+class Class(Checked):
+    """A class in label order. name: as it stands in a text; folder: its folder in the official archive, where that is another."""
+
+    name: str
+    folder: str
+
+
+def _class(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value, "folder": value}
+    if isinstance(value, dict) and len(value) == 1:
+        ((folder, name),) = value.items()
+        return {"name": name, "folder": folder}
+    return value
+
+
+class Source(Checked):
+    """Where an archive or a set of files is. hub: a repository at a revision, `paths` in it; url: `paths` are addresses.
+
+    bytes, sha256, md5: of a single path, where they are known. `fetch` tries the sources in their order.
+    """
+
+    kind: Literal["hub", "url"]
+    repository: str | None = None
+    repository_type: Literal["model", "dataset"] = "dataset"
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    paths: tuple[str, ...] = Field(min_length=1)
+    bytes: Count | None = None
+    sha256: Annotated[Hex, Field(min_length=64, max_length=64)] | None = None
+    md5: Annotated[Hex, Field(min_length=32, max_length=32)] | None = None
+    evidence: Evidence
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.kind == "hub" and not (self.repository and self.revision):
+            raise ValueError("a hub source needs repository and revision")
+        if (self.sha256 or self.md5 or self.bytes) and len(self.paths) > 1:
+            raise ValueError("bytes, sha256 and md5 belong to a single path")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}: {', '.join(self.paths)}" if self.kind == "hub" else ", ".join(self.paths)
+
+
+class SplitFile(Checked):
+    """A published split, pinned by the sha256 of its bytes, or by git's blob hash where nothing else is known."""
+
+    name: str
+    sha256: Annotated[Hex, Field(min_length=64, max_length=64)] | None = None
+    git_blob: Annotated[Hex, Field(min_length=40, max_length=40)] | None = None
+    url: str | None = None
+
+
+class Splits(Checked):
+    """Images of each split; val 0: there is none, and validation images are drawn from train."""
+
+    train: Count
+    val: Count
+    test: Count
+
+
+class Variant(Checked):
+    """A copy that circulates and is not the paper's, known by its number of test images."""
+
+    test: Count
+    what: str
+    evidence: Evidence
+
+
+class Dataset(Manifest):
+    """A dataset of the paper. template, sentence, nameless, domain: as in `gta.data.tasks.Task`; rule: how files map to splits
+    (`gta.data.splits`); layouts: {who arranges it so: folder of the images below the root}; ignored: folders that belong to no class;
+    left_out: images that no split uses; file_names: columns of a Hub copy that hold an image's original file name;
+    steps: what to do by hand where nothing can be fetched; also: other copies, unpinned; quirks: what to know."""
+
+    name: str
+    title: str
+    template: str = Field(pattern=r"\{\}")
+    sentence: str = Field(pattern=r"\{name\}.*\{attribute\}")
+    nameless: str = Field(pattern=r"\{attribute\}")
+    domain: str
+    splits: Splits
+    split_origin: str
+    rule: Literal["split_json", "aircraft_lists", "cub_lists", "val_folders"]
+    split_file: SplitFile | None = None
+    layouts: dict[str, str] = Field(min_length=1)
+    ignored: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    file_names: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    steps: str | None = None
+    also: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    licence: str
+    quirks: tuple[str, ...] = ()
+    classes: tuple[Annotated[Class, BeforeValidator(_class)], ...] = Field(min_length=1)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        return ("classes", "template", "splits", "split_origin", "split_file", "layouts", "left_out", "licence")
+
+    @property
+    def parts(self) -> dict[str, Evidence]:
+        return {f"source {source.paths[0]}": source.evidence for source in self.sources} | {
+            f"variant of {variant.test:,} test images": variant.evidence for variant in self.variants
+        }
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.rule == "split_json") != (self.split_file is not None):
+            raise ValueError("split_file and the rule split_json belong together")
+        if len({c.folder for c in self.classes}) != len(self.classes):
+            raise ValueError("two classes share a folder")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.classes)
+
+
+class EncoderWeights(Manifest):
+    """Weights of an encoder. architecture, pretrained: as open_clip calls them; hub: where open_clip fetches them from;
+    checkpoint_sha256: of the file that its makers released; logit_scale: exp of the learnt one."""
+
+    name: str
+    architecture: str
+    pretrained: str
+    hub: str
+    files: tuple[str, ...]
+    revision: str | None = None
+    checkpoint_sha256: Annotated[Hex, Field(min_length=64, max_length=64)]
+    embedding: int
+    image_size: int
+    logit_scale: float
+    licence: str
+    quirks: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        return (
+            "architecture",
+            "hub",
+            "files",
+            "revision",
+            "checkpoint_sha256",
+            "embedding",
+            "image_size",
+            "logit_scale",
+            "licence",
+        )
+
+
+class AttributeList(Checked):
+    """Where the texts of one dataset are, and the options of their importer (`gta.data.importers`)."""
+
+    path: str
+    noun: str | None = None
+    sentence: str | None = None
+    aliases: dict[str, str] | None = None
+    ignore: tuple[str, ...] | None = None
+    evidence: Evidence
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the importer is given beside path and bank."""
+        return self.model_dump(exclude={"path", "evidence"}, exclude_none=True)
+
+
+class Attributes(Manifest):
+    """Attribute lists that others published: never redistributed, read once the user has fetched them."""
+
+    repository: str = Field(pattern=r"^https://github\.com/")
+    commit: str = Field(pattern=r"^[0-9a-f]{40}$")
+    licence: str
+    format: Literal["class_files", "pair_files", "class_json"]
+    datasets: dict[str, AttributeList] = Field(min_length=1)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        return ("commit", "licence", "format")
+
+    @property
+    def parts(self) -> dict[str, Evidence]:
+        return {f"list of {name}": of.evidence for name, of in self.datasets.items()}
+
+
+def names() -> tuple[str, ...]:
+    """The datasets that have a manifest."""
+    return tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+
+
+def dataset(name: str) -> Dataset:
+    """A dataset's manifest. Raises ValueError, with the nearest name, for another name."""
+    if name not in names():
+        raise ValueError(f"no dataset {name!r}{nearest(name, names())}; known: {', '.join(names())}")
+    return _read(FOLDER / f"{name}.yaml", Dataset)
+
+
+def encoders() -> list[EncoderWeights]:
+    """The manifests of encoder weights."""
+    return [_read(file, EncoderWeights) for file in sorted((FOLDER / "encoders").glob("*.yaml"))]
+
+
+def attributes() -> dict[str, Attributes]:
+    """The manifests of published attribute lists by name."""
+    return {file.stem: _read(file, Attributes) for file in sorted((FOLDER / "attributes").glob("*.yaml"))}
+
+
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
+    """Safe YAML that refuses a key given twice, of which it would silently keep the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key, n in Counter(keys).items() if n > 1]:
+            raise ValueError(f"{twice[0]!r} is given twice")
+        return super().construct_mapping(node, deep)
+
+
+def _read(file: Path, kind: type[M]) -> M:
+    return cast(M, _parsed(file.resolve(), file.stat().st_mtime_ns, kind))
+
+
+@lru_cache(maxsize=64)
+def _parsed(file: Path, changed: int, kind: type[Manifest]) -> Manifest:
+    try:
+        return kind.model_validate(yaml.load(file.read_text(encoding="utf-8"), _Loader))
+    except (ValidationError, ValueError, yaml.YAMLError) as error:
+        details = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": str(error)}]
+        lines = [f"  {'.'.join(map(str, d['loc'])) or 'file'}: {re.sub('^Value error, ', '', str(d['msg']))}" for d in details]
+        raise ValueError(f"{file}:\n" + "\n".join(lines)) from error

@@ -1,0 +1,52 @@
+"""Features of images by an encoder that has not adapted yet, kept by what is in each image: more images cost only their own."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from gta.encoders.encoder import Encoder
+from gta.encoders.images import Images
+from gta.files import replacing
+
+BLOCK = 2048  # images that a killed run loses at most
+
+
+def features_of(encoder: Encoder, images: Images, folder: Path, progress: bool = True) -> Tensor:
+    """Unit features, float32 (N, d) on the CPU; those that `folder` does not hold yet are encoded and added to it.
+
+    The file is named by the weights, the preprocessing and the kind of device; a damaged one is made again.
+    """
+    kind = f"{encoder.weights_sha256} {encoder.preprocessing} {encoder.device.type}"
+    file = Path(folder) / f"{hashlib.sha256(kind.encode()).hexdigest()[:16]}.safetensors"
+    known = _read(file)
+    keys = [hashlib.sha256(pixels.numpy().tobytes()).digest() for pixels in images.pixels]
+    new = [row for key, row in {key: row for row, key in enumerate(keys)}.items() if key not in known]
+    bar = tqdm(total=len(new), desc="encoding", unit="image", delay=5, disable=not progress)
+    for start in range(0, len(new), BLOCK):
+        rows = new[start : start + BLOCK]
+        features = encoder.encode_images(images.pixels[rows]).cpu()
+        known |= {keys[row]: feature for row, feature in zip(rows, features, strict=True)}
+        _write(file, known)
+        bar.update(len(rows))
+    bar.close()
+    return torch.stack([known[key] for key in keys])
+
+
+def _read(file: Path) -> dict[bytes, Tensor]:
+    try:
+        held = load_file(file)
+        return {bytes(key.tolist()): feature for key, feature in zip(held["keys"], held["features"], strict=True)}
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return {}
+
+
+def _write(file: Path, known: dict[bytes, Tensor]) -> None:
+    keys = torch.tensor([list(key) for key in known], dtype=torch.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as part:
+        save_file({"keys": keys, "features": torch.stack(list(known.values()))}, part)

@@ -1,0 +1,241 @@
+"""Images of any source, each decoded once into a memory-mapped uint8 store at the encoder's resolution.
+
+A store is named by the content of its images and by the preprocessing, so that runs share it and a changed file makes a
+new one. Beside it lie the originals that adapt asked for, larger than the encoder's input: random crops of a photograph
+need the pixels that resizing and the central crop have taken away.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from filelock import FileLock
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from gta.encoders.encoder import Encoder
+from gta.files import replacing, sha256, write_atomically
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # those of the suffixes alone: EPS would start Ghostscript
+AT_ONCE = 90_000_000  # pixels that are decoded by all threads together; a larger image is decoded alone
+UNREADABLE = (OSError, Image.DecompressionBombError, ValueError, SyntaxError, EOFError, MemoryError)
+
+
+class UnreadableImages(ValueError):
+    """Images that could not be decoded; the message lists them all."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """pixels: uint8 (N, 3, H, W) as the encoder reads them, memory-mapped; original: the image of a row with more pixels
+    around and between, uint8 (3, h, w), for augmentation; sha256: of what they were made from, in order; skipped: what
+    could not be read, {number among the images given: reason}, and is in none of the rows."""
+
+    pixels: Tensor
+    original: Callable[[int], Tensor]
+    sha256: str
+    skipped: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @classmethod
+    def of_pixels(cls, pixels: Tensor) -> "Images":
+        """Of uint8 (N, 3, H, W), already as the encoder reads them; the rows are their own originals."""
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"pixels must be uint8 (N, 3, H, W), not {pixels.dtype} {tuple(pixels.shape)}")
+        return cls(pixels, pixels.__getitem__, _hash(repr(pixels.shape).encode(), pixels.numpy().tobytes()), {})
+
+
+def as_images(images: "Images | Sequence | Tensor", encoder: Encoder, progress: bool = True) -> "Images":
+    """Images as they are, uint8 pixels (N, 3, H, W) held as images, or what `load_images` reads."""
+    if isinstance(images, Images):
+        return images
+    return Images.of_pixels(images) if isinstance(images, Tensor) else load_images(images, encoder, progress=progress)
+
+
+def load_images(
+    images: Sequence, encoder: Encoder, *, store: Path | str | None = None, skip_bad: bool = False, progress: bool = True
+) -> Images:
+    """Decode, orient, resize and crop as the encoder's own preprocessing does.
+
+    images: paths, PIL images, or uint8 arrays or tensors, (H, W) or (H, W, 3), in any mixture. Of an animation the first
+    frame is taken, 16-bit grey becomes 8-bit, what is transparent becomes white.
+    store: a folder that keeps the pixels for later runs; None keeps them in temporary files while the result is in use.
+    skip_bad: leave out what cannot be read, and say so in `skipped`.
+    Raises UnreadableImages, once, naming every image that cannot be read; OSError where the disk has too little room.
+    """
+    if len(images) == 0:
+        raise ValueError("images: at least one image is needed")
+    temporary = tempfile.TemporaryDirectory(prefix="gta-images-") if store is None else None
+    folder = Path(temporary.name if temporary else store)  # type: ignore[arg-type]
+    digests = list(_by_threads(_digest, images, "reading", progress))
+    key = _hash(encoder.preprocessing.encode(), PIL.__version__.encode(), *(digest.encode() for digest in digests))
+    rows, facts = folder / f"{key[:16]}.npy", folder / f"{key[:16]}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{key[:16]}.lock"), warnings.catch_warnings():  # of two runs that need the same store, one makes it
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; what is too large is an error
+        if not _holds(rows, facts):
+            _fill(rows, facts, images, encoder, progress)
+        skipped = {int(i): reason for i, reason in json.loads(facts.read_text())["skipped"].items()}
+    if skipped and (not skip_bad or len(skipped) == len(images)):
+        lines = [f"  {_name(images[i], i)}: {reason}" for i, reason in skipped.items()]
+        raise UnreadableImages(f"{len(skipped)} of {len(images)} images cannot be read; repair or leave out\n" + "\n".join(lines))
+    kept = [i for i in range(len(images)) if i not in skipped]
+    size = encoder.image_size
+
+    def original(row: int, _temporary=temporary) -> Tensor:  # a temporary folder lives as long as somebody may ask
+        file = folder / "originals" / f"{digests[kept[row]]}-{size}.npy"
+        if not file.exists():
+            with replacing(file) as part, open(part, "wb") as stream:
+                np.save(stream, _original(_decode(images[kept[row]]), size))
+        return torch.from_numpy(np.load(file))
+
+    return Images(torch.from_numpy(np.load(rows, mmap_mode="c")), original, key, skipped)
+
+
+def _holds(rows: Path, facts: Path) -> bool:
+    """Whether the store is there and still what was written."""
+    if not (rows.exists() and facts.exists()):
+        return False
+    if json.loads(facts.read_text())["sha256"] == sha256(rows):
+        return True
+    print(f"{rows}: not the bytes that were written; the images are decoded again", file=sys.stderr)
+    return False
+
+
+def _fill(rows: Path, facts: Path, images: Sequence, encoder: Encoder, progress: bool) -> None:
+    shape = (len(images), *encoder.store(Image.new("RGB", (8, 8))).shape)
+    needed, free = int(np.prod(shape)), shutil.disk_usage(rows.parent).free
+    if needed > free:
+        raise OSError(f"{rows.parent}: the images need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose another store")
+    if progress and needed > 1e8:
+        print(f"image store: {len(images):,} images at {shape[2]} x {shape[3]}, {needed / 1e9:.2f} GB in {rows.parent}", file=sys.stderr)
+    part = rows.with_name(f".{rows.name}.part")  # one name, under the lock: a killed run leaves one file, and it is overwritten
+    pixels = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a killed process at some later page
+        with open(part, "r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, part.stat().st_size)
+
+    def read(i: int) -> str | None:
+        try:
+            pixels[i] = encoder.store(_decode(images[i]))
+        except UNREADABLE as error:
+            return str(error) or type(error).__name__
+        return None
+
+    reasons = _by_threads(read, range(len(images)), "decoding", progress)
+    skipped = {i: reason for i, reason in enumerate(reasons) if reason is not None}
+    if skipped and len(skipped) < len(images):  # close the gaps, a row at a time
+        kept = [i for i in range(len(images)) if i not in skipped]
+        whole, pixels = pixels, np.lib.format.open_memmap(f"{part}.kept", mode="w+", dtype=np.uint8, shape=(len(kept), *shape[1:]))
+        for row, i in enumerate(kept):
+            pixels[row] = whole[i]
+        os.replace(f"{part}.kept", part)
+    pixels.flush()
+    os.replace(part, rows)
+    write_atomically(facts, json.dumps({"sha256": sha256(rows), "skipped": skipped}))
+
+
+class _Room:
+    """Pixels that may be in memory at once, shared by threads."""
+
+    def __init__(self, pixels: int):
+        self._all, self._left, self._changed = pixels, pixels, threading.Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        needed = min(pixels, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= needed)
+            self._left -= needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += needed
+                self._changed.notify_all()
+
+
+_room = _Room(AT_ONCE)
+
+
+def _decode(image: Any) -> Image.Image:
+    if isinstance(image, (str, PathLike)):
+        with Image.open(image, formats=FORMATS) as file, _room.of(file.width * file.height):
+            return _upright_rgb(file)
+    if isinstance(image, Image.Image):
+        return _upright_rgb(image)
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(f"an image array must be uint8 of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}")
+    return Image.fromarray(array).convert("RGB")
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("F", "I"):
+        raise ValueError(f"pixels of {image.mode} (more than 16 bits) have no known range; save it with 8 or 16 bits a channel")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _original(image: Image.Image, size: int) -> np.ndarray:
+    """uint8 (3, h, w), the shorter side between the encoder's and twice as many pixels."""
+    scale = min(max(min(image.size), size), 2 * size) / min(image.size)
+    if scale != 1:
+        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    return np.asarray(image).transpose(2, 0, 1).copy()
+
+
+def _digest(image: Any) -> str:
+    """Of the content of an image as it was given; of its name where it cannot be opened, which decoding will report."""
+    if isinstance(image, (str, PathLike)):
+        try:
+            return sha256(Path(image))
+        except OSError:
+            return _hash(b"missing", os.fsencode(image))
+    if isinstance(image, Image.Image):
+        return _hash(f"{image.mode} {image.size} {image.getexif()}".encode(), image.tobytes())
+    array = np.ascontiguousarray(image)
+    return _hash(f"{array.dtype} {array.shape}".encode(), array.tobytes())
+
+
+def _hash(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _name(image: Any, i: int) -> str:
+    return str(image) if isinstance(image, (str, PathLike)) else f"images[{i}]"
+
+
+def _by_threads(function: Callable, items: Sequence, what: str, progress: bool) -> Iterator:
+    """Results in order, a block at a time: what waits in a queue needs memory too."""
+    with ThreadPoolExecutor() as threads, tqdm(total=len(items), desc=what, unit="image", delay=5, disable=not progress) as bar:
+        for start in range(0, len(items), 1024):
+            for result in threads.map(function, items[start : start + 1024]):
+                bar.update()
+                yield result

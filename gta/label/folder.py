@@ -1,0 +1,58 @@
+"""What a run leaves in the user's folder: the labels, what has none and why, the attributes, the page, the model."""
+
+import csv
+import io
+from pathlib import Path
+
+from torch import Tensor
+
+from gta.files import write_atomically
+from gta.label import models, report
+from gta.label.jobs import Job
+from gta.label.models import Classifier
+from gta.label.run import Outcome
+
+COLUMNS = ("path", "label", "confidence", "runner_up", "margin", "clip", "unfitness")
+
+
+def write(job: Job, outcome: Outcome) -> dict[str, Path]:
+    """The results into the folder, each whole or absent: {what: file}."""
+    result, reject = outcome.result, job.options.reject_above
+    texts = {
+        "predictions.csv": predictions(outcome.names, outcome.classifier, result.assignments, outcome.clip, outcome.unfitness, reject),
+        "left_out.csv": table(("path", "reason"), outcome.left_out),
+        "attributes.json": result.attributes.to_json(),
+        "report.html": report.render(job, outcome),
+    }
+    for name, text in texts.items():
+        write_atomically(job.out / name, text)
+    if job.options.save_model:
+        models.save(job.out / "model", result.encoder, outcome.classifier, result.attributes, report.card(job, outcome))
+        return {name: job.out / name for name in (*texts, "model")}
+    return {name: job.out / name for name in texts}
+
+
+def predictions(
+    names: list[str], classifier: Classifier, z: Tensor, clip: Tensor | None, unfitness: Tensor, reject_above: float | None = None
+) -> str:
+    """CSV, a line an image: path, label, confidence (the largest z), runner_up, margin to it, CLIP's own answer, unfitness.
+
+    The label is empty where the unfitness is above `reject_above`; without `clip` that column is left out.
+    """
+    classes = classifier.class_names
+    top = z.topk(min(2, len(classes)), dim=1)
+    rows = []
+    for i, name in enumerate(names):
+        first, *second = top.indices[i].tolist()
+        confidence, rest = float(top.values[i, 0]), float(top.values[i, 1]) if second else 0.0
+        label = "" if reject_above is not None and float(unfitness[i]) > reject_above else classes[first]
+        row = [name, label, f"{confidence:.4f}", classes[second[0]] if second else "", f"{confidence - rest:.4f}"]
+        rows.append([*row, *([] if clip is None else [classes[int(clip[i].argmax())]]), f"{float(unfitness[i]):.4f}"])
+    return table([column for column in COLUMNS if clip is not None or column != "clip"], rows)
+
+
+def table(columns, rows) -> str:
+    """CSV text."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()

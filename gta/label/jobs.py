@@ -1,0 +1,224 @@
+"""What is asked for when images of a user are labelled, and the choices that suit it: each is told with the way to change it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torchvision.transforms import v2
+
+from gta import encoders
+from gta.adapt import natural_augmentation
+from gta.attributes import Bank
+from gta.data import tasks
+from gta.encoders.encoder import Encoder
+from gta.files import ROOT
+from gta.label.inputs import Classes, Found, find_images, read_classes, read_labelled
+from gta.llm import prompts
+from gta.names import nearest
+from gta.settings import Checked, Settings
+from gta.worlds import aviary, digits
+from gta.worlds.glyphs import DIGITS
+from gta.worlds.settings import settings_for
+
+EMBEDDED = "embedded"
+ON_A_CPU = 10  # iterations with a real CLIP where there is no GPU; the paper's number is 30
+NONE, FIELDGUIDE, REPLAY = "none", "fieldguide", "replay:"
+GLYPHS, AVIARY = "glyphs", "aviary"  # the domains that the embedded encoders know
+KEPT = ("images", "embeddings", "ledger", "state", "model")  # folders that a run makes in its own
+PHOTO = ("a photo of a {}.", "a photo of a {name} with {attribute}.")
+
+
+class Options(Checked):
+    """What `python -m gta label` and its notebook are given. images: a folder, or a file that lists images; classes: a text file, or
+    YAML; encoder, pretrained, revision: as in `gta.encoders.load`; out: the folder for results; labelled: a CSV of examples; llm:
+    `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that serves one model, or
+    `fieldguide` for the glyphs; device, iterations: None is
+    a choice that suits; max_calls: requests after which a run stops; price: of a million prompt and completion tokens;
+    reject_above: the unfitness above which an image gets no label; save_model: whether the encoder is kept; smoke: two iterations."""
+
+    images: str
+    classes: str
+    encoder: str
+    out: str
+    labelled: str | None = None
+    pretrained: str | None = None
+    revision: str | None = None
+    llm: str = NONE
+    device: str | None = None
+    iterations: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    max_calls: int | None = Field(None, ge=0)
+    price: tuple[float, float] | None = None
+    reject_above: float | None = Field(None, allow_inf_nan=False)
+    save_model: bool = False
+    smoke: bool = False
+
+    def under(self, root: Path) -> "Options":
+        """With every path that is not absolute below `root`: a notebook may run anywhere."""
+        given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled")}
+        return self.model_copy(update={name: str(root / path) for name, path in given.items() if path is not None})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What will be done. found: images to label; support: labelled images and their classes; choices: what, its value, how to
+    change it."""
+
+    options: Options
+    found: Found
+    classes: Classes
+    support: tuple[list[Path], list[int]]
+    settings: Settings
+    device: str
+    choices: list[tuple[str, str, str]]
+
+    @property
+    def out(self) -> Path:
+        return Path(self.options.out)
+
+    @property
+    def augmentation(self) -> Callable[[int], Callable[[Tensor], Tensor]]:
+        """A flip turns one character into another, so glyphs have their own; so have drawn birds."""
+        own = {GLYPHS: _glyph_augmentation, AVIARY: tasks.bird_augmentation}
+        return own.get(self.classes.domain or "", natural_augmentation)
+
+    @property
+    def replayed(self) -> Path | None:
+        """The bank to replay, if one is."""
+        return Path(self.options.llm.removeprefix(REPLAY)) if self.options.llm.startswith(REPLAY) else None
+
+    def encoder(self) -> Encoder:
+        """The encoder that the user named. Raises as `gta.encoders.load` does."""
+        given = self.options
+        embedded = aviary.ENCODERS if self.classes.domain == AVIARY else digits.ENCODERS
+        return encoders.load(given.encoder, pretrained=given.pretrained, revision=given.revision, device=self.device, embedded=embedded)
+
+    def plain_bank(self) -> Bank:
+        """Class names in their template."""
+        assert self.classes.template and self.classes.sentence  # `prepare` has chosen them
+        return Bank.from_template(self.classes.names, self.classes.template, self.classes.sentence)
+
+    def bank(self) -> Bank:
+        """With the user's own attributes in place of the templates: what there is before anything is asked."""
+        bank = self.plain_bank()
+        for name, phrases in self.classes.attributes.items():
+            bank = bank.add(self.classes.names.index(name), phrases, source="imported", origin=self.options.classes)
+        return bank.without_templates()
+
+    def __str__(self) -> str:
+        left = f", {len(self.found.left_out)} other files left out" if self.found.left_out else ""
+        examples = f", {len(self.support[0])} labelled examples" if self.support[0] else ""
+        head = f"{len(self.found.paths):,} images{left}, {len(self.classes.names):,} classes{examples}"
+        hints = (f"  {what:16}{value}" + (f"   (change: {how})" if how else "") for what, value, how in self.choices)
+        return "\n".join([head, *hints])
+
+
+def prepare(options: Options) -> Job:
+    """Read what was handed over and choose the rest. Raises ValueError and FileNotFoundError, naming file and line."""
+    out = _out(options)
+    classes = _with_template(read_classes(Path(options.classes)), options)
+    found = find_images(Path(options.images), besides=out)
+    support: tuple[list[Path], list[int]] = ([], [])
+    if options.labelled:
+        support = read_labelled(Path(options.labelled), found.base, classes.names)
+        found = found.without(support[0])
+        if not found.paths:
+            raise ValueError(f"{options.labelled}: every image of {options.images} has a label already")
+    device = _device(options.device)
+    slow = device == "cpu" and options.encoder != EMBEDDED
+    iterations = 2 if options.smoke else options.iterations or (ON_A_CPU if slow else None)
+    changes = {"seed": options.seed, "generate": options.llm != NONE} | ({"iterations": iterations} if iterations else {})
+    settings = settings_for(options.encoder, classes.domain or "", **changes)
+    job = Job(options, found, classes, support, settings, device, [])
+    _check(job)
+    job.choices.extend(_choices(job))
+    return job
+
+
+def _out(options: Options) -> Path:
+    """Where results go. Raises ValueError where that is no folder, or is one of images to label."""
+    out, images = Path(options.out), Path(options.images).resolve()
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out {str(out)!r} is a file; name a folder for the results")
+    if images in (out.resolve(), *(out.resolve() / name for name in KEPT)):
+        raise ValueError(f"out {str(out)!r} would mix the results with the images of {options.images}; name another folder")
+    return out
+
+
+def _device(name: str | None) -> str:
+    """The device that was named, or the GPU where there is one. Raises ValueError for one that is not there."""
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {chosen!r} cannot be used here; leave it out, or name cpu. {str(error).splitlines()[0]}") from None
+    return chosen
+
+
+def _glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
+    """That of the benchmark, for pictures of any size: it moves and does not crop, so that they are made alike first."""
+    return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), tasks.glyph_augmentation(size)])
+
+
+def _with_template(classes: Classes, options: Options) -> Classes:
+    """With what the user left open: photographs, or for the embedded encoder the words that it knows."""
+    domain = classes.domain or (GLYPHS if options.encoder == EMBEDDED else "general")
+    prompts.load(domain)  # raises for a domain that is not there
+    template, sentence = PHOTO
+    if domain == GLYPHS:
+        kind = "digit" if set(classes.names) <= set(DIGITS) else "letter" if not set(classes.names) & set(DIGITS) else "character"
+        template, sentence = f"a picture of the {kind} {{}}", f"a picture of the {kind} {{name}} with {{attribute}}"
+    elif domain == AVIARY:
+        template, sentence = aviary.BIRD, aviary.SENTENCE
+    filled = {"domain": domain, "template": classes.template or template, "sentence": classes.sentence or sentence}
+    return classes.model_copy(update=filled)
+
+
+def _check(job: Job) -> None:
+    """What would otherwise stop a run after its images are read."""
+    llm = job.options.llm
+    address = re.search(r"https?://.*", llm)
+    url = urlsplit(address[0] if address else "")
+    if "@" in url.netloc or url.query:  # before anything prints it
+        raise ValueError(f"the URL of the language model at {url.hostname} holds a password or a key; it comes from OPENAI_API_KEY alone")
+    if job.replayed is not None:
+        if Bank.load(job.replayed).class_names != job.classes.names:
+            raise ValueError(f"{job.replayed}: a bank of other classes than {job.options.classes}, or in another order")
+    elif llm == FIELDGUIDE and job.classes.domain != GLYPHS:
+        raise ValueError("llm 'fieldguide' knows printed characters alone; name an endpoint, MODEL@URL, or none")
+    elif llm not in (NONE, FIELDGUIDE) and "://" not in llm:
+        known = f"{NONE}, {REPLAY}FILE, MODEL@URL (such as llama3.1@http://localhost:11434/v1), URL"
+        raise ValueError(f"llm {llm!r} is none of: {known}{nearest(llm, (NONE, 'fieldguide'))}")
+    if job.options.encoder == EMBEDDED:
+        try:
+            job.encoder().tokens([text for of_class in job.bank().texts for text in of_class])
+        except ValueError as error:
+            raise ValueError(
+                "the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this "
+                f"project draws; for photographs name a real CLIP, such as ViT-B/16. {str(error).partition('; all its words')[0]}"
+            ) from None
+
+
+def _choices(job: Job) -> list[tuple[str, str, str]]:
+    """What was chosen, its value, and how to change it."""
+    given, settings = job.options, job.settings
+    embedded = given.encoder == EMBEDDED
+    knows = "drawn birds" if job.classes.domain == AVIARY else "digits and capital letters"
+    why = "as on the embedded benchmark" if embedded else "the paper's 30 on a GPU, 10 on a CPU"
+    llm = {NONE: "none: class names alone", FIELDGUIDE: "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
+    out = job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out
+    return [
+        ("encoder", given.encoder + (f", which knows {knows} alone" if embedded else ""), ""),
+        ("device", f"cpu, {torch.get_num_threads()} threads" if job.device == "cpu" else job.device, "--device"),
+        ("iterations", f"{settings.iterations}" + ("" if given.iterations else f" ({why})"), "--iterations"),
+        ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),
+        ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
+        ("domain", job.classes.domain or "", "domain in a YAML file of classes; gta/llm/prompts.yaml lists them"),
+        ("language model", llm, "--llm"),
+        ("results", f"{out}, where the same command goes on after an interruption", ""),
+    ]

@@ -1,0 +1,145 @@
+"""The model that a user keeps: the adapted encoder as open_clip reads it, and beside it the classes that it was adapted to.
+
+A folder: `open_clip_config.json` and `open_clip_model.safetensors` (with the tokenizer's files where it is not open_clip's own),
+which `open_clip.create_model_from_pretrained("local-dir:FOLDER")` loads; `classifier.json`, `classifier.safetensors` and
+`attributes.json`, which label new images, each alone; `README.md`, the model card. No file of it runs code when it is read.
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from open_clip import SimpleTokenizer
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gta import encoders
+from gta.attributes import Bank
+from gta.encoders import weights
+from gta.encoders.encoder import WORDS, Encoder, WordTokenizer, weights_hash
+from gta.label.unknowns import unfitness
+from gta.loop import Result
+from gta.settings import Checked
+from gta.transduct import posterior
+
+SHAPES, TENSORS = "classifier.json", "classifier.safetensors"
+
+
+class Facts(Checked):
+    """What `classifier.json` holds; logit_scale: the temperature of the text prior, lam: its weight."""
+
+    class_names: tuple[str, ...]
+    logit_scale: float
+    lam: float
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Labels images one by one from their features. texts: (M, d) means of the text features of each class; prototypes (M, d) and
+    variance (d,): the mixture; logit_scale and lam: as in `gta.transduct`."""
+
+    class_names: tuple[str, ...]
+    texts: Tensor
+    prototypes: Tensor
+    variance: Tensor
+    logit_scale: float
+    lam: float
+
+    @classmethod
+    def of(cls, result: Result, lam: float = 1.0) -> "Classifier":
+        """That of a run: its last mixture and its texts."""
+        texts = torch.stack([features.mean(0) for features in result.text_features])
+        return cls(result.attributes.class_names, texts, result.prototypes, result.variance, result.encoder.logit_scale, lam)
+
+    def label(self, features: Tensor) -> Tensor:
+        """z (N, M) of unit features (N, d): text prior and mixture, without neighbours."""
+        prior = (features @ (self.logit_scale * self.texts).T).softmax(1)
+        return posterior(features, prior, self.prototypes, self.variance, self.lam)
+
+    def unfitness(self, features: Tensor) -> Tensor:
+        """(N,), as in `gta.label.unknowns`."""
+        return unfitness(features, self.texts)
+
+
+def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, card: str) -> None:
+    """Write the folder, whole or not at all; one that is there is replaced. Raises ValueError for a tokenizer that cannot be
+    written, and where the folder holds something other than a model."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / SHAPES).exists():
+        raise ValueError(f"{folder} exists and is no model of this program; name another folder, or move it away")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        config = {"model_cfg": encoder.config, "preprocess_cfg": json.loads(encoder.preprocessing)}
+        config = json.loads(json.dumps(config))  # a copy
+        config["preprocess_cfg"].pop("size")  # open_clip takes it from the model
+        _save_tokenizer(part, encoder.tokenizer, config["model_cfg"]["text_cfg"])
+        (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.model.state_dict().items()}
+        save_file(state, part / weights.WEIGHTS[0])
+        tensors = {name: getattr(classifier, name).cpu().contiguous() for name in ("texts", "prototypes", "variance")}
+        save_file(tensors, part / TENSORS)
+        facts = {name: getattr(classifier, name) for name in ("class_names", "logit_scale", "lam")}
+        sha = weights_hash(encoder.model)
+        (part / SHAPES).write_text(Facts(**facts, weights_sha256=sha).model_dump_json(indent=1) + "\n")
+        bank.save(part / "attributes.json")
+        (part / "README.md").write_text(card, encoding="utf-8")
+        for file, mode in [(part, 0o755), *((file, 0o644) for file in part.iterdir())]:  # the temporary folder is for its owner alone
+            file.chmod(mode)
+        old = part.with_name(f"{part.name}.old")
+        if folder.exists():
+            folder.replace(old)  # kept until the new one is in its place
+        part.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
+    """What `save` wrote. Raises ValueError naming the file that is missing, damaged, or does not belong to the others."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; a model is OUT/model of `python -m gta label ... --out OUT --save-model`")
+    for name in (SHAPES, TENSORS, weights.CONFIG, weights.WEIGHTS[0]):
+        if not (folder / name).is_file():
+            inside = f"; did you mean {folder / 'model'}?" if (folder / "model" / SHAPES).is_file() else ""
+            raise ValueError(f"{folder} is no model of `python -m gta label --save-model`: {name} is missing{inside}")
+    try:
+        facts = Facts.model_validate_json((folder / SHAPES).read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{folder / SHAPES}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    try:
+        tensors = load_file(folder / TENSORS)
+        encoder = encoders.load(str(folder), device=device)
+    except (SafetensorError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder}: a file is damaged: {str(error)[:300]}") from error
+    if encoder.weights_sha256 != facts.weights_sha256:
+        raise ValueError(f"{folder / weights.WEIGHTS[0]} is not the encoder that {SHAPES} was made with; copy the folder anew")
+    size = tensors["variance"].shape[0] if "variance" in tensors else 0
+    expected = {"texts": (len(facts.class_names), size), "prototypes": (len(facts.class_names), size), "variance": (size,)}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected or not size:
+        raise ValueError(f"{folder / TENSORS}: not the tensors of {len(facts.class_names)} classes")
+    return encoder, Classifier(facts.class_names, **tensors, logit_scale=facts.logit_scale, lam=facts.lam)
+
+
+def _save_tokenizer(folder: Path, tokenizer, text_cfg: dict) -> None:
+    """What is needed to make the tokenizer again; `text_cfg` is changed where open_clip must be told of it."""
+    if isinstance(tokenizer, SimpleTokenizer):
+        return
+    if isinstance(tokenizer, WordTokenizer):
+        tokenizer.save(folder / WORDS)
+        tokens = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<start>", "eos_token": "<end>"}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": tokenizer.context_length, **tokens}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        text_cfg["hf_tokenizer_name"] = "."  # open_clip then reads the folder itself, by way of transformers
+    elif hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(str(folder))
+    else:
+        raise ValueError(f"a tokenizer of the kind {type(tokenizer).__name__} cannot be saved; label without --save-model")

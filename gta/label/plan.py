@@ -1,0 +1,113 @@
+"""What a run on a user's images would take: time, memory, disk, questions and their price. Nothing is fetched, asked or written.
+
+The encoder is timed on made-up pixels with random weights, which take as long as the real ones; the rest is counted. Read
+the numbers as orders of magnitude.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gta import encoders
+from gta.encoders import weights
+from gta.encoders.encoder import Encoder
+from gta.label.jobs import EMBEDDED, FIELDGUIDE, NONE, Job
+from gta.llm import prompts
+
+PROMPT, ANSWER = 220, 90  # tokens of a question and of its answer, about
+PROGRAM = 1.1e9  # bytes that Python, torch and the rest take before anything is read
+TRAINING = 3  # times that a forward pass costs: forward and backward
+
+
+def plan(job: Job) -> str:
+    """The choices and the estimates, as text."""
+    lines = [str(job), "from nothing it would take", *(f"  {what:16}{how}" for what, how in [*_resources(job), *_questions(job)])]
+    return "\n".join([*lines, "nothing was fetched, asked or written"])
+
+
+def _resources(job: Job) -> list[tuple[str, str]]:
+    n, m = len(job.found.paths) + len(job.support[0]), len(job.classes.names)
+    try:
+        encoder = _like(job)
+    except (ValueError, weights.MissingWeights) as error:
+        return [("time", f"not known before the encoder is here: {error}")]
+    image, text = _seconds(encoder)
+    iterations, adapted = job.settings.iterations, min(n, m * job.settings.confident)
+    size = encoder.image_size
+    width = encoder.config["embed_dim"]
+    texts = 8 * m  # a class, by the end
+    solving = iterations * 2 * (2 * n * n * width + 140 * n * m * width) / _flops()
+    total = iterations * (n * image + texts * text) + (iterations - 1) * TRAINING * adapted * (image + text) + solving
+    parameters = sum(p.numel() for p in encoder.model.parameters())
+    floats = 6 * parameters + 8 * n * m + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and its like
+    memory = 4 * floats + PROGRAM
+    disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters
+    return [
+        ("time", f"about {_time(total)}: {1 / image:.1f} images a second to encode, {iterations} times"),
+        ("memory", f"about {memory / 1e9:.1f} GB"),
+        ("disk", f"about {disk / 1e6:,.0f} MB, to go on after an interruption"),
+        *([] if job.options.encoder == EMBEDDED else [("weights", "fetched from the Hub on first use, where they are not in its cache")]),
+    ]
+
+
+def _questions(job: Job) -> list[tuple[str, str]]:
+    if job.options.llm == NONE or job.replayed is not None:
+        return [("questions", "none")]
+    m, iterations = len(job.classes.names), job.settings.iterations
+    questions = prompts.load(job.classes.domain or "general")
+    first = m * (2 if questions.habitat else 1)
+    pairs = m * (m - 1) // 2
+    most = min(pairs, max(iterations, round(job.settings.pair_share * min(pairs, len(job.found.paths)) * iterations)))
+    asked = f"{first} about single classes, then up to about {2 * most} about confused pairs"
+    told = [("questions", f"{asked}; --max-calls sets a cap, now {job.options.max_calls or 'none'}")]
+    low, high = ((number * PROMPT, number * ANSWER) for number in (first, first + 2 * most))
+    if job.options.llm == FIELDGUIDE:
+        return [*told, ("price", "none: the guide is a part of this program")]
+    tokens = f"{low[0] + low[1]:,} to {high[0] + high[1]:,} tokens"
+    if job.options.price is None:
+        return [*told, ("price", f"{tokens}; --price PROMPT ANSWER, of a million tokens, gives the sum")]
+    cost = [(a * job.options.price[0] + b * job.options.price[1]) / 1e6 for a, b in (low, high)]
+    return [*told, ("price", f"{cost[0]:.2f} to {cost[1]:.2f} for {tokens}; answers that are kept cost nothing again")]
+
+
+def _like(job: Job) -> Encoder:
+    """An encoder of the same architecture, made without a download."""
+    given = job.options
+    here = given.encoder == EMBEDDED or given.encoder.startswith(weights.HUB) or Path(given.encoder).is_dir()
+    if given.encoder.startswith(weights.HUB):
+        raise ValueError("its architecture stands in a repository of the Hub")
+    if here:
+        return job.encoder()
+    logging.disable(logging.WARNING)  # open_clip warns of random weights
+    try:
+        return encoders.load(given.encoder, pretrained="random", device=job.device)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _seconds(encoder: Encoder) -> tuple[float, float]:
+    """To encode an image, and a text."""
+    pixels = torch.zeros(8, 3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
+    texts = ["a picture of a pair"] * 8
+    return _timed(lambda: encoder.encode_images(pixels)) / 8, _timed(lambda: encoder.encode_texts(texts)) / 8
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds of a second call; the first is slower."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _flops() -> float:
+    """Of a matrix product, a second."""
+    a = torch.rand(1024, 1024)
+    return 2 * 1024**3 / _timed(lambda: a @ a)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,205 @@
+"""The page and the model card of a run on a user's images.
+
+One HTML file that opens from disk: pictures are inside it, no script is, and a content policy lets the browser load nothing else. Names
+of files and classes are anybody's text: all are escaped, isolated in their direction, and control characters are shown. The
+number of pictures is bounded, so that 50,000 images make a page that can still be read.
+"""
+
+import base64
+import io
+import os
+import re
+import urllib.parse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gta.attributes import Bank
+from gta.generate import confused_pairs
+from gta.label.jobs import Job
+from gta.label.run import Outcome
+from gta.names import fill
+from gta.scores.results import VERSIONS
+
+PICTURES = 1600  # in the galleries of all classes together
+A_CLASS = 10  # of either kind, at most
+SIDE = 96  # pixels
+UNDECIDED = 0.5  # of two classes, where z differs by less
+ROWS = 200  # of a table; the CSV files hold all
+TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def shown(text: str) -> str:
+    """Text in which nothing hides: control characters, and those that turn the direction of writing, by number."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]", lambda c: f"⟨U+{ord(c[0]):04X}⟩", text)
+
+
+TEMPLATES.filters["shown"] = shown
+
+
+@dataclass(frozen=True)
+class Picture:
+    """data: the URI of a thumbnail; href: the file, relative to the page; name: of the file; notes: lines
+    under it."""
+
+    data: str
+    href: str
+    name: str
+    notes: list[str]
+
+
+@dataclass
+class _Page:
+    """What the parts of the page are made from. labels: class of each image, -1 where it was rejected."""
+
+    job: Job
+    outcome: Outcome
+    labels: Tensor = field(init=False)
+    cache: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.z, self.names = self.outcome.result.assignments, self.job.classes.names
+        self.labels = self.z.argmax(1)
+        if self.job.options.reject_above is not None:
+            self.labels[self.outcome.unfitness > self.job.options.reject_above] = -1
+        top = self.z.topk(min(2, len(self.names)), dim=1)
+        self.confidence, self.second = top.values[:, 0], top.indices[:, -1]
+        self.margin = top.values[:, 0] - top.values[:, 1] if len(self.names) > 1 else top.values[:, 0]
+
+    def pictures(self, rows: Sequence[int] | Tensor, note: str = "") -> list[Picture]:
+        """note: `unfitness`, `change`, `pair`, or the confidence and the runner-up."""
+        return [self._picture(int(i), note) for i in rows]
+
+    def _picture(self, i: int, note: str) -> Picture:
+        label, second = self.names[int(self.z[i].argmax())], self.names[int(self.second[i])]
+        notes = {
+            "unfitness": [f"{float(self.outcome.unfitness[i]):.3f}", label],
+            "pair": [f"{float(self.confidence[i]):.2f} {label}", f"{float(self.confidence[i] - self.margin[i]):.2f} {second}"],
+            "change": [self.names[int(self.outcome.clip[i].argmax())], f"→ {label}"],
+        }
+        told = notes.get(note) or [f"{float(self.confidence[i]):.2f}", *([f"or {second}"] if float(self.margin[i]) < 0.99 else [])]
+        if i not in self.cache:
+            self.cache[i] = thumbnail(self.outcome.images.pixels[i])
+        relative = os.path.relpath(self.outcome.paths[i], self.job.out)
+        return Picture(self.cache[i], urllib.parse.quote(os.fsencode(relative)), self.outcome.names[i], told)
+
+    def sizes(self) -> list[dict]:
+        """A row a class, the largest first."""
+        clip = Counter(self.outcome.clip.argmax(1).tolist())
+        counts = Counter(self.labels.tolist())
+        most = max(counts.values())
+        rows = []
+        for j, name in enumerate(self.names):
+            mean = float(self.confidence[self.labels == j].mean()) if counts[j] else None
+            rows.append({"class": j, "name": name, "count": counts[j], "clip": clip[j], "mean": mean, "width": 100 * counts[j] / most})
+        return sorted(rows, key=lambda row: (-row["count"], row["class"]))
+
+    def galleries(self, sizes: list[dict]) -> list[dict]:
+        """The most and the least certain images of the largest classes."""
+        there = [row for row in sizes if row["count"]][: PICTURES // 4]
+        each = max(2, min(A_CLASS, PICTURES // (2 * max(1, len(there)))))
+        found = []
+        for row in there:
+            rows = (self.labels == row["class"]).nonzero().flatten()
+            order = rows[self.margin[rows].argsort(descending=True, stable=True)]
+            least = order[each:].flip(0)[:each]
+            found.append({**row, "most": self.pictures(order[:each]), "least": self.pictures(least)})
+        return found
+
+    def pairs(self) -> list[dict]:
+        """The most confused pairs: their least decided images, and what is said of either against the other."""
+        bank = self.outcome.result.attributes
+        top = self.z.topk(min(2, len(self.names)), dim=1).indices.sort(dim=1).values
+        found = []
+        for a, b, count in confused_pairs(self.z, UNDECIDED)[:12]:
+            rows = ((top == torch.tensor([a, b])).all(1) & (self.margin < UNDECIDED)).nonzero().flatten()
+            rows = rows[self.margin[rows].argsort(stable=True)][:8]
+            told = [{"name": self.names[x], "phrases": tells_apart(bank, x, y)} for x, y in ((a, b), (b, a))]
+            found.append({"a": self.names[a], "b": self.names[b], "count": count, "pictures": self.pictures(rows, "pair"), "told": told})
+        return found
+
+    def changed(self) -> dict:
+        """Images whose label is not CLIP's: how many of each kind, and the most certain of them."""
+        before, after = self.outcome.clip.argmax(1), self.z.argmax(1)
+        rows = (before != after).nonzero().flatten()
+        kinds = Counter(zip(before[rows].tolist(), after[rows].tolist(), strict=True)).most_common(20)
+        rows = rows[self.margin[rows].argsort(descending=True, stable=True)]
+        told = [(self.names[a], self.names[b], count) for (a, b), count in kinds]
+        return {"count": len(rows), "kinds": told, "pictures": self.pictures(rows[:48], "change")}
+
+    def unfit(self) -> dict:
+        """The images that fit the classes least, and the scores to choose a threshold by."""
+        score = self.outcome.unfitness
+        rows = score.argsort(descending=True, stable=True)[:32]
+        cuts = [(share, float(score.quantile(share / 100))) for share in (50, 90, 95, 99)]
+        return {"pictures": self.pictures(rows, "unfitness"), "cuts": cuts, "rejected": int((self.labels < 0).sum())}
+
+
+def render(job: Job, outcome: Outcome) -> str:
+    """The page as HTML."""
+    page = _Page(job, outcome)
+    sizes = page.sizes()
+    return TEMPLATES.get_template("report.html.j2").render(
+        images=len(outcome.names),
+        classes=len(page.names),
+        examples=len(job.support[0]),
+        empty=sum(not row["count"] for row in sizes),
+        confidence=float(page.confidence.mean()),
+        sizes=sizes,
+        galleries=page.galleries(sizes),
+        pairs=page.pairs(),
+        changed=page.changed(),
+        unfit=page.unfit(),
+        left_out=outcome.left_out,
+        reasons=Counter(reason.partition(":")[0] if reason.startswith(".") else reason[:80] for _, reason in outcome.left_out).most_common(
+            8
+        ),
+        rows=ROWS,
+        undecided=UNDECIDED,
+        facts=_facts(job, outcome),
+        size=outcome.images.pixels.shape[-1],
+    )
+
+
+def card(job: Job, outcome: Outcome) -> str:
+    """The model card, Markdown. No name that a user gave stands in it but that of the encoder."""
+    return TEMPLATES.get_template("card.md.j2").render(
+        facts=_facts(job, outcome), images=len(outcome.names), classes=len(job.classes.names)
+    )
+
+
+def thumbnail(pixels: Tensor) -> str:
+    """A data URI of uint8 (3, H, W), as the encoder sees it: PNG where it is tiny, JPEG otherwise."""
+    image, text = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), io.BytesIO()
+    image.thumbnail((SIDE, SIDE))
+    kind = "png" if max(image.size) < SIDE else "jpeg"
+    image.save(text, kind, quality=80)
+    return f"data:image/{kind};base64,{base64.b64encode(text.getvalue()).decode()}"
+
+
+def tells_apart(bank: Bank, a: int, b: int) -> list[str]:
+    """What was said of class a against class b, or of class a alone where nothing was, without the words around it."""
+    before, _, after = fill(bank.sentence, name=bank.class_names[a]).partition("{attribute}")
+    about = [text for text in bank.attributes[a] if text.against == bank.class_names[b]]
+    about = about or [text for text in bank.attributes[a] if text.source != "template" and text.against is None]
+    return [text.text.removeprefix(before).removesuffix(after) for text in about]
+
+
+def _facts(job: Job, outcome: Outcome) -> list[tuple[str, str]]:
+    """How a run was made: the choices, and what came of them."""
+    encoder, result = outcome.result.encoder, outcome.result
+    asked = len(result.attributes.asked)
+    return [
+        *((what, value) for what, value, _ in job.choices if what != "results"),
+        ("weights", f"{encoder.source}, sha256 {encoder.weights_sha256[:12]} before it adapted"),
+        ("questions", f"{outcome.usage}; {asked} pairs" if outcome.usage else f"none asked; {asked} pairs"),
+        ("time", f"{result.seconds:.0f} seconds in {len(result.history)} iterations"),
+        ("seed", str(job.settings.seed)),
+        ("versions", VERSIONS),
+    ]

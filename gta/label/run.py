@@ -1,0 +1,99 @@
+"""Label a user's own images: the run.
+
+Everything that costs time or money is kept in the user's folder (`state`, `images`, `embeddings`, `ledger`), so that the same call goes on
+where it was, and another with more images or one more class pays for what is new alone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gta import loop
+from gta.attributes import Bank
+from gta.encoders.embeddings import features_of
+from gta.encoders.images import Images, load_images
+from gta.generate import describe
+from gta.label.inputs import readable
+from gta.label.jobs import NONE, Job
+from gta.label.models import Classifier
+from gta.llm import prompts
+from gta.llm.chat import ChatModel, Usage
+from gta.llm.endpoint import only_model
+from gta.llm.ledger import Ledger
+from gta.loop import Result
+from gta.transduct import text_prior
+from gta.worlds.fieldguide import language_model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """images: the rows of `result`; names, paths: what they are called and where they are; left_out: files without a label, with
+    the reason; clip: (N, M), the answer of the untouched encoder from the class names alone; unfitness: (N,), as in
+    `gta.label.unknowns`; classifier: labels new images; usage: what was asked, None where nothing was."""
+
+    result: Result
+    images: Images
+    names: list[str]
+    paths: list[Path]
+    left_out: list[tuple[str, str]]
+    clip: Tensor
+    unfitness: Tensor
+    classifier: Classifier
+    usage: Usage | None
+
+
+def run(job: Job, progress: bool = True) -> Outcome:
+    """Label all images. The same call goes on where it was. Raises what the encoder, the images and the language model raise."""
+    encoder = job.encoder()
+    images = load_images(job.found.paths, encoder, store=job.out / "images", skip_bad=True, progress=progress)
+    examples = load_images(job.support[0], encoder, store=job.out / "images", progress=progress) if job.support[0] else None
+    parts = [images] if examples is None else [images, examples]
+    features = torch.cat([features_of(encoder, part, job.out / "embeddings", progress) for part in parts])
+    questions = prompts.load(job.classes.domain or "general")
+    plain = [encoder.encode_texts(texts).cpu() for texts in job.plain_bank().texts]
+    with _language_model(job) as llm:
+        bank = job.bank() if job.replayed is None else Bank.load(job.replayed)
+        result = loop.run(
+            encoder,
+            images,
+            job.classes.names,
+            job.settings,
+            attributes=bank if llm is None else describe(bank, llm, questions),
+            llm=llm,
+            questions=questions,
+            support=None if examples is None else (examples, torch.tensor(job.support[1])),
+            augment=job.augmentation(encoder.image_size),
+            features=features,
+            checkpoints=job.out / "state",
+            progress=progress,
+        )
+    classifier = Classifier.of(result, lam=1.0 if examples is None else 0.5)
+    kept, left_out = readable(job.found, images)
+    return Outcome(
+        result,
+        images,
+        [job.found.names[i] for i in kept],
+        [job.found.paths[i] for i in kept],
+        left_out,
+        text_prior(features[: len(images)], plain, encoder.logit_scale),
+        classifier.unfitness(result.features),
+        classifier,
+        getattr(llm, "usage", None),
+    )
+
+
+@contextmanager
+def _language_model(job: Job) -> Iterator[ChatModel | None]:
+    if job.options.llm == NONE or job.replayed is not None:
+        yield None
+        return
+    name = job.options.llm
+    if name.startswith(("http://", "https://")):
+        name = f"{only_model(name)}@{name}"
+    with language_model(name, job.options.seed, Ledger(job.out / "ledger"), job.options.max_calls) as llm:
+        llm.usage.price = job.options.price
+        yield llm

@@ -1,0 +1,220 @@
+"""The language model: questions, several at once, each answered with a list of phrases and paid for once.
+
+No answer at all is an outage: an error that stops the run, with nothing recorded as done (`gta.llm.endpoint`). An answer that
+cannot be used (refused, cut, no list) is paid for: kept in the ledger as evidence, asked again with the reason, and after
+`tries` recorded as given up; the run goes on.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from gta.llm.answers import LARGEST, UnusableAnswer, parse
+from gta.llm.endpoint import SCHEMA, Endpoint, LanguageModelError, Refused
+from gta.llm.ledger import Ledger, digest
+
+AGAIN = "The last answer could not be used ({reason}). Answer with the list alone."
+
+
+@dataclass(frozen=True)
+class Question:
+    """text: what is sent; name, against: the class that it is about and the one to tell it from; sample: which of several
+    answers to the same text."""
+
+    text: str
+    name: str
+    against: str | None = None
+    sample: int = 0
+
+    @property
+    def about(self) -> str:
+        return repr(self.name) if self.against is None else f"{self.name!r} against {self.against!r}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The phrases as the model gave them, or none and the reason it was given up."""
+
+    phrases: tuple[str, ...]
+    gave_up: str | None = None
+
+
+class ChatModel(Protocol):
+    """Whatever answers questions with lists of phrases; a reply for each question, in order."""
+
+    model: str
+
+    def ask(self, questions: Sequence[Question]) -> list[Reply]: ...
+
+
+class CapReached(LanguageModelError):
+    """The run would go beyond `max_calls` or `max_tokens`."""
+
+
+@dataclass
+class Usage:
+    """What asking cost. calls: requests sent; recorded: distinct questions that the ledger answered."""
+
+    questions: int = 0
+    recorded: int = 0
+    gave_up: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    price: tuple[float, float] | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.questions} questions, {self.recorded} answered from the ledger, {self.gave_up} given up; "
+            f"{self.calls} calls, {self.prompt_tokens} + {self.completion_tokens} tokens"
+        )
+        if self.price is None:
+            return text
+        cost = (self.prompt_tokens * self.price[0] + self.completion_tokens * self.price[1]) / 1e6
+        return f"{text}, cost {cost:.4f} at {self.price[0]} + {self.price[1]} per million tokens"
+
+
+@dataclass
+class LanguageModel:
+    """A chat model behind `base_url`, with the key of OPENAI_API_KEY; a local server needs none.
+
+    ledger: where answers are kept, None keeps none. sampling: what else a request carries, such as a temperature.
+    tries: unusable answers to a question, and outages in a row; backoff: seconds before the second try after an outage.
+    timeout: seconds without a byte. max_calls, max_tokens: caps on all that this object does; what is in flight may
+    exceed the second. price: (prompt, completion) per million tokens. Raises ValueError for a base_url with a password.
+    """
+
+    model: str
+    base_url: str | None = None
+    ledger: Ledger | None = None
+    sampling: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
+    tries: int = 4
+    backoff: float = 1.0
+    timeout: float = 120.0
+    concurrency: int = 8
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    price: tuple[float, float] | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        self.usage = Usage(price=self.price)
+        self._endpoint = Endpoint(self.model, self.base_url, self.sampling, self.tries, self.backoff, self.timeout)
+        self._lock = threading.Lock()
+
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """A reply for each question, in order; up to `concurrency` are asked at once, equal ones once.
+
+        After an error no further question is sent; those in flight end and are kept. Then it raises that error:
+        LanguageModelError or one of its kinds, LedgerMiss, or ValueError for a damaged ledger.
+        """
+        keys = [digest(self._request(question)) for question in questions]
+        distinct = dict(zip(keys, questions, strict=True))
+        stopped, errors = threading.Event(), []
+
+        def reply_to(question: Question) -> Reply | None:
+            if stopped.is_set():
+                return None
+            try:
+                return self._reply(question)
+            except Exception as error:
+                errors.append(error)
+                stopped.set()
+                return None
+
+        bar = tqdm(total=len(distinct), desc=self.model, unit="question", delay=2, leave=False, disable=not self.progress)
+        with ThreadPoolExecutor(self.concurrency) as pool, bar:
+            replies: dict[str, Reply | None] = {}
+            try:
+                for key, reply in zip(distinct, pool.map(reply_to, distinct.values()), strict=True):
+                    replies[key] = reply
+                    bar.update()
+            finally:
+                stopped.set()  # also after an interrupt: what waits is not sent
+        if errors:
+            raise errors[0]
+        self.usage.questions += len(questions)
+        return [reply for key in keys if (reply := replies[key]) is not None]
+
+    def _request(self, question: Question) -> dict[str, Any]:
+        """What determines the answer. The address of the endpoint does not: the same model answers the same elsewhere."""
+        messages = [{"role": "user", "content": question.text}]
+        return {"model": self.model, "messages": messages, "schema": SCHEMA, "sampling": dict(self.sampling), "sample": question.sample}
+
+    def _reply(self, question: Question) -> Reply:
+        request = self._request(question)
+        with self.ledger.held(request) if self.ledger else nullcontext():
+            entry: dict[str, Any] = {"about": question.about, "request": request, "status": "open", "attempts": []}
+            if self.ledger is not None:
+                entry = self.ledger.find(request, question.about)
+            recorded = entry["status"] != "open"
+            while entry["status"] == "open":
+                self._attempt(question, entry)
+                if self.ledger is not None:
+                    self.ledger.save(entry)
+        with self._lock:
+            self.usage.recorded += recorded
+            self.usage.gave_up += entry["status"] == "gave_up"
+        return Reply((), entry["reason"]) if entry["status"] == "gave_up" else Reply(tuple(entry["answer"]))
+
+    def _attempt(self, question: Question, entry: dict[str, Any]) -> None:
+        """One paid answer into the entry: usable, or evidence and the reason to ask again."""
+        text = question.text
+        if entry["attempts"]:
+            text = f"{text}\n\n{AGAIN.format(reason=entry['attempts'][-1]['reason'])}"
+        start = time.perf_counter()
+        content, reason, tokens, phrases = None, None, [0, 0], []
+        try:
+            completion = self._endpoint.complete(text, question.sample, question.about, lambda: self._count_call(question))
+            tokens = _tokens(completion)
+            content, reason = _content(completion)
+            content = self._endpoint.hide(content)
+            if reason is None:
+                phrases = parse(content)
+        except (Refused, UnusableAnswer) as error:
+            reason = f"refused: {error}" if isinstance(error, Refused) else str(error)
+        with self._lock:
+            self.usage.prompt_tokens += tokens[0]
+            self.usage.completion_tokens += tokens[1]
+        attempt = {"raw": content and content[:LARGEST], "reason": reason, "prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
+        entry["attempts"].append({**attempt, "seconds": round(time.perf_counter() - start, 3)})
+        if reason is None:
+            entry |= {"status": "answered", "answer": phrases}
+        elif len(entry["attempts"]) >= self.tries:
+            entry |= {"status": "gave_up", "reason": reason}
+
+    def _count_call(self, question: Question) -> None:
+        with self._lock:
+            for cap, used, unit in ((self.max_calls, self.usage.calls, "calls"), (self.max_tokens, self.usage.tokens, "tokens")):
+                if cap is not None and used >= cap:
+                    raise CapReached(f"{question.about}: the cap of {cap} {unit} is reached; what was answered is kept")
+            self.usage.calls += 1
+
+
+def _content(completion: Any) -> tuple[str, str | None]:
+    """What the model wrote, and the reason it cannot be used."""
+    choice = completion.choices[0]
+    refusal = getattr(choice.message, "refusal", None)
+    content = choice.message.content if isinstance(choice.message.content, str) else ""
+    content = content.encode(errors="replace").decode()  # half a surrogate pair cannot be written
+    if refusal:
+        return str(refusal).encode(errors="replace").decode(), "refused"
+    if choice.finish_reason == "content_filter":
+        return content, "refused: content filter"
+    return content, "cut off at the length limit" if choice.finish_reason == "length" else None
+
+
+def _tokens(completion: Any) -> list[int]:
+    """Prompt and completion tokens, 0 where the endpoint does not say."""
+    counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    return [count if isinstance(count, int) else 0 for count in counts]

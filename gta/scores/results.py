@@ -1,0 +1,260 @@
+"""Results: scoring, intervals, rows and their files. The only room that sees the labels of query images."""
+
+import hashlib
+import io
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pandas as pd
+import torch
+from pydantic import Field, ValidationError, model_validator
+from torch import Tensor
+
+from gta.data import manifests, parts, tasks
+from gta.encoders.encoder import Encoder
+from gta.files import shipped, write_atomically
+from gta.settings import Checked, Settings
+
+
+class Row(Checked):
+    """One measurement. n_total: the images that count, which are all but those of a class that no name is given of. gain: accuracy
+    minus that of the row `baseline` of the same run, in points, with its 95 % paired bootstrap interval over images. seconds: of
+    the method, encoding included; of few-shot methods and peers, which share the features of one encoding, beyond that."""
+
+    run_id: str
+    table: str
+    dataset: str
+    backbone: str
+    method: str
+    variant: str = ""
+    shots: int = Field(0, ge=0)
+    seed: int = Field(ge=0)
+    n_correct: int = Field(ge=0)
+    n_total: int = Field(ge=1)
+    accuracy: float
+    baseline: str
+    gain: float
+    gain_low: float
+    gain_high: float
+    seconds: float = Field(ge=0)
+    device: str
+    versions: str
+    weights: str
+    llm: str = ""  # the language model and a hash of its questions
+    source_hash: str
+    status: str = "done"
+
+    def __str__(self) -> str:
+        name = ", ".join(filter(None, (self.method, self.variant)))
+        return f"{name:45} {self.accuracy:5.1f} %   {self.gain:+5.1f} [{self.gain_low:+.1f}, {self.gain_high:+.1f}] over {self.baseline}"
+
+    @model_validator(mode="after")
+    def _accuracy_is_the_ratio(self):
+        if abs(self.accuracy - 100 * self.n_correct / self.n_total) > 0.005:
+            raise ValueError(f"accuracy {self.accuracy} is not 100 * {self.n_correct} / {self.n_total}")
+        return self
+
+
+VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
+PUBLISHED = shipped("results/published.csv")
+TOLERANCE = 0.3  # points between plain CLIP here and in the paper that rounding and precision may explain
+TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed"]
+
+
+def correct(task_name: str, assignments: Tensor) -> np.ndarray:
+    """Which of the images that count are labelled right, bool (n_total,): the largest entry of z against the true class.
+
+    An image whose class is not among the names cannot be labelled right and does not count (`gta.data.parts`, unseen).
+    """
+    labels, counted = _labels(task_name, assignments)
+    return (assignments.argmax(1).numpy() == labels)[counted]
+
+
+def _labels(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The true classes, int (N,), and which images count, bool (N,)."""
+    labels = tasks.query_labels(task_name)
+    if len(labels) != len(assignments):
+        raise ValueError(f"{len(assignments)} assignments for the {len(labels)} images of {task_name}")
+    return labels, labels >= 0
+
+
+def confusion_matrix(task_name: str, assignments: Tensor) -> np.ndarray:
+    """The sum of z over the images of each class, a row, that count: float (M, M). Of one-hot z it counts images by class and label."""
+    labels, counted = _labels(task_name, assignments)
+    found = np.zeros((assignments.shape[1],) * 2)
+    np.add.at(found, labels[counted], assignments.numpy()[counted])
+    return found
+
+
+class NotAsPublished(RuntimeError):
+    """Plain CLIP is not as accurate as the paper says: the data or the encoder is not the paper's."""
+
+
+def published_accuracy(task: tasks.Task, encoder_name: str) -> float | None:
+    """The paper's zero-shot accuracy of plain CLIP in %, or None where it has none for this encoder or task; a user's own
+    folder is none of its datasets, whatever it is called, and nor is a part of one of them."""
+    if parts.split(task.source)[1]:
+        return None
+    called: dict[str, str] = {}
+    for weights in manifests.encoders():
+        plain = weights.architecture.removesuffix("-quickgelu")
+        called |= {name: weights.name for name in (weights.name, f"{weights.architecture} openai", f"{plain} openai")}
+    frame = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
+    key = {"table": "zero_shot", "dataset": task.source.partition("@")[0], "backbone": called.get(encoder_name, ""), "method": "CLIP"}
+    found = frame[(frame[list(key)] == pd.Series(key)).all(axis=1)]
+    return float(found.accuracy.iloc[0]) if len(found) else None
+
+
+def gate(task: tasks.Task, encoder_name: str, clip: Tensor, go_on: bool = False) -> str | None:
+    """Stop a run on a dataset of the paper whose plain CLIP is not the published one; nothing else depends on what it sees.
+
+    clip: (N, M), CLIP's own labels. It looks at the labels of query images, so it stands here; it can stop a run, and
+    chooses nothing. Returns a sentence to print, or None where the paper has no figure. Raises NotAsPublished, with the usual
+    causes, where the two differ by more than TOLERANCE points and `go_on` is False.
+    """
+    expected = published_accuracy(task, encoder_name)
+    if expected is None:
+        return None
+    accuracy = 100 * correct(task.source, clip).mean()
+    told = (
+        f"plain CLIP, {encoder_name} on {task.name}: {accuracy:.2f} % here, {expected:.2f} % published ({accuracy - expected:+.2f} points)"
+    )
+    # The published figure has two decimals: what differs by the tolerance itself must not stop for its rounding.
+    if abs(accuracy - expected) <= TOLERANCE + 0.005 or go_on:
+        return told
+    raise NotAsPublished(f"{told}\nMore than {TOLERANCE} points. {_causes(task)}\n`go_on` runs all the same.")
+
+
+def _causes(task: tasks.Task) -> str:
+    manifest = manifests.dataset(task.name)
+    names = sum(a != b for a, b in zip(task.class_names, manifest.class_names, strict=False))
+    backbones = " or ".join(weights.name for weights in manifests.encoders())
+    causes = {
+        "weights": "not OpenAI's of this size: `python -m gta doctor` says which are there",
+        "activation": f"QuickGELU is built for the backbone {backbones}, GELU for open_clip's plain names",
+        "split": f"{len(task.images):,} images here, {manifest.splits.test:,} in the paper: `python -m gta data verify {task.name}`",
+        "template": f"{task.template!r} here, {manifest.template!r} in the paper",
+        "class names": f"{names} of {len(task.class_names)} are not the paper's, or not in its order",
+    }
+    return "The usual causes:\n" + "\n".join(f"  {cause:13}{what}" for cause, what in causes.items())
+
+
+def paired_gain(right: np.ndarray, baseline: np.ndarray) -> tuple[float, float, float]:
+    """Difference in accuracy, in points, and its 95 % percentile interval by paired bootstrap over images.
+
+    right, baseline: bool (N,) on the same images. 10,000 resamples with a fixed seed.
+    """
+    difference = 100 * (right.astype(float) - baseline.astype(float))
+    if np.ptp(difference) == 0:
+        return float(difference[0]), float(difference[0]), float(difference[0])
+    # A resample of N paired differences in {-100, 0, 100} is a multinomial draw of their three counts.
+    values, counts = np.unique(difference, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(difference), counts / len(difference), size=10_000) @ values / len(difference)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(difference.mean()), float(low), float(high)
+
+
+def measure(
+    table: str,
+    task: tasks.Task,
+    backbone: str,
+    encoder: Encoder,
+    settings: Settings,
+    outcomes: Mapping,
+    source_hash: str,
+    status: str = "done",
+    shots: int = 0,
+    llm: str = "",
+) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key to compare with). llm: as
+    `gta.llm.prompts.Prompts.asked_of` gives it.
+
+    Returns a row each, and the per-image predictions of them all: image_id (N,), and for each run_id the five likeliest
+    classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (n_total,). Where not all images count,
+    `counted` (N,) says which do.
+    """
+    rows, predictions = [], {"image_id": np.array(task.image_ids)}
+    counted = tasks.query_labels(task.source) >= 0
+    if not counted.all():
+        predictions["counted"] = counted
+    cpu = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+    settled = {
+        "table": table,
+        "dataset": task.name,
+        "backbone": backbone,
+        "seed": settings.seed,
+        "shots": shots,
+        "device": torch.cuda.get_device_name() if encoder.device.type == "cuda" else cpu,
+        "versions": VERSIONS,
+        "weights": encoder.weights_sha256[:12],
+        "llm": llm,
+        "source_hash": source_hash,
+        "status": status,
+    }
+    scored = {key: correct(task.source, assignments) for key, (assignments, _, _) in outcomes.items()}
+    for (method, variant), (assignments, seconds, baseline) in outcomes.items():
+        identity = [table, task.name, backbone, encoder.weights_sha256, llm, method, variant, settings.digest, str(shots)]
+        run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+        right = scored[method, variant]
+        gain, low, high = paired_gain(right, scored[baseline])
+        points = {"gain": gain, "gain_low": low, "gain_high": high, "accuracy": 100 * right.mean()}
+        rows.append(
+            Row(
+                **settled,
+                **{key: round(float(value), 4) for key, value in points.items()},
+                run_id=run_id,
+                method=method,
+                variant=variant,
+                baseline=", ".join(filter(None, baseline)),
+                n_correct=int(right.sum()),
+                n_total=len(right),
+                seconds=round(seconds, 3),
+            )
+        )
+        top = assignments.topk(min(5, assignments.shape[1]), dim=1)
+        predictions |= {
+            f"{run_id}.top5": top.indices.numpy().astype(np.int32),
+            f"{run_id}.z": top.values.numpy(),
+            f"{run_id}.correct": right,
+        }
+    return rows, predictions
+
+
+def oracle_best(iterates: Sequence[Row]) -> Row:
+    """The iterate with the most right labels, the first of equals: what the released program reports. To pick it takes the
+    true labels, so it bounds what a better stop could give and is no result of the method."""
+    return max(iterates, key=lambda row: row.n_correct)
+
+
+def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.ndarray]) -> None:
+    """`predictions.npz`, then `rows.csv`: each whole or absent, and no rows without their predictions."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **predictions)
+    write_atomically(Path(folder) / "predictions.npz", buffer.getvalue())
+    write_table(Path(folder) / "rows.csv", rows)
+
+
+def write_table(file: Path, rows: Iterable[Row]) -> None:
+    """Rows as CSV, sorted; the same measurement twice is an error, the same row twice is one row."""
+    frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields)).drop_duplicates().sort_values(TABLE_KEY)
+    twice = frame[frame.duplicated("run_id")]
+    if len(twice):
+        raise ValueError(f"two different rows with run_id {twice.run_id.iloc[0]}: {file} would hold one measurement twice")
+    write_atomically(file, frame.to_csv(index=False))
+
+
+def read_table(file: Path) -> list[Row]:
+    """Every row of a CSV, validated. Raises FileNotFoundError or ValueError, naming file, line and field."""
+    if not Path(file).exists():
+        raise FileNotFoundError(f"{file} does not exist: run the target that makes it, as `results/index.csv` lists it")
+    frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    rows = []
+    for line, record in enumerate(frame.to_dict("records"), start=2):
+        try:
+            rows.append(Row.model_validate(record))
+        except ValidationError as error:
+            raise ValueError(f"{file}, line {line}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    return rows

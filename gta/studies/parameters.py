@@ -1,0 +1,141 @@
+"""What a notebook is given, checked once: a misspelt or ill-typed parameter is refused, with the nearest name."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from gta.attributes import Memory
+from gta.data import gallery, tasks
+from gta.files import ROOT
+from gta.llm.ledger import Mode
+from gta.scores import results, statistics
+from gta.settings import Checked, Settings
+from gta.worlds.settings import settings_for
+
+# One transduction of what the encoder sees as it is: the run that gives CLIP and TransCLIP.
+ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
+
+
+class RunParameters(Checked):
+    """What every notebook that asks a language model is given. pretrained, revision: as in `gta.encoders.load`; store: where
+    decoded images are kept; ledger, mode: as in `gta.llm.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own
+    number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as published (`gta.scores.results.gate`); smoke: two
+    iterations, never published."""
+
+    dataset: str
+    backbone: str
+    pretrained: str | None
+    revision: str | None
+    seed: int
+    store: str
+    llm: str
+    ledger: str
+    mode: Mode
+    max_calls: int | None
+    iterations: int | None
+    root: str = "data"
+    go_on: bool = False
+    smoke: bool
+    out: str
+
+    @property
+    def status(self) -> str:
+        """Of the rows."""
+        return "smoke" if self.smoke else "done"
+
+    @property
+    def task(self) -> tasks.Task:
+        """The dataset's query images. Raises as `gta.data.tasks.load` does."""
+        return tasks.load(self.dataset, ROOT / self.root)
+
+    @property
+    def settings(self) -> Settings:
+        chosen = 2 if self.smoke else self.iterations
+        return settings_for(self.backbone, self.dataset, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
+
+
+class Attributes(RunParameters):
+    """Parameters of `notebooks/attributes.ipynb`."""
+
+    memory: Memory
+
+    @property
+    def settings(self) -> Settings:
+        return super().settings.model_copy(update={"memory": self.memory})
+
+
+class Evolution(RunParameters):
+    """Parameters of `notebooks/evolution.ipynb`. pairs: of class names; none: those that were asked for the sake of most images."""
+
+    pairs: list[tuple[str, str]]
+
+
+class Quickstart(Checked):
+    """Parameters of `notebooks/quickstart.ipynb`."""
+
+    dataset: str
+    backbone: str
+    seed: int
+    llm: str
+    smoke: bool
+
+    @property
+    def settings(self) -> Settings:
+        return settings_for(self.backbone, self.dataset, seed=self.seed, **({"iterations": 2} if self.smoke else {}))
+
+    @property
+    def once(self) -> Settings:
+        """One transduction: CLIP and TransCLIP."""
+        return settings_for(self.backbone, self.dataset, **ONCE)
+
+
+class Figure(Checked):
+    """Parameters of the notebooks that draw from tables. tables: the folder of their CSVs; out: of the figures."""
+
+    tables: str
+    out: str
+    smoke: bool
+
+    def rows(self, table: str) -> list[results.Row]:
+        """Of one of the tables. Raises FileNotFoundError, with the target that makes it."""
+        return results.read_table(ROOT / self.tables / f"{table}.csv")
+
+    def paired(self, table: str) -> pd.DataFrame:
+        """The paired comparisons of one of the tables (`gta.scores.statistics.paired`)."""
+        return statistics.read(ROOT / self.tables / f"{table}_paired.csv")
+
+
+class Datasets(Checked):
+    """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; classes: shown of each dataset;
+    images_each: shown of each class, 0 shows none."""
+
+    datasets: str
+    root: str
+    classes: int
+    images_each: int
+    smoke: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The datasets to show."""
+        return gallery.chosen(self.datasets)[: 2 if self.smoke else None]
+
+    @property
+    def folder(self) -> Path:
+        """Where their copies are looked for."""
+        return ROOT / self.root
+
+
+class Aviary(Figure):
+    """Parameters of `notebooks/aviary.ipynb`. runs: the folder of the runs on the worlds 0 to `worlds` - 1."""
+
+    runs: str
+    worlds: int
+
+    def folder(self, world: int) -> str:
+        """Of the run on a world, with the encoder of the same seed."""
+        return f"{self.runs}/aviary-{world}-embedded-s{world}"
+
+    def settings(self, world: int) -> Settings:
+        """Of that run."""
+        return settings_for("embedded", "aviary", seed=world, **({"iterations": 2} if self.smoke else {}))

@@ -1,0 +1,165 @@
+"""What the runs of one notebook share, and the way from their outcomes to rows."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Self, TypeVar
+
+from torch import Tensor
+
+from gta import encoders, hashes
+from gta.attributes import Bank
+from gta.data import tasks
+from gta.encoders.encoder import Encoder
+from gta.encoders.images import Images, load_images
+from gta.files import ROOT, shipped
+from gta.generate import describe
+from gta.llm import prompts
+from gta.llm.chat import ChatModel
+from gta.llm.ledger import Ledger
+from gta.llm.prompts import Prompts
+from gta.loop import Result, run
+from gta.scores import results
+from gta.settings import Settings
+from gta.studies.parameters import ONCE, RunParameters
+from gta.worlds.fieldguide import language_model
+
+Key = tuple[str, str]
+S = TypeVar("S", bound="Study")
+
+
+@dataclass
+class Study:
+    """A task as all runs of a notebook see it, and what they gave.
+
+    checkpoints: a folder, from which an interrupted run goes on. outcomes: {(method, variant): (assignments (N, M) on the CPU,
+    seconds, the key to compare with)}.
+    """
+
+    task: tasks.Task
+    encoder: Encoder
+    settings: Settings
+    llm: ChatModel
+    images: Images
+    questions: Prompts
+    checkpoints: Path | None = None
+    outcomes: dict[Key, tuple[Tensor, float, Key]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        task: tasks.Task,
+        encoder: Encoder,
+        settings: Settings,
+        llm: ChatModel,
+        *,
+        store: Path | None = None,
+        checkpoints: Path | None = None,
+        go_on: bool = False,
+    ) -> Self:
+        """store: where decoded images are kept. Raises `gta.scores.results.NotAsPublished`, before anything is asked or adapted, where
+        plain CLIP is not as published, unless `go_on`."""
+        study = cls(task, encoder, settings, llm, load_images(task.images, encoder, store=store), prompts.load(task.domain), checkpoints)
+        if results.published_accuracy(task, encoder.name) is not None:
+            print(results.gate(task, encoder.name, study.run(study.names_only, changes=ONCE, progress=False).clip, go_on))
+        return study
+
+    @cached_property
+    def names_only(self) -> Bank:
+        """A template text a class."""
+        return Bank.from_template(self.task.class_names, self.task.template, self.task.sentence)
+
+    @cached_property
+    def static(self) -> Bank:
+        """The attributes that the language model gives at first."""
+        return describe(self.names_only, self.llm, self.questions)
+
+    def run(
+        self,
+        bank: Bank,
+        llm: ChatModel | None = None,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        encoder: Encoder | None = None,
+        images: Images | None = None,
+        **options: Any,
+    ) -> Result:
+        """The method from a bank, with `changes` of the settings; options: further ones of `gta.loop.run`."""
+        encoder = encoder or self.encoder
+        return run(
+            encoder,
+            images or self.images,
+            bank.class_names,
+            Settings(**{**self.settings.model_dump(), **(changes or {})}),
+            attributes=bank,
+            llm=llm,
+            questions=self.questions,
+            augment=self.task.augmentation(encoder.image_size),
+            **{"checkpoints": self.checkpoints, **options},
+        )
+
+    @property
+    def asked(self) -> str:
+        """The language model and its questions, for rows."""
+        return self.questions.asked_of(self.llm.model)
+
+    @property
+    def first_texts(self) -> Bank:
+        """What the baseline reads: the templates, or the first attributes where a name says nothing."""
+        return self.names_only if self.task.baseline == "CLIP" else self.static
+
+    @property
+    def baseline(self) -> Key:
+        """The row that others are compared with: plain CLIP, or CLIP with attributes where a name says nothing."""
+        return self.task.baseline, ""
+
+    def add(self, method: str, variant: str, result: Result, baseline: Key | None = None) -> None:
+        """Keep what a run gave."""
+        self.outcomes[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
+
+    def add_once(self, bank: Bank, suffix: str = "", variant: str = "", baseline: Key | None = None) -> Result:
+        """One transduction without adaptation, which gives two rows: CLIP, its prior, and TransCLIP."""
+        result = self.run(bank, changes=ONCE)
+        self.outcomes[f"CLIP{suffix}", variant] = (result.clip, result.history[0]["seconds_encode"], baseline or self.baseline)
+        self.add(f"TransCLIP{suffix}", variant, result, baseline)
+        return result
+
+    def add_first(self) -> Result:
+        """The baseline, and transduction from it."""
+        return self.add_once(self.first_texts, self.task.baseline.removeprefix("CLIP"))
+
+    def score(self, backbone: str, table: str, source_hash: str, status: str, shots: int = 0):
+        """Rows and per-image predictions of all outcomes, as `gta.scores.results.measure` gives them."""
+        made = (self.task, backbone, self.encoder, self.settings, self.outcomes)
+        return results.measure(table, *made, source_hash, status, shots, self.asked)
+
+    def write(self, parameters: RunParameters, notebook: str, table: str, shots: int = 0) -> list[results.Row]:
+        """Score all outcomes and write `rows.csv` and `predictions.npz` into the notebook's folder; the checkpoints have then done
+        their work. Only here do labels of query images enter."""
+        source_hash = hashes.source_hash(shipped(f"notebooks/{notebook}"))
+        rows, predictions = self.score(parameters.backbone, table, source_hash, parameters.status, shots)
+        results.write_run(ROOT / parameters.out, rows, predictions)
+        if self.checkpoints:
+            rmtree(self.checkpoints, ignore_errors=True)
+        return rows
+
+
+@contextmanager
+def opened(parameters: RunParameters, kind: type[S] = Study) -> Iterator[S]:  # type: ignore[assignment]
+    """The study that a notebook's parameters name, with its language model while the block runs; prints what the methods see."""
+    task = parameters.task
+    encoder = encoders.load(
+        parameters.backbone, pretrained=parameters.pretrained, revision=parameters.revision, seed=parameters.seed, embedded=task.embedded
+    )
+    print(f"{len(task.images)} images, {len(task.class_names)} classes, template {task.template!r}")
+    print(f"{encoder.name} on {encoder.device}, logit scale {encoder.logit_scale:.1f}")
+    print(f"weights: {encoder.source}, sha256 {encoder.weights_sha256[:12]}")
+    print(f"{results.VERSIONS}; settings {parameters.settings}")
+    ledger = Ledger(ROOT / parameters.ledger, parameters.mode)
+    with language_model(parameters.llm, parameters.seed, ledger, parameters.max_calls, task.facts) as llm:
+        kept = {"store": ROOT / parameters.store, "checkpoints": ROOT / parameters.out / "state"}
+        yield kind.of(task, encoder, parameters.settings, llm, go_on=parameters.go_on, **kept)
+        print(llm.usage)

@@ -1,0 +1,143 @@
+"""The language model of the demo: a local server that speaks the OpenAI chat protocol and knows a guide of characters or birds.
+
+It is no neural network. A guide is drawn at random from what is true: each fact is left out with probability
+`OMITTED`, and each that stays is replaced with probability `WRONG` by a fact of some other class; their order is
+random. Questions name classes in double quotes. Asked about one, it gives the first half of its page, at least `AT_FIRST`
+facts, as one who is asked in general says what comes to mind; asked about two, it compares the pages and gives all that it
+says of the first and not of the second. `python -m gta.worlds.fieldguide --port 8000` serves it to any client.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from gta.llm.chat import LanguageModel
+from gta.llm.ledger import Ledger
+from gta.worlds.glyphs import FACTS
+
+OMITTED = 0.25
+WRONG = 0.1
+AT_FIRST = 2
+LONGEST = 1 << 20  # bytes of a question
+
+
+def draw_guide(
+    seed: int, facts: Mapping[str, Sequence[str]] = FACTS, omitted: float = OMITTED, wrong: float = WRONG
+) -> dict[str, list[str]]:
+    """What the guide says of each class: of the true facts, by default those of `shapes.yaml`, a share omitted, a share wrong."""
+    rng = random.Random(seed)
+    guide = {}
+    for name, true in facts.items():
+        others = sorted({fact for of_other in facts.values() for fact in of_other} - set(true))
+        kept = [fact for fact in true if rng.random() >= omitted] or [rng.choice(true)]
+        rng.shuffle(kept)
+        guide[name] = list(dict.fromkeys(rng.choice(others) if rng.random() < wrong else fact for fact in kept))
+    return guide
+
+
+def name_of(guide: dict[str, list[str]]) -> str:
+    """What the model is called: another guide is another model, whose answers a ledger keeps apart."""
+    return f"fieldguide-{hashlib.sha256(json.dumps([AT_FIRST, guide]).encode()).hexdigest()[:8]}"
+
+
+def answer(guide: dict[str, list[str]], question: str) -> list[str]:
+    """A list of facts about the first class that the question names.
+
+    Where nothing tells it from the second, all facts of the first. Raises ValueError if the guide knows none of the names.
+    """
+    names = [name for name in dict.fromkeys(re.findall(r'"([^"]+)"', question)) if name in guide]
+    if not names:
+        raise ValueError("the question names no class that this guide knows")
+    facts = guide[names[0]]
+    if len(names) == 1:
+        return facts[: max(AT_FIRST, len(facts) // 2)]
+    return [fact for fact in facts if fact not in guide[names[1]]] or facts
+
+
+class _Server(ThreadingHTTPServer):
+    guide: dict[str, list[str]]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._reply(200, {"object": "list", "data": [{"id": "fieldguide", "object": "model"}]})
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        if self.path != "/v1/chat/completions" or length > LONGEST:
+            return self._reply(404, {"error": {"message": f"POST {self.path}: only /v1/chat/completions, up to {LONGEST} bytes"}})
+        try:
+            question = json.loads(self.rfile.read(length))["messages"][-1]["content"]
+            content = json.dumps({"attributes": answer(self.server.guide, question)})
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            return self._reply(400, {"error": {"message": str(error)}})
+        used = {"prompt_tokens": len(question.split()), "completion_tokens": len(content.split())}
+        message = {"role": "assistant", "content": content}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {**used, "total_tokens": sum(used.values())}
+        self._reply(
+            200, {"id": "fieldguide", "object": "chat.completion", "created": 0, "model": "fieldguide", "choices": [choice], "usage": usage}
+        )
+
+    def _reply(self, status: int, body: dict) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_) -> None:
+        """Quiet: the client reports what matters."""
+
+
+@contextmanager
+def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
+    """Serve a guide on the loopback address while the block runs; gives the base URL for an OpenAI client."""
+    server = _Server(("127.0.0.1", port), _Handler)
+    server.guide = guide
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def language_model(
+    name: str, seed: int, ledger: Ledger | None = None, max_calls: int | None = None, facts: Mapping[str, Sequence[str]] = FACTS
+) -> Iterator[LanguageModel]:
+    """`fieldguide`, drawn from `facts` and served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
+
+    Raises ValueError for another name.
+    """
+    if name == "fieldguide":
+        guide = draw_guide(seed, facts)
+        with serve(guide) as url:
+            yield LanguageModel(name_of(guide), url, ledger, max_calls=max_calls)
+    else:
+        model, at, url = name.partition("@")
+        if not (model and at and url):
+            raise ValueError(f"llm {name!r} is neither 'fieldguide' nor MODEL@URL, such as gpt-4o@https://api.openai.com/v1")
+        yield LanguageModel(model, url, ledger, max_calls=max_calls)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Serve the field guide to any OpenAI client.")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with serve(draw_guide(arguments.seed), arguments.port) as url:
+        print(f"the field guide of seed {arguments.seed} answers at {url}; stop with Ctrl-C", flush=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()

@@ -1,0 +1,82 @@
+"""Grids and pages: what they become, and what they refuse."""
+
+import itertools
+
+import pytest
+
+from gta.batch import sweeps
+from gta.batch.steps import Batch
+from gta.batch.sweeps import Sweep
+
+GRID = {"dataset": ["digits", "aviary:{seed}"], "backbone": ["embedded"], "shots": [1, 4], "seed": [0, 1]}
+
+
+def sweep(**changes):
+    return Sweep(**{"notebook": "n.ipynb", "target": "demo", "paper": "none", "cost": 1, "grid": [GRID], **changes})
+
+
+def test_a_grid_is_the_product_of_its_values_but_for_what_is_excluded():
+    cells = sweep(exclude=[{"shots": 4, "seed": 1}], smoke={"dataset": ["digits"]}).cells()
+    datasets = {"digits": "digits", "aviary:{seed}": "aviary:{}"}
+    expected = [
+        {"dataset": datasets[d].format(s), "backbone": "embedded", "shots": k, "seed": s}
+        for d, k, s in itertools.product(datasets, (1, 4), (0, 1))
+        if (k, s) != (4, 1)
+    ]
+    assert cells == expected
+    assert {cell["dataset"] for cell in sweep(smoke={"dataset": ["digits"]}).cells(smoke=True)} == {"digits"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"outptus": []}, "unknown parameter 'outptus'; did you mean 'outputs'"),
+        ({"grid": [{"dataset": ["digits"]}]}, "a block without backbone, seed"),
+        ({"exclude": [{"shot": 1}]}, "exclude: shot is in no block of the grid"),
+        ({"cost": 0}, "cost"),
+        ({"outputs": ["t.csv"]}, "t.csv is made already"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path, changes, message):
+    (tmp_path / "t.yaml").write_text(sweep().model_dump_json())
+    assert list(sweeps.sweeps(tmp_path)) == ["t"]
+    values = {**sweep().model_dump(mode="json"), **changes}
+    (tmp_path / "t.yaml").write_text(str(values).replace("None", "null"))
+    with pytest.raises(ValueError, match=r"t\.yaml") as error:
+        sweeps.sweeps(tmp_path)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+def test_every_step_of_this_repository_writes_files_of_its_own_and_reads_what_others_make(smoke):
+    """Two runs that shared a file would lose each other's rows."""
+    batch = Batch(smoke=smoke)
+    outputs = [file for step in batch.steps.values() for file in step.outputs]
+    assert len(outputs) == len(set(outputs))
+    stamps = [step.stamp for step in batch.steps.values()]
+    assert len(stamps) == len(set(stamps))
+    order = list(batch.steps)
+    for name, step in batch.steps.items():
+        needs = batch.needs(name)
+        assert all(order.index(need) < order.index(name) for need in needs)
+        made = {file for need in needs for file in batch.steps[need].outputs}
+        ours = {file for file in step.inputs if file.parts[0] == "runs"}
+        assert ours <= made, f"{name} reads {ours - made}, which nothing that it needs makes"
+
+
+def test_the_papers_table_has_twelve_datasets_and_three_encoders():
+    cells = [cell for cell in sweeps.sweeps()["zero_shot"].cells() if cell["backbone"] != "embedded"]
+    assert len(cells) == 36 and len({cell["dataset"] for cell in cells}) == 12
+
+
+def test_what_is_not_at_hand_is_left_out_with_the_way_to_bring_it_in(tmp_path, monkeypatch):
+    (line,) = [line for line in Batch(data="no/such/folder").left_out if line.startswith("zero_shot:")]
+    assert line.startswith("zero_shot: 36 runs on imagenet, ") and line.endswith("not in no/such/folder/ (python -m gta data fetch NAME)")
+    monkeypatch.setattr("gta.batch.steps.ROOT", tmp_path)
+    (tmp_path / "data/dtd").mkdir(parents=True)
+    assert any(line.startswith("zero_shot: 3 runs on dtd: no language model") for line in Batch().left_out)
+    asked = Batch(llm="gpt-4o@https://api.example.org/v1")
+    (name,) = [name for name in asked.steps if name.startswith("run/zero_shot/dtd-ViT-B_16")]
+    assert asked.steps[name].parameters["llm"] == "gpt-4o@https://api.example.org/v1"
+    assert asked.gpus(name) == 1 and asked.gpus("run/zero_shot/digits-embedded-s0") == 0
+    assert "data_manifests/dtd.yaml" in map(str, asked.steps[name].inputs)

@@ -1,0 +1,31 @@
+import torch
+
+from gta.encoders.embeddings import features_of
+from gta.encoders.images import load_images
+from small import counted
+
+
+def test_more_images_cost_only_their_own(encoder, glyphs, tmp_path, monkeypatch):
+    few, all_of_them = (load_images(glyphs[0][:n], encoder) for n in (20, 60))
+    direct = encoder.encode_images(all_of_them.pixels)
+    calls = counted(monkeypatch)
+    monkeypatch.setattr("gta.encoders.embeddings.BLOCK", 16)
+    features_of(encoder, few, tmp_path)
+    assert calls == [16, 4]
+    torch.testing.assert_close(features_of(encoder, all_of_them, tmp_path), direct, atol=1e-5, rtol=0)
+    assert sum(calls) == 60
+    backwards = load_images(glyphs[0][::-1] + glyphs[0][:3], encoder)
+    torch.testing.assert_close(features_of(encoder, backwards, tmp_path), torch.cat([direct.flip(0), direct[:3]]), atol=1e-5, rtol=0)
+    assert sum(calls) == 60
+
+
+def test_another_encoder_or_a_damaged_file_is_encoded_anew(encoder, glyphs, tmp_path, monkeypatch):
+    images, calls = load_images(glyphs[0][:5], encoder), counted(monkeypatch)
+    first = features_of(encoder, images, tmp_path)
+    other = encoder.copy()
+    other.weights_sha256 = "another"
+    features_of(other, images, tmp_path)
+    (file, _) = sorted(tmp_path.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
+    file.write_bytes(file.read_bytes()[:40])
+    assert torch.equal(features_of(encoder, images, tmp_path), first)
+    assert calls == [5, 5, 5]

@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+from gta import encoders
+from gta.encoders.images import load_images
+from gta.worlds import digits
+from gta.worlds.glyphs import FACTS, NAMES, SHAPES
+
+
+def test_five_small_encoders_are_committed():
+    files = sorted(digits.ENCODERS.glob("seed*.safetensors"))
+    assert len(files) == 5 and sum(file.stat().st_size for file in files) <= 10e6
+    models = [encoders.load("embedded", seed=seed, device="cpu") for seed in range(5)]
+    assert all(sum(p.numel() for p in e.model.parameters()) <= 900_000 for e in models)
+    assert len({e.weights_sha256 for e in models}) == 5
+
+
+def test_features_are_unit_and_differ_between_texts(encoder):
+    features = encoder.encode_texts([f"a picture of the digit {name}" for name in SHAPES["digit"]])
+    assert torch.allclose(features.norm(dim=1), torch.ones(10), atol=1e-5)
+    assert (features @ features.T).fill_diagonal_(0).max() < 0.95
+
+
+def test_trimmed_texts_are_exact_and_in_order(encoder):
+    texts = ["a picture of the letter A", "a character with a curve open to the left at the top and only curved lines", "a character"]
+    whole = encoder.model.encode_text(encoder.tokenizer(texts), normalize=True)
+    torch.testing.assert_close(encoder.encode_texts(texts, batch_size=2), whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["RN50", "ViT-B-32-quickgelu", "coca_ViT-B-32"])
+def test_trimming_is_exact_on_real_architectures(architecture):
+    torch.manual_seed(0)
+    encoder = encoders.load(architecture, pretrained="random", device="cpu")
+    texts = ["a photo of a hooked bill.", "a bird"]
+    tokens = encoder.tokenizer(texts)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.encode_texts(texts), encoder.model.encode_text(tokens, normalize=True), atol=1e-5, rtol=0)
+
+
+def test_batch_size_changes_nothing(encoder, glyphs):
+    pixels = load_images(glyphs[0][:7], encoder).pixels
+    torch.testing.assert_close(encoder.encode_images(pixels, batch_size=3), encoder.encode_images(pixels), atol=1e-6, rtol=0)
+
+
+def test_every_word_of_the_world_is_known_and_another_is_named(encoder):
+    encoder.tokenizer([f"a character with {fact}" for name in NAMES for fact in FACTS[name]])
+    with pytest.raises(ValueError, match=r"'thre' in 'the digit thre' is not a word .* did you mean 'three'\?"):
+        encoder.tokenizer(["the digit thre"])
+    with pytest.raises(ValueError, match="tokens, this encoder reads 32"):
+        encoder.tokenizer(["a " * 40])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "embeded"}, "did you mean 'embedded'"),
+        ({"name": "vit-b-32"}, "did you mean 'ViT-B-32'"),
+        ({"name": "ViT-B-32"}, "needs pretrained weights: one of"),
+        ({"name": "ViT-B-32", "pretrained": "openay"}, "not 'openay'"),
+        ({"name": "embedded", "seed": 7}, "no encoder of seed 7; its seeds: 0, 1, 2, 3, 4"),
+    ],
+)
+def test_a_wrong_name_is_told_the_right_one(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        encoders.load(**arguments)
+
+
+def test_a_copy_has_weights_of_its_own(encoder):
+    copied = encoder.copy()
+    with torch.no_grad():
+        copied.model.visual.proj.zero_()
+    assert encoder.model.visual.proj.abs().sum() > 0
+
+
+def test_an_exclamation_mark_is_a_token_and_not_the_end_of_a_text():
+    """CLIP's id of "!" is 0, which is also its padding."""
+    encoder = encoders.load("RN50", pretrained="random", device="cpu")
+    texts = ["stop! a photo of a bird!!", "a photo of a bird", "!"]
+    with torch.no_grad():
+        whole = encoder.model.encode_text(encoder.tokenizer(texts), normalize=True)
+    torch.testing.assert_close(encoder.encode_texts(texts), whole, atol=1e-5, rtol=0)
+
+
+def test_a_batch_that_does_not_fit_is_halved(encoder, glyphs, monkeypatch):
+    pixels = load_images(glyphs[0], encoder).pixels
+    whole, sizes, features = encoder.encode_images(pixels), [], encoder.image_features
+
+    def small(batch):
+        sizes.append(len(batch))
+        if len(batch) > 10:
+            raise torch.cuda.OutOfMemoryError
+        return features(batch)
+
+    monkeypatch.setattr(encoder, "image_features", small)
+    torch.testing.assert_close(encoder.encode_images(pixels, batch_size=32), whole, atol=1e-6, rtol=0)
+    assert sizes[:3] == [32, 16, 8] and sum(size for size in sizes if size <= 10) == 60
+
+
+def test_a_text_is_tokenized_once(encoder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(encoder, "tokenizer", lambda texts, tokenize=encoder.tokenizer: seen.extend(texts) or tokenize(texts))
+    monkeypatch.setattr(encoder, "_tokens", {})
+    for _ in range(2):
+        encoder.encode_texts(["a character", "a picture", "a character"])
+    assert seen == ["a character", "a picture"]

@@ -1,0 +1,312 @@
+"""`python -m gta label` and `predict` on a folder of glyphs: what comes out, what is paid for twice, what is refused."""
+
+import csv
+import json
+import re
+import shutil
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from gta import adapt, loop
+from gta.__main__ import main
+from gta.attributes import Bank
+from gta.data import tasks
+from gta.generate import describe
+from gta.label import folder, jobs, plan
+from gta.llm import prompts
+from gta.llm.endpoint import LanguageModelError, only_model
+from gta.llm.ledger import Ledger
+from gta.worlds import fieldguide
+from gta.worlds.fieldguide import language_model
+from gta.worlds.glyphs import DIGITS
+from gta.worlds.settings import settings_for
+from small import TINY, counted
+
+NAMES = ["<script>alert(1)<.png", "a\nnewline.png", 'quo"te.png', "\u202efdp.png", "=cmd().png", "x" * 250 + ".png"]
+
+
+@pytest.fixture
+def home(tmp_path, glyphs):
+    """40 glyphs in folders, some under hostile names, with a class file; 20 more in `later`."""
+    folder = tmp_path / "images"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "later").mkdir()
+    for i, image in enumerate(glyphs[0]):
+        name = NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png"
+        Image.fromarray(image).save(folder / name if i < 40 else tmp_path / f"later/{i}.png")
+    (tmp_path / "classes.txt").write_text("\n".join(DIGITS))
+    return tmp_path
+
+
+def command(home, *more, out="out", classes="classes.txt"):
+    words = ["label", home / "images", "--classes", home / classes, "--encoder", "embedded", "--out", home / out, "--iterations", 3, *more]
+    return main([str(word) for word in words])
+
+
+def rows(file):
+    with open(file, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_labels_are_those_of_the_method(home, encoder, glyphs):
+    assert command(home, "--llm", "fieldguide") == 0
+    order = sorted(range(40), key=lambda i: NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png")
+    found = {row["path"]: row for row in rows(home / "out/predictions.csv")}
+    paths = [NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png" for i in order]
+    bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
+    settings = settings_for("embedded", iterations=3)
+    with language_model("fieldguide", 0) as llm:
+        questions = prompts.load("glyphs")
+        static = describe(bank, llm, questions)
+        images = [glyphs[0][i] for i in order]
+        options = {"attributes": static, "llm": llm, "questions": questions, "augment": tasks.glyph_augmentation(32), "progress": False}
+        direct = loop.run(encoder, images, DIGITS, settings, **options)
+    plain = loop.run(encoder, images, DIGITS, settings_for("embedded", iterations=1), attributes=bank, progress=False).clip
+    assert sorted(found) == sorted(paths)
+    for path, z, clip in zip(paths, direct.assignments, plain, strict=True):
+        row, (first, second) = found[path], z.topk(2).indices.tolist()
+        assert (row["label"], row["runner_up"], row["clip"]) == (DIGITS[first], DIGITS[second], DIGITS[int(clip.argmax())])
+        assert float(row["confidence"]) == pytest.approx(float(z[first]), abs=2e-3)
+        assert float(row["margin"]) == pytest.approx(float(z[first] - z[second]), abs=2e-3)
+    assert Bank.load(home / "out/attributes.json").texts == direct.attributes.texts
+
+
+def test_the_same_command_pays_for_nothing_twice(home, monkeypatch, capsys):
+    assert command(home, "--llm", "fieldguide") == 0
+    first, answers = (home / "out/predictions.csv").read_bytes(), len(list(Ledger(home / "out/ledger")))
+    calls = counted(monkeypatch)
+    capsys.readouterr()
+    assert command(home, "--llm", "fieldguide", "--reject-above", "0") == 0
+    assert calls == [] and "; 0 calls" in capsys.readouterr().out
+    again = rows(home / "out/predictions.csv")
+    assert len(again) == 40 and not any(row["label"] for row in again)
+    assert command(home, "--llm", "fieldguide") == 0
+    assert (home / "out/predictions.csv").read_bytes() == first
+    assert len(list(Ledger(home / "out/ledger"))) == answers
+
+
+def test_more_images_or_one_more_class_cost_what_is_new(home, monkeypatch):
+    (home / "nine.txt").write_text("\n".join(DIGITS[:9]))
+    assert command(home, "--llm", "fieldguide", "--iterations", "1", classes="nine.txt") == 0
+    calls, before = counted(monkeypatch), {entry["about"] for entry in Ledger(home / "out/ledger")}
+    shutil.copytree(home / "later", home / "images/later")
+    assert command(home, "--llm", "fieldguide", "--iterations", "1", classes="nine.txt") == 0
+    assert calls == [20]
+    assert command(home, "--llm", "fieldguide", "--iterations", "1") == 0
+    assert calls == [20]
+    new = {entry["about"] for entry in Ledger(home / "out/ledger")} - before
+    assert "'nine'" in new and not [about for about in new if " against " not in about and about != "'nine'"]
+
+
+def test_an_interrupted_run_goes_on_with_the_same_command(home, monkeypatch):
+    assert command(home, out="whole") == 0
+    true_adapt, calls = adapt.adapt, []
+
+    def breaks(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return true_adapt(*arguments, **options)
+
+    monkeypatch.setattr("gta.loop.adapt", breaks)
+    assert command(home) == 130
+    assert not (home / "out/predictions.csv").exists()
+    assert command(home) == 0
+    assert len(calls) == 3  # two that were not done yet, none again
+    assert (home / "out/predictions.csv").read_bytes() == (home / "whole/predictions.csv").read_bytes()
+
+
+def test_a_bank_is_replayed_without_a_model(home):
+    assert command(home, "--llm", "fieldguide") == 0
+    assert command(home, "--llm", f"replay:{home}/out/attributes.json", out="again") == 0
+    for name in ("predictions.csv", "attributes.json"):
+        assert (home / "out" / name).read_bytes() == (home / "again" / name).read_bytes()
+
+
+def test_examples_are_learnt_from_and_left_out(home, glyphs):
+    given = [(f"deep/er/{i:02d}.png", DIGITS[int(glyphs[1][i])]) for i in range(10, 30)]
+    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in given))
+    assert command(home, "--labelled", home / "labels.csv", "--save-model") == 0
+    found = {row["path"] for row in rows(home / "out/predictions.csv")}
+    assert len(found) == 20 and not found & {path for path, _ in given}
+    assert json.loads((home / "out/model/classifier.json").read_text())["lam"] == 0.5
+    wrong = [(path, DIGITS[(DIGITS.index(name) + 1) % 10]) for path, name in given]
+    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in wrong))
+    assert command(home, "--labelled", home / "labels.csv", out="wrong") == 0
+    assert rows(home / "wrong/predictions.csv") != rows(home / "out/predictions.csv")
+
+
+def test_a_kept_model_labels_new_images(home, capsys):
+    assert command(home, "--save-model") == 0
+    (home / "later/torn.png").write_bytes(b"\x89PNG")
+    capsys.readouterr()
+    assert main(["predict", str(home / "out/model"), str(home / "later")]) == 0
+    said = capsys.readouterr()
+    printed = list(csv.DictReader(said.out.splitlines()))
+    assert [row["path"] for row in printed] == [f"{i}.png" for i in range(40, 60)] and "clip" not in printed[0]
+    assert "no label: 'torn.png'" in said.err
+    assert main(["predict", str(home / "out/model"), str(home / "later"), "--out", str(home / "p.csv")]) == 0
+    assert rows(home / "p.csv") == printed
+
+
+def test_what_cannot_be_read_is_told_and_nothing_is_lost(home):
+    (home / "images/zero.png").write_bytes(b"")
+    (home / "images/text.png").write_text("hello")
+    (home / "images/torn.png").write_bytes((home / "images/deep/er/10.png").read_bytes()[:60])
+    Image.new("1", (20_000, 20_000)).save(home / "images/huge.png")
+    (home / "images/out.png").symlink_to(home / "later/40.png")
+    (home / "images/later").symlink_to(home / "later")
+    assert command(home, "--iterations", "1") == 0
+    left = {row["path"]: row["reason"] for row in rows(home / "out/left_out.csv")}
+    reasons = {
+        "zero.png": "empty",
+        "text.png": "no image inside",
+        "torn.png": "truncated",
+        "huge.png": "too large: 400,000,000 pixels",
+        "out.png": "leads out of the folder",
+        "later": "a linked folder",
+    }
+    assert left.keys() == reasons.keys() and all(reason in left[name] for name, reason in reasons.items())
+    assert len(rows(home / "out/predictions.csv")) == 40
+
+
+def test_images_of_any_size_and_shape_are_labelled_together(home):
+    for i, size in enumerate([(64, 64), (100, 40), (33, 32), (500, 700)]):
+        Image.open(home / f"later/{40 + i}.png").resize(size).save(home / f"images/deep/{i}.png")
+    assert command(home) == 0
+    assert len(rows(home / "out/predictions.csv")) == 44
+
+
+def test_results_may_lie_among_the_images_and_are_none_of_them(home):
+    for _ in range(2):
+        assert command(home, "--iterations", "1", "--save-model", out="images/labelled") == 0
+        assert rows(home / "images/labelled/left_out.csv") == []
+
+
+def test_nothing_that_can_be_read_is_an_error_that_names_every_file(home, capsys):
+    for file in (home / "later").iterdir():
+        file.write_bytes(b"x")
+    words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
+    assert main([str(word) for word in ("label", home / "later", *words)]) == 1
+    said = capsys.readouterr().err
+    assert "20 of 20 images cannot be read" in said and all(f"{i}.png" in said for i in range(40, 60))
+
+
+def test_an_empty_folder_is_an_error_that_says_what_is_looked_for(home, capsys):
+    (home / "nothing").mkdir()
+    words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
+    assert main([str(word) for word in ("label", home / "nothing", *words)]) == 1
+    assert "no image among 0 files; known by their suffixes: .bmp" in capsys.readouterr().err and not (home / "out").exists()
+
+
+@pytest.fixture
+def tiny(home, monkeypatch):
+    """A small model of open words in a folder, as open_clip writes it."""
+    folder = home / "tiny"
+    folder.mkdir()
+    torch.manual_seed(0)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}))
+    save_file(dict(open_clip.CLIP(**TINY).state_dict()), folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(("classes", "images"), [(1, 40), (40, 1), pytest.param(5000, 3, marks=pytest.mark.slow)])
+def test_any_number_of_classes_and_images(home, tiny, classes, images):
+    names = [f"kind {i} <b>&" for i in range(classes)]
+    (home / "many.txt").write_text("\n".join(names))
+    (home / "list.txt").write_text("".join(f"images/deep/er/{i:02d}.png\n" for i in range(10, 10 + images)))
+    words = ["--classes", home / "many.txt", "--encoder", tiny, "--out", home / "out", "--iterations", 2, "--save-model"]
+    assert main([str(word) for word in ("label", home / "list.txt", *words)]) == 0
+    found = rows(home / "out/predictions.csv")
+    assert len(found) == min(images, 30) and {row["label"] for row in found} <= set(names)
+    if classes == 1:
+        assert {(row["confidence"], row["runner_up"], row["margin"]) for row in found} == {("1.0000", "", "1.0000")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "{home}/gone.txt"], "gone.txt"),
+        (["--llm", "non"], "llm 'non' is none of: none, replay:FILE.*did you mean 'none'"),
+        (["--llm", "replay:{home}/classes.txt"], "classes.txt is not an attribute bank"),
+        (["--encoder", "ViT-B-31"], "unknown backbone 'ViT-B-31'.*did you mean 'ViT-B-32'"),
+        (["--classes", "{home}/birds.txt"], "for photographs name a real CLIP.*'crane' in"),
+        (["--classes", "{home}/twice.txt"], "classes 1 and 2 are both 'one'"),
+        (["--labelled", "{home}/classes.txt"], "no column label or path"),
+        (["--classes", "{home}/images"], "images: a folder; a text file is needed"),
+        (["--out", "{home}/classes.txt"], "classes.txt' is a file; name a folder"),
+        (["--out", "{home}/images"], "would mix the results with the images"),
+        (["--device", "abacus"], "device 'abacus' cannot be used here; leave it out, or name cpu"),
+        (["--iterations", "0"], "--iterations 0: Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anything_is_written(home, capsys, arguments, message):
+    (home / "birds.txt").write_text("crane\nheron")
+    (home / "twice.txt").write_text("one\none")
+    assert command(home, *(word.format(home=home) for word in arguments)) == 1
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+    assert not (home / "out/predictions.csv").exists()
+
+
+@pytest.mark.parametrize("llm", ["m@https://me:hunter2@host/v1", "https://me:hunter2@host/v1", "m@https://host/v1?key=hunter2"])
+def test_a_secret_in_an_address_is_refused_and_not_repeated(home, capsys, llm):
+    assert command(home, "--llm", llm) == 1
+    said = capsys.readouterr()
+    assert "the language model at host holds a password or a key" in said.err and "hunter2" not in said.out + said.err
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "high"])
+def test_a_score_that_rejects_nothing_is_refused(home, score):
+    with pytest.raises(SystemExit):
+        command(home, "--reject-above", score)
+
+
+def test_the_field_guide_is_for_glyphs_alone(home, tiny, capsys):
+    words = ["label", home / "images", "--classes", home / "classes.txt", "--encoder", tiny, "--out", home / "out", "--llm", "fieldguide"]
+    assert main(list(map(str, words))) == 1 and "knows printed characters alone" in capsys.readouterr().err
+
+
+def test_a_plan_counts_and_does_nothing(home, tiny, capsys):
+    before = sorted(home.rglob("*"))
+    assert command(home, "--plan", "--llm", "m@http://127.0.0.1:9/v1", "--price", "1", "10") == 0
+    told = capsys.readouterr().out
+    assert "40 images, 10 classes" in told and "10 about single classes" in told
+    least = (10 * plan.PROMPT * 1 + 10 * plan.ANSWER * 10) / 1e6
+    assert f"price           {least:.2f} to" in told
+    assert sorted(home.rglob("*")) == before
+
+
+def test_a_plan_of_a_clip_fetches_nothing(home, capsys, monkeypatch):
+    monkeypatch.setattr("gta.encoders.weights.hf_hub_download", lambda *_, **__: pytest.fail("a download"))
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32-quickgelu", {**TINY, "quick_gelu": True})
+    assert command(home, "--plan", "--encoder", "ViT-B/32") == 0
+    said = capsys.readouterr()
+    assert "images a second to encode" in said.out and not said.err
+
+
+def test_the_templates_are_the_users_or_suit_the_domain(home, tiny):
+    def chosen(text, encoder):
+        (home / "c.yaml").write_text(text)
+        job = jobs.prepare(jobs.Options(images=str(home / "images"), classes=str(home / "c.yaml"), encoder=str(encoder), out="o"))
+        return job.bank().texts, job.augmentation
+
+    assert chosen("[crane]", tiny) == ([["a photo of a crane."]], adapt.natural_augmentation)
+    assert chosen("[A, B]", "embedded") == ([["a picture of the letter A"], ["a picture of the letter B"]], jobs._glyph_augmentation)
+    own = "classes: {crane: [a red crown], heron: []}\ntemplate: a {}.\nsentence: a {name} with {attribute}."
+    assert chosen(own, tiny)[0] == [["a crane with a red crown."], ["a heron."]]
+
+
+def test_an_endpoint_that_serves_one_model_needs_no_name():
+    with fieldguide.serve(fieldguide.draw_guide(0)) as url:
+        assert only_model(url) == "fieldguide"
+    with pytest.raises(LanguageModelError, match="does not say which model"):
+        only_model("http://127.0.0.1:9/v1")
+
+
+def test_a_table_holds_any_text():
+    hostile = [["=1+1", 'a"b,c\nd'], ["\u202e", "<b>"]]
+    assert list(csv.reader(folder.table(("x", "y"), hostile).splitlines(keepends=True))) == [["x", "y"], *hostile]

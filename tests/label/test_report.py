@@ -1,0 +1,157 @@
+"""The page of labelled images: what stands in it, that nobody's text becomes markup, and that a browser agrees."""
+
+import html
+import re
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from browser import browser
+from gta.attributes import Bank
+from gta.encoders.images import Images
+from gta.label import report
+from gta.label.inputs import Classes, Found
+from gta.label.jobs import Job, Options
+from gta.label.run import Outcome
+from gta.settings import Settings
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "\u202egnp.evil",
+    "a\nb",
+    "{{ 7 * 7 }}",
+    "javascript:alert(3)",
+    "y" * 300,
+]
+
+
+def made_up(tmp_path, images, classes, seed=0, size=32, names=(), reject_above=None):
+    """A job and its outcome with random z; image i is one colour, and classes have names that attack the page."""
+    rng = np.random.default_rng(seed)
+    class_names = [f"{HOSTILE[j % len(HOSTILE)]} {j}" for j in range(classes)]
+    z, clip = (torch.tensor(rng.dirichlet(np.full(classes, 5 / classes), images), dtype=torch.float32) for _ in range(2))
+    bank = Bank.from_template(class_names)
+    if classes > 1:
+        bank = bank.add(0, ["<i>red</i> crown"], source="pair", against=class_names[1], iteration=0)
+        bank = bank.add(0, ["long neck"], source="static")
+    colours = torch.tensor(rng.integers(0, 256, (images, 3, 1, 1)), dtype=torch.uint8).expand(images, 3, size, size)
+    names = [*names, *(f"{i:05d}.png" for i in range(len(names), images))]
+    paths = [tmp_path / "images" / name for name in names]
+    options = Options(images="images", classes="classes.txt", encoder="<e>", out=str(tmp_path / "out"), reject_above=reject_above)
+    found = Found(tmp_path, paths, names, [])
+    job = Job(options, found, Classes(names=tuple(class_names)), ([], []), Settings(), "cpu", [("encoder", "<e>", "")])
+    encoder = SimpleNamespace(source="file", weights_sha256="0" * 64)
+    result = SimpleNamespace(assignments=z, attributes=bank, encoder=encoder, seconds=1.0, history=[{}])
+    left_out = [("<b>torn</b>.png", "cannot identify <image>")]
+    unfitness = torch.tensor(rng.uniform(0, 1, images), dtype=torch.float32)
+    return job, Outcome(result, Images(colours, None, "", {}), names, paths, left_out, clip, unfitness, None, None)
+
+
+def text_of(page):
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def test_the_page_counts_what_the_labels_say(tmp_path):
+    job, outcome = made_up(tmp_path, 200, 4)
+    page = report.render(job, outcome)
+    labels, clip = outcome.result.assignments.argmax(1), outcome.clip.argmax(1)
+    table = page[page.index('id="sizes"') : page.index('id="pairs"')]
+    lines = re.findall(r"<tr><td><bdi>(.*?)</bdi></td>(.*?)</tr>", table)
+    assert sorted(html.unescape(name) for name, _ in lines) == sorted(map(report.shown, job.classes.names))
+    for name, cells in lines:
+        j = [report.shown(known) for known in job.classes.names].index(html.unescape(name))
+        mean = outcome.result.assignments[labels == j].amax(1).mean()
+        expected = [str(int((labels == j).sum())), str(int((clip == j).sum())), f"{float(mean):.2f}"]
+        assert re.findall(r'<td class="n">([^<]*)</td>', cells) == expected
+    assert f"labelled otherwise than by CLIP alone: {int((labels != clip).sum())}" in page
+
+
+def test_galleries_hold_the_most_and_the_least_certain(tmp_path):
+    job, outcome = made_up(tmp_path, 200, 3)
+    page = report._Page(job, outcome)
+    top = outcome.result.assignments.topk(2, dim=1).values
+    margin, labels = (top[:, 0] - top[:, 1]).tolist(), outcome.result.assignments.argmax(1).tolist()
+    for gallery in page.galleries(page.sizes()):
+        of_class = sorted((i for i in range(200) if labels[i] == gallery["class"]), key=lambda i: margin[i])
+        assert [picture.name for picture in gallery["most"]] == [outcome.names[i] for i in of_class[::-1][:10]]
+        assert [picture.name for picture in gallery["least"]] == [outcome.names[i] for i in of_class[:10]]
+
+
+def test_pairs_show_what_tells_them_apart(tmp_path):
+    job, outcome = made_up(tmp_path, 300, 3)
+    bank = outcome.result.attributes
+    assert report.tells_apart(bank, 0, 1) == ["<i>red</i> crown"]  # asked about this pair
+    assert report.tells_apart(bank, 0, 2) == ["long neck"]  # of the class alone, where nothing was asked
+    assert report.tells_apart(bank, 1, 0) == []
+    for pair in report._Page(job, outcome).pairs():
+        shown = [outcome.names.index(picture.name) for picture in pair["pictures"]]
+        top = outcome.result.assignments[shown].topk(2, dim=1)
+        assert all({job.classes.names[j] for j in row} == {pair["a"], pair["b"]} for row in top.indices.tolist())
+        assert ((top.values[:, 0] - top.values[:, 1]) < report.UNDECIDED).all() and len(shown) == min(8, pair["count"])
+
+
+def test_rejected_images_are_in_no_class(tmp_path):
+    job, outcome = made_up(tmp_path, 100, 3, reject_above=0.5)
+    rejected = int((outcome.unfitness > 0.5).sum())
+    page = report._Page(job, outcome)
+    assert sum(row["count"] for row in page.sizes()) == 100 - rejected
+    assert f"rejected as fitting no class: {rejected}" in report.render(job, outcome)
+
+
+def test_a_picture_has_the_name_of_its_file_and_says_where_it_lies(tmp_path):
+    page = report.render(*made_up(tmp_path, 5, 2, names=["site 1/2024-06/IMG_1.JPG"]))
+    assert '<bdi title="site 1/2024-06/IMG_1.JPG">IMG_1.JPG</bdi>' in page
+
+
+def test_no_text_of_a_user_becomes_markup(tmp_path):
+    job, outcome = made_up(tmp_path, 40, 7, names=[name for name in HOSTILE if "/" not in name])
+    page = report.render(job, outcome)
+    tags = set(re.findall(r"<\s*/?\s*([a-zA-Z!][\w-]*)", page))
+    known = "!DOCTYPE html head meta title style body h1 h2 h3 p a nav table tr th td div ul li b bdi br figure img figcaption"
+    known += " details summary code"
+    assert tags <= set(known.split())
+    assert "<script>alert(1)</script> 0" in text_of(page) and "{{ 7 * 7 }} 4" in text_of(page)
+    assert not set(page) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069") and "⟨U+202E⟩" in page
+    targets = re.findall(r'(?:href|src)="([^"]*)"', page)
+    assert all(target.startswith(("#", "../images/", "data:image/")) for target in targets)
+    assert {unquote(t) for t in targets if t.startswith("../")} == {f"../images/{name}" for name in outcome.names}
+
+
+@pytest.mark.parametrize(("images", "classes"), [(100, 10), (5000, 1000), (500, 5000), (3, 1), (1, 50)])
+def test_the_page_stays_small_enough_to_read(tmp_path, images, classes):
+    page = report.render(*made_up(tmp_path, images, classes))
+    assert page.count("<img") <= report.PICTURES + 200
+    assert len(page) < 15e6
+
+
+def test_the_card_holds_no_name_that_a_user_gave(tmp_path):
+    card = report.card(*made_up(tmp_path, 10, 7))
+    assert "10 images and 7 class names" in card and "&lt;e>" in card
+    assert not any(name in card for name in HOSTILE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("images", "classes"), [(100, 7), (50_000, 1000)])
+def test_a_browser_shows_the_page_and_runs_nothing(tmp_path, images, classes):
+    job, outcome = made_up(tmp_path, images, classes, names=[name for name in HOSTILE if "/" not in name], size=128)
+    file = tmp_path / "report.html"
+    file.write_text(report.render(job, outcome), encoding="utf-8")
+    done = browser(file, tmp_path / "profile", "--dump-dom")
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert f"<title>{images:,} labelled images</title>" in done.stdout and "<script" not in done.stdout
+    assert done.stdout.count("<img") == file.read_text().count("<img")
+    browser(file, tmp_path / "profile", f"--screenshot={tmp_path / 'page.png'}", "--window-size=1200,5000")
+    seen = {tuple(pixel) for pixel in np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).reshape(-1, 3)[::7].astype(int) // 8}
+    page = report._Page(job, outcome)
+    first = [outcome.names.index(picture.name) for picture in page.pairs()[0]["pictures"][:4]]
+    assert all(near(tuple(outcome.images.pixels[i, :, 0, 0].tolist()), seen) for i in first)
+
+
+def near(colour, seen):
+    """Whether a colour was seen, within what JPEG does to it."""
+    return any(all(abs(c // 8 - s) <= 1 for c, s in zip(colour, other, strict=True)) for other in seen)

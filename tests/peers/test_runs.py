@@ -1,0 +1,192 @@
+"""The peers' tables: who sees what, what is compared with what, and what readers are shown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gta.charts import peers
+from gta.data import tasks
+from gta.encoders.images import load_images
+from gta.peers import bench, runs, tables, texts
+from gta.peers.bench import Bench, Support, score
+from gta.scores import results
+from gta.studies import random_words
+from gta.worlds.fieldguide import language_model
+from gta.worlds.settings import settings_for
+
+SETTINGS = settings_for("embedded", iterations=1)
+
+
+@pytest.fixture(scope="module")
+def measured(encoder):
+    """Every table of one quick run: one iteration, one epoch, one shot."""
+    with language_model("fieldguide", 0) as llm:
+        zero_shot = Bench.of(tasks.load("digits"), encoder, SETTINGS, llm)
+        runs.zero_shot(zero_shot, tasks.labelled("digits")[0])
+        few_shot = zero_shot.fresh()
+        support = Support.of(few_shot, *tasks.few_shot("digits", 1, 0))
+        runs.few_shot(few_shot, support, 1, epochs=1)
+        bound = zero_shot.fresh()
+        runs.upper_bound(bound)
+        bases, news = (zero_shot.of_part(half) for half in tasks.HALVES)
+        runs.base_to_new(bases, news, Support.of(bases, *tasks.few_shot("digits#base", 1, 0)), 1, epochs=1)
+    return [
+        ("peers_zero_shot", 0, zero_shot),
+        ("peers_few_shot", 1, few_shot),
+        ("peers_few_shot", 0, bound),
+        ("peers_base_to_new", 1, bases),
+        ("peers_base_to_new", 1, news),
+    ]
+
+
+@pytest.fixture(scope="module")
+def rows(measured):
+    return score(measured, "embedded", "test", "smoke")
+
+
+def test_every_method_gives_distributions_over_the_classes(measured):
+    for _, _, part in measured:
+        for key, (z, seconds, baseline) in part.outcomes.items():
+            assert z.shape == (len(part.task.images), len(part.task.class_names)), key
+            assert torch.allclose(z.double().sum(1), torch.ones(len(z)).double(), atol=1e-4) and z.min() >= 0 and seconds >= 0, key
+            assert baseline in part.outcomes
+
+
+def test_each_method_is_compared_with_clip_and_transduction_with_what_it_goes_on_from(rows):
+    found = {(row.table, row.dataset, row.shots, row.method, row.variant): row for row in rows[0]}
+    assert len(found) == len(rows[0]) == len({row.run_id for row in rows[0]})
+    assert found["peers_zero_shot", "digits", 0, "ZLaP", ""].baseline == "CLIP"
+    assert found["peers_zero_shot", "digits", 0, "ZLaP", "+ transduction"].baseline == "ZLaP"
+    assert found["peers_zero_shot", "digits", 0, "TransCLIP", ""].baseline == "CLIP"
+    assert found["peers_few_shot", "digits", 1, "CoOp", "class-specific, + transduction"].baseline == "CoOp, class-specific"
+    assert found["peers_few_shot", "digits", 0, "linear classifier", "205 labelled images"].baseline == "CLIP"
+    assert (
+        found["peers_base_to_new", "digits#new", 1, "CoCoOp", ""].n_total
+        == 1393 - found["peers_base_to_new", "digits#base", 1, "CLIP", ""].n_total
+    )
+    on_new = {(row.method, row.variant) for row in rows[0] if row.dataset == "digits#new" and row.baseline == "CLIP"}
+    assert on_new >= {("CoOp", ""), ("CoOp", "random start"), ("CoCoOp", ""), ("GTA-CLIP", "")}
+    alone = {row.method for row in rows[0] if row.table == "peers_zero_shot" and row.baseline == "CLIP"}
+    assert alone >= {"CuPL", "WaffleCLIP", "prompt ensemble", "SuS-X", "ZLaP", "EM-Dirichlet", "k-means", "GMM", "GTA-CLIP"}
+
+
+def test_texts_of_each_method_are_its_own(measured, encoder):
+    """Ensemble and CuPL take unit means, WaffleCLIP and CLIP with attributes mean cosines, of the texts that their names promise."""
+    part = measured[0][2]
+    x, scale, names = part.features.double(), encoder.logit_scale, part.task.class_names
+    drawn = random_words.waffle(names, part.task.sentence, *random_words.vocabulary(encoder)[:1], SETTINGS.seed, False)
+    expected = {
+        "prompt ensemble": (True, [[template.format(name) for template in texts.TEMPLATES["glyphs"]] for name in names]),
+        "CuPL": (True, part.static.without_templates().texts),
+        "CLIP": (False, [[part.task.template.format(name)] for name in names]),
+        "CLIP+attributes": (False, part.static.texts),
+        "WaffleCLIP": (False, drawn),
+    }
+    for method, (unit, of_classes) in expected.items():
+        means = torch.stack([encoder.encode_texts(list(of_class)).double().mean(0) for of_class in of_classes])
+        means = means / means.norm(dim=1, keepdim=True) if unit else means
+        assert torch.allclose(part.outcomes[method, ""][0].double(), (scale * x @ means.T).softmax(1), atol=1e-5), method
+
+
+def test_predictions_are_kept_for_every_row(rows, tmp_path):
+    of_rows, predictions = rows
+    results.write_run(tmp_path, of_rows, predictions)
+    read = np.load(tmp_path / "predictions.npz")
+    for row in of_rows:
+        assert read[f"{row.run_id}.correct"].sum() == row.n_correct
+    assert len(read["image_id"]) == 1393 and len(read["digits#new.image_id"]) + len(read["digits#base.image_id"]) == 1393
+
+
+def test_seconds_of_transduction_contain_those_of_the_method(rows):
+    found = {(row.table, row.method, row.variant): row.seconds for row in rows[0]}
+    assert found["peers_few_shot", "CoOp", "+ transduction"] >= found["peers_few_shot", "CoOp", ""]
+
+
+def test_query_labels_change_no_answer(encoder, monkeypatch):
+    """Where reading them fails, the same predictions: nothing that infers or chooses reads them."""
+    task = replace(tasks.load("digits"), images=tasks.load("digits").images[:150], image_ids=tasks.load("digits").image_ids[:150])
+
+    def answers():
+        with language_model("fieldguide", 0) as llm:
+            alone = Bench.of(task, encoder, SETTINGS, llm)
+            runs.zero_shot(alone, tasks.labelled("digits")[0])
+            part = alone.fresh()
+            runs.few_shot(part, Support.of(part, *tasks.few_shot("digits", 1, 0)), 1, epochs=1)
+        return {**{(*key, "names alone"): outcome for key, outcome in alone.outcomes.items()}, **part.outcomes}
+
+    before = answers()
+    monkeypatch.setattr(tasks, "_query_classes", lambda name: pytest.fail("the labels of query images were read"))
+    after = answers()
+    assert len(before) > 30 and before.keys() == after.keys()
+    assert all(torch.equal(before[key][0], after[key][0]) for key in before)
+
+
+def test_views_are_augmented_repeatable_and_in_order(encoder, glyphs):
+    images = load_images(glyphs[0][:4], encoder, progress=False)
+    augment = tasks.glyph_augmentation(encoder.image_size)
+    views = bench.views_of(encoder, images, augment, seed=3, count=2)
+    assert views.shape == (2, 4, 128) and not torch.allclose(views[0], views[1])
+    assert torch.equal(views, bench.views_of(encoder, images, augment, seed=3, count=2))
+    plain = bench.views_of(encoder, images, lambda image: image, seed=3, count=1)
+    assert torch.allclose(plain[0], encoder.encode_images(images.pixels), atol=1e-5)
+
+
+def fake(method, variant, baseline, accuracy, gain, **changes):
+    row = {
+        "run_id": f"{method}{variant}{changes}",
+        "table": "peers_zero_shot",
+        "dataset": "digits",
+        "backbone": "embedded",
+        "method": method,
+        "variant": variant,
+        "seed": 0,
+        "n_correct": accuracy,
+        "n_total": 100,
+        "accuracy": accuracy,
+        "baseline": baseline,
+        "gain": gain,
+        "gain_low": gain - 1,
+        "gain_high": gain + 1,
+        "seconds": 2,
+        "device": "cpu",
+        "versions": "",
+        "weights": "",
+        "source_hash": "",
+    }
+    return results.Row(**{**row, **changes})
+
+
+def test_the_table_puts_transduction_beside_each_method():
+    made = [
+        fake("CLIP", "", "CLIP", 60, 0),
+        fake("TransCLIP", "", "CLIP", 66, 6),
+        fake("SuS-X", "photo", "CLIP", 70, 10),
+        fake("SuS-X", "photo", "CLIP", 80, 20, seed=1),
+        fake("SuS-X", "photo, + transduction", "SuS-X, photo", 71, 1),
+        fake("SuS-X", "photo, + transduction", "SuS-X, photo", 83, 3, seed=1),
+        fake("GTA-CLIP", "", "CLIP", 90, 30),
+    ]
+    table = tables.standings(made, "peers_zero_shot").set_index("method")
+    assert list(table.index) == ["CLIP", "SuS-X", "GTA-CLIP"]
+    assert table.loc["SuS-X", ["accuracy", "gain", "with transduction", "gain of transduction"]].tolist() == [75, 15, 77, 2]
+    assert table.loc["CLIP", "with transduction"] == 66 and np.isnan(table.loc["GTA-CLIP", "with transduction"])
+    assert table.loc["SuS-X", "gain of seed 1"] == "+20.0 [+19.0, +21.0]"
+    added = tables.on_top(made, "peers_zero_shot").set_index("on top of")
+    assert added.loc["SuS-X, photo", "gain"] == 2 and added.loc["CLIP", "gain of seed 0"] == "+6.0 [+5.0, +7.0]"
+    figure = peers.accuracy_with_and_without(made, "peers_zero_shot")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["CLIP", "SuS-X, photo", "GTA-CLIP"]
+    with pytest.raises(ValueError, match="no rows of table 'peers_few_shot'"):
+        tables.standings(made, "peers_few_shot")
+    worlds = [fake("ZLaP", "", "CLIP", accuracy, 0, dataset=f"aviary:{seed}", seed=seed) for seed, accuracy in ((0, 40), (1, 50))]
+    assert tables.standings(worlds, "peers_zero_shot")[["dataset", "accuracy"]].values.tolist() == [["aviary", 45.0]]
+
+
+def test_the_harmonic_mean_is_of_each_seed():
+    """Seeds (90, 30) and (60, 60): harmonic means 45 and 60, mean 52.5; of the mean accuracies it would be 56.25."""
+    made = [
+        fake("CoOp", "", "CLIP", accuracy, 0, table="peers_base_to_new", dataset=f"digits#{half}", seed=seed)
+        for seed, half, accuracy in ((0, "base", 90), (0, "new", 30), (1, "base", 60), (1, "new", 60))
+    ]
+    assert tables.harmonic(made).loc[0, ["base", "new", "harmonic mean"]].tolist() == [75, 45, 52.5]

@@ -1,0 +1,113 @@
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+
+from gta.data import tasks
+from gta.scores import results, tables
+from gta.worlds.settings import settings_for
+from small import row
+
+
+def test_the_interval_is_that_of_scipy(rng):
+    right, baseline = rng.random(400) < 0.7, rng.random(400) < 0.6
+    gain, low, high = results.paired_gain(right, baseline)
+    difference = 100 * (right.astype(float) - baseline)
+    theirs = bootstrap((difference,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+    assert gain == pytest.approx(difference.mean())
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.4)
+
+
+def test_no_difference_has_no_width():
+    assert results.paired_gain(np.array([True, False]), np.array([True, False])) == (0, 0, 0)
+
+
+names = st.sampled_from(["NA", "007", 'a "quoted" name', "a,b", "Écureuil", "null", ""])
+
+
+@given(st.lists(st.tuples(names, names), min_size=1, max_size=5, unique=True))
+def test_rows_round_trip(tmp_path_factory, cells):
+    rows = [row(run_id=f"0{i}", method=method, variant=variant) for i, (method, variant) in enumerate(cells)]
+    file = tmp_path_factory.mktemp("t") / "t.csv"
+    results.write_table(file, rows)
+    assert sorted(results.read_table(file), key=lambda r: r.run_id) == rows
+
+
+def test_a_row_that_does_not_add_up_is_refused():
+    with pytest.raises(ValueError, match=r"accuracy 50.0 is not 100 \* 1 / 3"):
+        row(accuracy=50.0)
+
+
+def test_a_table_edited_by_hand_is_refused_by_line(tmp_path):
+    file = tmp_path / "t.csv"
+    results.write_table(file, [row()])
+    file.write_text(file.read_text().replace("33.3333", "43.3333"))
+    with pytest.raises(ValueError, match=r"t\.csv, line 2: .*43\.3333"):
+        results.read_table(file)
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv does not exist"):
+        results.read_table(tmp_path / "gone.csv")
+
+
+def test_one_measurement_twice_is_an_error_and_the_same_row_twice_is_one(tmp_path):
+    results.write_table(tmp_path / "t.csv", [row(), row()])
+    assert len(results.read_table(tmp_path / "t.csv")) == 1
+    with pytest.raises(ValueError, match="two different rows with run_id a"):
+        results.write_table(tmp_path / "t.csv", [row(), row(seconds=2)])
+
+
+def _write(arguments):
+    folder, seed = arguments
+    predictions = {"image_id": np.array(["a"]), f"r{seed % 8}.correct": np.array([True])}
+    results.write_run(folder / str(seed % 8), [row(run_id=f"r{seed % 8}", seed=seed % 8)], predictions)
+
+
+def test_overlapping_runs_lose_and_double_no_row(tmp_path):
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(_write, [(tmp_path, seed) for seed in range(40)], chunksize=1)
+    tables.combine([tmp_path / str(seed) for seed in range(8)], tmp_path / "t.csv")
+    assert [r.seed for r in results.read_table(tmp_path / "t.csv")] == list(range(8))
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_measure_scores_the_largest_entry(encoder):
+    task = tasks.load("digits")
+    labels = torch.from_numpy(tasks.query_labels("digits"))
+    truth = torch.nn.functional.one_hot(labels, 10).float()
+    wrong = truth.roll(1, dims=1)
+    half = torch.where((torch.arange(len(labels)) % 2 == 0)[:, None], truth, wrong)
+    outcomes = {("CLIP", ""): wrong, ("GTA-CLIP", ""): truth, ("GTA-CLIP", "half"): half}
+    outcomes = {key: (z, 1.0, ("CLIP", "")) for key, z in outcomes.items()}
+    rows, predictions = results.measure("t", task, "embedded", encoder, settings_for("embedded"), outcomes, "hash")
+    assert [(r.n_correct, round(r.gain)) for r in rows] == [(0, 0), (1393, 100), (697, 50)]
+    assert len({r.run_id for r in rows}) == 3
+    assert predictions[f"{rows[1].run_id}.top5"].shape == (1393, 5)
+    assert (predictions[f"{rows[1].run_id}.top5"][:, 0] == labels.numpy()).all()
+    with pytest.raises(ValueError, match="10 assignments for the 1393 images"):
+        results.correct("digits", truth[:10])
+
+
+def test_the_summary_shows_every_seed():
+    table = tables.summary([row(run_id=str(s), seed=s, n_correct=s, n_total=4, accuracy=25.0 * s, gain=s) for s in range(3)])
+    assert table.accuracy.tolist() == [25.0]
+    assert table["gain of seed 2"].tolist() == ["+2.0 [-1.0, +1.0]"]
+
+
+def test_a_baseline_of_many_runs_is_one_row_if_they_agree(tmp_path):
+    right = {"a.correct": np.array([True, False, False]), "b.correct": np.array([True, True, False])}
+    other = {"run_id": "b", "method": "GTA-CLIP", "n_correct": 2, "accuracy": 66.6667}
+    results.write_run(tmp_path / "1", [row()], right)
+    results.write_run(tmp_path / "2", [row(seconds=2), row(**other)], right)
+    tables.combine([tmp_path / "1", tmp_path / "2"], tmp_path / "t.csv")
+    assert [(r.run_id, r.seconds) for r in results.read_table(tmp_path / "t.csv")] == [("a", 1), ("b", 1)]
+    (line,) = (tmp_path / "t_paired.csv").read_text().splitlines()[1:]
+    assert line.startswith("t,d,b,0,0,GTA-CLIP,,CLIP,b,33.3333,")
+    results.write_run(tmp_path / "3", [row(n_correct=2, accuracy=66.6667)], right)
+    with pytest.raises(ValueError, match=r"run_id a \(CLIP, '', seed 0\) differently"):
+        tables.combine([tmp_path / "1", tmp_path / "3"], tmp_path / "t.csv")
