@@ -1,4 +1,4 @@
-"""One step of the batch, made: `python -m gta.batch.make NAME`, with a name as `python -m gta.batch.steps status` lists them."""
+"""Make one step of the batch: `python -m gta.batch.make NAME`. `python -m gta.batch.steps status` lists the names."""
 
 import argparse
 import glob
@@ -20,13 +20,15 @@ from gta.files import ROOT, write_atomically
 
 
 def make(batch: Batch, name: str) -> None:
-    """Make a step: its outputs at their places only when they are whole, then its stamp. A failure leaves its word in the stamp's
-    place with the suffix `.failed`, and what was there before. What holds already is not made again."""
+    """Make a step: write its complete outputs, then its stamp. A step that is up to date is not made again.
+
+    After a failure, a file beside the stamp with the suffix `.failed` holds the error message, and the earlier outputs stay.
+    """
     step = batch.steps[name]
     failed = step.stamp.with_suffix(".failed")
-    with FileLock(step.stamp.with_suffix(".lock")):  # held by what an earlier batch, killed alone, may have left running
+    with FileLock(step.stamp.with_suffix(".lock")):  # a step of an earlier batch that was killed may still run and hold it
         failed.unlink(missing_ok=True)
-        if step.refresh() is not None:  # else what it reads was made again and came out the same
+        if step.refresh() is not None:  # None: its inputs were made again with the same content
             _make(batch, name, failed)
 
 
@@ -38,7 +40,7 @@ def _make(batch: Batch, name: str, failed: Path) -> None:
             _work(batch, name)
         step.finish(begun)
     except BaseException as error:
-        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # a kernel's traceback has colours; its last line says what it was
+        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # remove terminal colours; the last line of a traceback is the message
         write_atomically(failed, f"{type(error).__name__}: {told.splitlines()[-1] if told else 'no message'}\n")
         raise
 
@@ -50,7 +52,7 @@ def _work(batch: Batch, name: str) -> None:
         part = done.with_suffix(".part.ipynb")
         part.parent.mkdir(parents=True, exist_ok=True)
         execute(step.entry, part, step.parameters)
-        part.write_text(part.read_text().replace(f"{ROOT}/", ""))  # where a machine keeps things is no part of a result
+        part.write_text(part.read_text().replace(f"{ROOT}/", ""))  # a result must not contain paths of this machine
         part.replace(done)
     elif name.startswith("table/"):
         from gta.scores.tables import combine, concatenate
@@ -70,8 +72,11 @@ def _work(batch: Batch, name: str) -> None:
 
 
 def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
-    """papermill, with a kernel that is reached through sockets in a folder of its own: TCP ports are found free first and taken later,
-    so that of many kernels that start at once two would take the same, and other users of the machine could listen."""
+    """Run a notebook with papermill. The kernel uses Unix sockets in a temporary folder instead of TCP ports.
+
+    A kernel first looks for free TCP ports and takes them later, so two kernels that start together may take the same ports. Other
+    users of the machine could also connect to a TCP port.
+    """
     import papermill
     from traitlets.config import Config
 
@@ -82,8 +87,10 @@ def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
 
 @contextmanager
 def a_gpu(devices: str = "/dev/nvidia[0-9]*", locks: Path = Path("runs/gpus")) -> Iterator[None]:
-    """A GPU of this machine that no other run has, until the block ends or the process does; nothing where there is none, or
-    where a scheduler has chosen already."""
+    """Reserve a GPU of this machine that no other run uses, until the block or the process ends.
+
+    It does nothing if there is no GPU, or if a scheduler has already set CUDA_VISIBLE_DEVICES.
+    """
     found = sorted(glob.glob(devices))
     if not found or "CUDA_VISIBLE_DEVICES" in os.environ:
         yield
@@ -95,7 +102,7 @@ def a_gpu(devices: str = "/dev/nvidia[0-9]*", locks: Path = Path("runs/gpus")) -
 
 
 def no_gpu() -> AbstractContextManager[None]:
-    """The embedded encoders give the same numbers everywhere, on a CPU, and leave the GPUs to others."""
+    """Hide all GPUs. The embedded encoders run on the CPU: they give the same numbers everywhere, and the GPUs stay free."""
     return _visible("")
 
 
@@ -112,7 +119,7 @@ def _visible(devices: str) -> Iterator[None]:
 
 
 def _first_free(locks: Path, count: int) -> tuple[int, IO]:
-    """The number of a GPU and its lock, held while the file is open: a process that is killed gives it back."""
+    """Wait for a free GPU; returns its number and its lock file. The lock holds while the file is open, so a killed process frees it."""
     while True:
         for number in range(count):
             file = open(locks / str(number), "w")  # noqa: SIM115 - the caller closes it

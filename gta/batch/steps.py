@@ -1,9 +1,9 @@
-"""The batch: every step of `snakemake TARGET`, what it is made from, and whether that still holds.
+"""The batch: every step of `snakemake TARGET`, its inputs, and whether it is up to date.
 
     run        one papermill call of a sweep's notebook      table     one CSV from the rows of a sweep's runs
-    notebook   one papermill call of a page of its own       page      that notebook as HTML          site   all of it
+    notebook   one papermill call of a page's notebook       page      that notebook as HTML          site   all pages together
 
-`gta.batch.make` makes one step; Snakemake asks for them in the right order, on as many cores as there are.
+`gta.batch.make` makes one step. Snakemake calls it for each step in the right order, on all cores.
 """
 
 import argparse
@@ -27,7 +27,7 @@ STATES = ("done", "stale", "missing", "failed")
 
 @dataclass
 class Batch:
-    """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out without; data: where those lie."""
+    """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder."""
 
     smoke: bool = False
     llm: str | None = None
@@ -41,7 +41,7 @@ class Batch:
 
     @cached_property
     def left_out(self) -> list[str]:
-        """Which runs of the grids are not among the steps, and what would bring them in: a line for each table and reason."""
+        """The runs of the grids that are not among the steps, and what they need: one line for each table and reason."""
         found: dict[tuple[str, str], list[str]] = {}
         for table, sweep in self.sweeps.items():
             for cell in sweep.cells(self.smoke):
@@ -51,14 +51,17 @@ class Batch:
 
     @cached_property
     def steps(self) -> dict[str, Step]:
-        """By name: `run/TABLE/CELL`, `table/NAME`, `notebook/NAME`, `page/NAME`, `site`."""
+        """All steps by name: `run/TABLE/CELL`, `table/NAME`, `notebook/NAME`, `page/NAME`, `site`.
+
+        Raises ValueError if two runs have one name, or if two steps make one file.
+        """
         steps: dict[str, Step] = {}
         for table, sweep in self.sweeps.items():
             cells = [cell for cell in sweep.cells(self.smoke) if self._lacks(cell) is None]
             runs = [self._run(table, sweep, cell) for cell in cells]
             if twice := [name for name, count in Counter(name for name, _ in runs).items() if count > 1]:
                 raise ValueError(
-                    f"{twice[0]} is two runs: their cells differ in a list alone, which no name says; give it a value of its own"
+                    f"{twice[0]} is the name of two runs: their cells differ only in a list, which is not part of a name; add another value"
                 )
             steps |= dict(runs)
             steps[f"table/{table}"] = self._table(table, sweep, [steps[f"run/{table}/{_folder(cell)}"] for cell in cells])
@@ -73,7 +76,7 @@ class Batch:
         return steps
 
     def needs(self, name: str) -> list[str]:
-        """The steps that a step reads from."""
+        """The steps whose outputs a step reads."""
         kind, _, rest = name.partition("/")
         if kind == "table":
             return [other for other in self.steps if other.startswith(f"run/{rest}/")]
@@ -87,11 +90,11 @@ class Batch:
 
     @property
     def targets(self) -> list[str]:
-        """What can be asked for: groups of tables and pages, each table with the pages that read it, all figures, the site, everything."""
+        """The names of all targets: groups of tables and pages, single tables with the pages that read them, `figures`, `site`, `all`."""
         return list(dict.fromkeys([*TARGETS, *self.sweeps, "figures", "site", "all"]))
 
     def target(self, name: str) -> list[str]:
-        """The steps of a target, and of what they read from."""
+        """The steps of a target, and all steps that these need."""
         if name in ("all", "site"):
             return list(self.steps)
         chosen = [f"table/{table}" for table, sweep in self.sweeps.items() if name in (sweep.target, table)]
@@ -104,20 +107,20 @@ class Batch:
         return [*(step for need in self.needs(name) for step in self._with_needs(need)), name]
 
     def cost(self, name: str) -> float:
-        """Minutes of one core, as the sweep says; 0 for what is not a run."""
+        """Minutes of one core, as the sweep gives them; 0 for a step that is not a run."""
         return self.sweeps[name.split("/")[1]].cost if name.startswith("run/") else 0.0
 
     def gpus(self, name: str) -> int:
-        """How many GPUs a step takes: one where a real encoder runs."""
+        """How many GPUs a step takes: one for a run of a real encoder, else none."""
         return int(name.startswith("run/") and self.steps[name].parameters["backbone"] != "embedded")
 
     def log(self, name: str) -> Path:
         return self.base / "logs" / f"{name}.log"
 
     def status(self) -> list[dict[str, str]]:
-        """What each step is: done, stale (and why), missing or failed; sets and removes the markers that Snakemake reads.
+        """The status of each step: done, stale (with the reason), missing or failed. Sets and removes the markers that Snakemake reads.
 
-        A step that reads from one that is to be made again is stale too; it keeps its marker, for the same may come out.
+        A step is also stale if a step that it needs must be made again. It keeps its marker, because the new input may be the same.
         """
         lines: dict[str, dict[str, str]] = {}
         now = hashes.Hashes()
@@ -132,7 +135,7 @@ class Batch:
         return list(lines.values())
 
     def report(self) -> str:
-        """What failed and what is stale, a line each, and how many steps are done, for the head of a dry run."""
+        """One line for each failed and each stale step, then how many steps are done; printed at the start of a dry run."""
         steps = self.status()
         lines = [
             f"{line['status']}: {line['step']}: {line['why']} {line['log']}".rstrip()
@@ -147,9 +150,9 @@ class Batch:
         )
 
     def publish(self, results: Path = Path("results")) -> None:
-        """What readers come for into `results`: tables, figures, executed notebooks, rows, and predictions where the sweep says so.
+        """Copy to `results` what readers need: tables, figures, executed notebooks, rows, and predictions if the sweep says so.
 
-        Raises ValueError in smoke size, where a step is not complete, and where published runs would go because they are left out now.
+        Raises ValueError for a smoke run, if a step is not complete, and if a published run would be lost because it is left out now.
         """
         if self.smoke:
             raise ValueError("a smoke run is never published")
@@ -170,11 +173,11 @@ class Batch:
         return [rows, *(file for kind in self.sweeps[name.split("/")[1]].publish for file in files[kind])]
 
     def index(self) -> list[dict[str, str]]:
-        """Which target, notebook, CSV and figure stand for each table and figure of the paper."""
+        """For each table and figure of the paper, its target, notebook, CSV and figure here."""
         lines: list[dict[str, str]] = []
         for table, sweep in self.sweeps.items():
             drawn = [(name, page) for name, page in self.pages.items() if table in page.tables and page.figure]
-            drawn.sort(key=lambda named: len(named[1].tables))  # the page of this table before one of many
+            drawn.sort(key=lambda named: len(named[1].tables))  # a page of this table alone comes before a page of many tables
             figure = {"figure": drawn[0][1].figure or "", "figure_notebook": f"notebooks/{drawn[0][0]}.ipynb"} if drawn else {}
             where = {"target": sweep.target, "notebook": sweep.notebook, "csv": f"tables/{table}.csv"}
             lines.append({"paper": sweep.paper, **where, "figure": "", "figure_notebook": "", **figure})
@@ -186,7 +189,7 @@ class Batch:
         return lines
 
     def _lacks(self, cell: Mapping[str, Any]) -> str | None:
-        """What a run needs and is not here, or None."""
+        """What a run needs and this machine does not have, or None."""
         dataset = cell["dataset"].partition(":")[0]
         if dataset in EMBEDDED:
             return None
@@ -235,7 +238,8 @@ class Batch:
         return self._step(f"notebook/{name}", f"notebooks/{name}.ipynb", outputs, inputs, parameters)
 
     def _site(self, steps: Mapping[str, Step]) -> Step:
-        """Each notebook as a page, each table and figure as a page and a copy; a site page that is lost or edited makes it stale."""
+        """The step of the site: each notebook as a page, each table and figure as a page and a copy. All of them are its outputs, so
+        the step is stale if one is lost or edited."""
         read = [(name, file) for name, step in steps.items() if not name.startswith("page/") for file in step.outputs]
         read = [(name, file) for name, file in read if file.suffix in (".ipynb", ".csv", ".png", ".svg")]
         outputs = [self.base / "site/index.html", self.base / "site/site.css"]
@@ -254,7 +258,7 @@ class Batch:
 
 
 def _folder(cell: Mapping[str, Any]) -> str:
-    """dataset-backbone-...-s0, a name for a folder."""
+    """The folder name of a run: dataset-backbone-...-s0."""
     named = {key: value for key, value in cell.items() if key not in ("dataset", "backbone", "seed") and not isinstance(value, list)}
     rest = [f"{value}" if isinstance(value, str) else f"{key}{value}" for key, value in named.items()]
     return "-".join([cell["dataset"], cell["backbone"], *rest, f"s{cell['seed']}"]).translate(str.maketrans("/: ,", "_-__"))

@@ -1,4 +1,4 @@
-"""Rows and paired comparisons as frames: what goes with a seed is a seed of one dataset, and a verdict is that of all seeds."""
+"""Rows and paired comparisons as data frames. Worlds and draws count as seeds of one dataset; a verdict is over all seeds."""
 
 import re
 from collections.abc import Iterable
@@ -9,32 +9,34 @@ import pandas as pd
 from gta.scores.results import Row
 from gta.scores.statistics import label, verdict
 
-WITHHELD = "names withheld"  # begins the variants in which no text says the name of its class
+WITHHELD = "names withheld"  # variants that begin with this use texts without class names
 EMBEDDED = {"digits": 0, "aviary": 1}
 METHOD = ["dataset", "backbone", "shots", "method", "variant"]
 COMPARISON = [*METHOD, "reference"]
 
 
 def dataset_of(name: str) -> str:
-    """A dataset without what goes with the seed: the world of `aviary:3`, the draw of the part `digits#small-40-3`."""
+    """The name of a dataset without its seed: `aviary` for the world `aviary:3`, `digits#small-40` for the draw `digits#small-40-3`."""
     return re.sub(r":\d+|(#[a-z]+-\d+)-\d+$", lambda found: found[1] or "", name)
 
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """The rows, worlds and draws as seeds of one dataset, with the `label` of each method and variant."""
+    """The rows as a frame with the `label` of each method and variant. Worlds and draws count as seeds of one dataset."""
     frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields))
     return in_order(frame.assign(dataset=frame.dataset.map(dataset_of), label=list(map(label, frame.method, frame.variant))), "backbone")
 
 
 def in_order(frame: pd.DataFrame, *then: str) -> pd.DataFrame:
-    """By dataset, the embedded ones first, then by these columns, and else as it was."""
+    """Sort by dataset, the embedded datasets first, then by the columns `then`. Otherwise the order stays."""
     first = [EMBEDDED.get(name.partition("#")[0], 2) for name in frame.dataset]
     return frame.assign(_=first).sort_values(["_", "dataset", *then], kind="stable", ignore_index=True).drop(columns="_")
 
 
 def read(file: Path) -> pd.DataFrame:
-    """A CSV that stands beside a table, worlds as seeds of one dataset, and methods by their plain names; names of classes stay as they
-    are. Raises FileNotFoundError where there is none."""
+    """Read a CSV that accompanies a table. Worlds count as seeds of one dataset, and methods have their plain names.
+
+    The columns of class names stay text. Raises FileNotFoundError.
+    """
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: run the target that makes its table, as `results/index.csv` lists it")
     frame = pd.read_csv(file, dtype={"first": str, "second": str}, keep_default_na=False)
@@ -42,18 +44,20 @@ def read(file: Path) -> pd.DataFrame:
 
 
 def plain(method: str) -> str:
-    """A method by the name it has where names say everything: CLIP of CLIP+attributes."""
+    """The name of a method without `+attributes`: `CLIP` for `CLIP+attributes`."""
     return method.removesuffix("+attributes")
 
 
 def bare(variant: str) -> str:
-    """A variant without what says that names are withheld."""
+    """A variant without the words that say that names are withheld."""
     return variant.removeprefix(WITHHELD).removeprefix(", ")
 
 
 def told_apart(paired: pd.DataFrame) -> pd.DataFrame:
-    """Of `gta.scores.statistics.paired`, its lines as they are, worlds and draws as seeds of one dataset, with `mean`, the difference over
-    seeds, and `verdict`, which all of them say."""
+    """Add two columns to the lines of `gta.scores.statistics.paired`: `mean`, the mean difference over seeds, and their `verdict`.
+
+    Worlds and draws count as seeds of one dataset.
+    """
     frame = paired.assign(dataset=paired.dataset.map(dataset_of))
     grouped = frame.groupby(COMPARISON)[["difference", "p_holm"]]
     said = grouped.apply(lambda of: pd.Series({"mean": of.difference.mean(), "verdict": verdict(list(of.difference), list(of.p_holm))}))
@@ -61,8 +65,10 @@ def told_apart(paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparisons(paired: pd.DataFrame) -> pd.DataFrame:
-    """Of `gta.scores.statistics.paired`: a line a method, variant and what it is compared with, which are its index: the mean
-    `difference` over seeds, the `verdict` of all, and each seed's difference with its interval."""
+    """Summarise the lines of `gta.scores.statistics.paired`: one line for each method, variant and reference, which are its index.
+
+    The columns are the mean `difference` over seeds, the `verdict` of all seeds, and each seed's difference with its interval.
+    """
     frame = told_apart(paired)
     frame["text"] = [f"{line.difference:+.1f} [{line.low:+.1f}, {line.high:+.1f}]" for line in frame.itertuples()]
     lines = frame.groupby(COMPARISON)[["mean", "verdict"]].first().rename(columns={"mean": "difference"})
@@ -70,11 +76,11 @@ def comparisons(paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
-    """A table for readers: rounded, and empty where there is nothing."""
+    """A table for readers: rounded, with empty cells for missing values."""
     return table.round(digits).astype(object).fillna("").reset_index(drop=True)
 
 
 def made_with(rows: Iterable[Row]) -> pd.DataFrame:
-    """With which versions, on what, and from which weights and sources the rows were made."""
+    """The versions, devices, weights and sources that made the rows."""
     names = ["versions", "device", "weights", "source_hash"]
     return frame_of(rows)[names].drop_duplicates().sort_values(names, ignore_index=True)

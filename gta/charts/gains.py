@@ -1,4 +1,4 @@
-"""What each step adds: stacked bars of accuracy, and gains with every seed's interval."""
+"""What each step adds: stacked bars of accuracy, and gains with the interval of every seed."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -16,14 +16,15 @@ STEPS = ("CLIP", "TransCLIP", "GTA-CLIP")
 
 
 def setting_of(dataset: str, variant: str = "") -> str:
-    """The name that readers see of a benchmark; worlds of the aviary are seeds of one dataset."""
+    """The name of a benchmark for readers. Worlds of the aviary count as seeds of one dataset."""
     return label(dataset_of(dataset), WITHHELD if variant.startswith(WITHHELD) else "")
 
 
 def steps(rows: Iterable[Row]) -> pd.DataFrame:
-    """Accuracy of CLIP, then with transduction, then of the whole method, a line a setting, encoder and seed.
+    """Accuracy of CLIP, of CLIP with transduction, and of the whole method: one line for each setting, encoder and seed.
 
-    CLIP is each setting's baseline: with the first attributes where a name says nothing. Controls and parts are left out.
+    CLIP is the baseline of a setting; if class names are uninformative, it uses the first attributes. Controls and variants that lack a
+    step are left out.
     """
     lines: dict[tuple, dict[str, float]] = {}
     for row in rows:
@@ -38,8 +39,11 @@ def steps(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def stacked(frame: pd.DataFrame, title: str = "") -> Figure:
-    """Of `steps`, or published figures in its form: a panel an encoder, a bar a setting, CLIP, then what transduction and the rest of the
-    method add, means over seeds. A step that costs accuracy is hatched over what it takes away; dots are the whole method's seeds."""
+    """Stacked bars of `steps`, or of published numbers in that form: one panel for each encoder, one bar for each setting.
+
+    A bar shows means over seeds: CLIP, then what transduction adds, then what the rest of the method adds. If a step lowers the
+    accuracy, the lost part is hatched. Dots are the seeds of the whole method.
+    """
     first = str(next(name for name in frame.index.names if name not in ("backbone", "seed")))
     names, panels = list(dict.fromkeys(frame.index.get_level_values(first))), list(frame.groupby("backbone"))
     size = (max(9, 2 + 3.4 * len(panels)), 0.4 * len(names) + 1.3)
@@ -72,14 +76,15 @@ def _bar(axis: plt.Axes, y: int, seeds: pd.DataFrame) -> None:
 
 
 def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
-    """A panel a setting: each method's gain over the baseline, a line a seed with its 95 % interval, the mean as a bar.
+    """Gains over the baseline: one panel for each setting, one row for each method, in it one line for each seed with its 95 %
+    interval, and a bar at the mean. A gain has a colour if all seeds agree after correction (`gta.scores.statistics.verdict`), else
+    it is grey.
 
-    paired: of `gta.scores.statistics.paired`, against the baselines; methods: from the label of a method to that of the reader, in the
-    order of the rows; of transduction, that of the baseline itself. Coloured where every seed says better or worse after correction
-    (`gta.scores.statistics.verdict`), else grey.
+    paired: comparisons of `gta.scores.statistics.paired` with the baselines; methods: from the label of a method to its name in the
+    figure, in the order of the rows. Of the transductive methods, only the one that starts from the baseline is shown.
     """
     lines = told_apart(paired)
-    own = "Trans" + lines.reference.str.partition(", ")[0]  # and not transduction from names where the baseline has attributes
+    own = "Trans" + lines.reference.str.partition(", ")[0]  # the transduction that starts from this baseline, not another one
     lines = lines[(lines.method == "GTA-CLIP") | (lines.method == own)]
     lines = lines.assign(panel=list(map(setting_of, lines.dataset, lines.variant)))
     lines["row"] = list(map(label, lines.method.map(plain), lines.variant.map(bare)))
@@ -98,9 +103,11 @@ def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
 
 
 def accuracies_and_gains(rows: Iterable[Row], paired: pd.DataFrame, baseline: str) -> Figure:
-    """Of the rows that are compared with `baseline`, a line of panels a dataset and encoder. Left, accuracy in the colour of the method: a
-    dot a seed, hollow where it is a control or lacks a step, and a bar at their mean. Right, the gain over the baseline, of
-    `gta.scores.statistics.paired`, as in `gains`."""
+    """Two panels for each dataset and encoder, from the rows that are compared with `baseline`.
+
+    Left: accuracy in the colour of the method, one dot for each seed, and a bar at the mean; a dot is hollow for a control or a method
+    that lacks a step. Right: the gain over the baseline, from `gta.scores.statistics.paired`, drawn as in `gains`.
+    """
     frame = frame_of(row for row in rows if row.baseline == baseline)
     frame["part"] = frame.variant.map(bare)
     frame["rank"] = list(map(_rank, frame.method, frame.part))
@@ -124,7 +131,10 @@ def accuracies_and_gains(rows: Iterable[Row], paired: pd.DataFrame, baseline: st
 
 
 def _rank(method: str, part: str) -> tuple:
-    """Methods first, each with and without attributes, then controls and methods that lack a step, then what is no method of these."""
+    """The sort key: whole methods, each with and without attributes, then controls and methods that lack a step.
+
+    In both groups, methods that are not in `METHODS` come last.
+    """
     name = plain(method)
     return part != "", [*METHODS, name].index(name), method, part
 

@@ -1,6 +1,6 @@
-"""Tasks: images, class names and templates by dataset name. Labels are apart, for scoring alone.
+"""Tasks: the images, class names and templates of a dataset, by its name. A task holds no labels; they are only for scoring.
 
-`NAME#PART` is a part of a dataset, such as `digits#base` or `digits#small-100-0`: `gta.data.parts` says which there are.
+`NAME#PART` is a part of a dataset, such as `digits#base` or `digits#small-100-0`; `gta.data.parts` lists the parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +27,14 @@ CACHE = ROOT / "runs" / "worlds"  # where rendered images are kept
 
 @dataclass(frozen=True)
 class Task:
-    """What a method may see. source: what `load` takes to give it again; images: arrays, or paths and lazy images; template,
-    sentence and nameless: a class as a text, with an attribute, and by the attribute alone; augmentation: from a pixel size to a
-    transform of one uint8 image; domain: whose questions the language model is asked (`gta/llm/prompts.yaml`); split: which images these
-    are; embedded: the folder of the encoders that `embedded` means; baseline: the method to compare with; facts: what is true of each
-    class, where that is known: what the field guide is drawn from, and which no method reads."""
+    """Everything of a dataset that a method may see.
+
+    source: the name for which `load` returns this task; images: arrays, paths or lazy images; template, sentence, nameless: texts of
+    a class with its name, with its name and an attribute, and with the attribute alone; augmentation: from a pixel size to a transform
+    of one uint8 image; domain: selects the questions to the language model (`gta/llm/prompts.yaml`); split: the split of the images;
+    embedded: the folder of the encoders that `embedded` means; baseline: the method to compare with; facts: true facts about each
+    class, if known; the field guide is drawn from them, and no method reads them.
+    """
 
     name: str
     source: str
@@ -51,7 +54,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images whose classes a method may see, none of them a query image: ids, images, and labels, int (n,)."""
+    """Images whose classes a method may see: ids, images, and labels, int (n,). None of them is a query image."""
 
     ids: tuple[str, ...]
     images: Sequence
@@ -59,12 +62,12 @@ class Labelled:
 
 
 def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task:
-    """The query images of a dataset: `digits`, `aviary` (or `aviary:3`, the world of another seed than 0), one of the paper's, or a
-    folder with one sub-folder of images for each class; or a part of one.
+    """The task of the query images of a dataset, or of a part of it.
 
-    root: where the paper's datasets lie, by default `data` in the repository; `NAME@ROOT` says the same in one string. cache: the
-    folder for images that are rendered. Raises ValueError for a name that is none of these or a copy that is not the paper's,
-    FileNotFoundError, with the command that helps, for images that are not there.
+    name: `digits`, `aviary` (the world of seed 0; `aviary:3` is that of seed 3), a dataset of the paper, or a folder with one
+    sub-folder of images for each class. root: the folder of the paper's datasets, by default `data` in the repository; `NAME@ROOT`
+    says the same in one string. cache: the folder for rendered images. Raises ValueError for an unknown name or a copy that is not
+    the paper's, and FileNotFoundError, with the command that helps, if images are missing.
     """
     whole, part = parts.split(name)
     if part:
@@ -88,9 +91,9 @@ def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task
 
 
 def query_labels(name: str) -> np.ndarray:
-    """The true classes, int (N,), of the images of `load(name)` in their order: `gta.scores.results` alone asks for them.
+    """The true classes, int (N,), of the images of `load(name)` in their order. Only `gta.scores.results` calls this.
 
-    -1 where a class is not among the names of a part: no label is right for such an image.
+    -1 for an image whose class is not among the names of a part: no label is correct for it.
     """
     whole, part = parts.split(name)
     labels = _query_classes(whole)
@@ -101,7 +104,7 @@ def query_labels(name: str) -> np.ndarray:
 
 
 def _query_classes(name: str) -> np.ndarray:
-    """Of a whole dataset: they also decide which images are in a part of it."""
+    """The true classes of a whole dataset. They also decide which images are in a part of it."""
     if found := _of_the_paper(name, None):
         return np.array([entry.label for entry in _open(*found, training=False).splits["test"]])
     if name == "digits":
@@ -115,11 +118,11 @@ def _query_classes(name: str) -> np.ndarray:
 def few_shot(
     name: str, shots_a_class: int, seed: int, root: str | Path | None = None, index: str | Path | None = None
 ) -> tuple[Labelled, Labelled]:
-    """Labelled images of a dataset, or of the classes that a part of it names: `shots_a_class` to support, min(4, shots_a_class) to
-    validate (`gta.data.shots`).
+    """Support and validation images of a dataset, or of the classes that a part of it names (`gta.data.shots`).
 
-    index: a published few-shot index file of a dataset of the paper, read instead of drawing. Raises as `load` does, and
-    ValueError for a dataset without images to learn from.
+    Each class has `shots_a_class` support images and min(4, shots_a_class) validation images. index: a published few-shot index file
+    of a dataset of the paper, which is read instead of a random draw. Raises the errors of `load`, and ValueError for a dataset
+    without training images.
     """
     whole, part = parts.split(name)
     if part:
@@ -139,7 +142,7 @@ def few_shot(
 
 
 def _few_shot_embedded(name: str, shots_a_class: int, seed: int) -> tuple[Labelled, Labelled]:
-    """Of an embedded dataset, by the same draw. An id is the split and the number of an image in it."""
+    """`few_shot` for an embedded dataset, with the same draw. An id is the split and the number of the image in it."""
     images: dict[str, Any] = {}
     splits: dict[str, list[Entry]] = {"train": [], "val": []}
     sources: dict[str, tuple[Sequence, np.ndarray]] = {"train": labelled(name)}
@@ -160,7 +163,7 @@ def _few_shot_embedded(name: str, shots_a_class: int, seed: int) -> tuple[Labell
 def _part_task(task: Task, part: str) -> Task:
     cut = parts.cut(part, _query_classes(task.source), len(task.class_names))
     images: Sequence = [task.images[i] for i in cut.rows]
-    if isinstance(task.images, copies.Images):  # opened when asked for, in a part too
+    if isinstance(task.images, copies.Images):  # lazy images stay lazy in a part
         images = copies.Images(task.images.items[i] for i in cut.rows)
     return replace(
         task,
@@ -179,7 +182,7 @@ def _of_classes(labelled: Labelled, classes: np.ndarray) -> Labelled:
 
 
 def _of_the_paper(name: str, root: str | Path | None) -> tuple[str, Path] | None:
-    """Dataset and root of NAME or NAME@ROOT, if it is one of the paper's."""
+    """Dataset and root of NAME or NAME@ROOT; None if it is no dataset of the paper."""
     dataset, at, place = name.partition("@")
     if dataset not in manifests.names():
         return None
@@ -187,7 +190,7 @@ def _of_the_paper(name: str, root: str | Path | None) -> tuple[str, Path] | None
 
 
 def _open(name: str, root: Path, training: bool) -> copies.Copy:
-    """A copy with the paper's splits. Raises ValueError where their sizes are others, or the copy is not the one that was locked."""
+    """A copy with the paper's splits. Raises ValueError if the split sizes differ, or if the copy is not the one in the lock file."""
     copy = copies.open_copy(name, root, training)
     for split, expected in copy.manifest.splits:
         listed = len(copy.splits[split]) + len(copy.manifest.left_out) * (split == "train")
@@ -227,7 +230,7 @@ def _paper_task(name: str, root: Path) -> Task:
 
 
 def labelled(name: str, cache: Path = CACHE) -> tuple[list, np.ndarray]:
-    """Labelled images of an embedded dataset, none of them a query image, and their classes, int (S,).
+    """Training images of an embedded dataset and their classes, int (S,). None of them is a query image.
 
     Raises ValueError for another dataset.
     """
@@ -241,7 +244,7 @@ def labelled(name: str, cache: Path = CACHE) -> tuple[list, np.ndarray]:
 
 
 def _world(name: str) -> aviary.World | None:
-    """The world that a name means; None where it is another dataset."""
+    """The world of a name such as `aviary:3`; None for the name of another dataset."""
     dataset, _, seed = name.partition(":")
     if dataset != "aviary":
         return None
@@ -252,7 +255,7 @@ def _world(name: str) -> aviary.World | None:
 
 def _aviary(world: aviary.World, cache: Path) -> Task:
     folder, files, name = aviary.write(world, cache), world.files("query"), f"aviary:{world.seed}"
-    ids = tuple(f"{name}/{i:04d}" for i in range(len(files)))  # an id says no class
+    ids = tuple(f"{name}/{i:04d}" for i in range(len(files)))  # an id does not reveal the class
     return Task(
         name,
         name,
@@ -271,13 +274,13 @@ def _aviary(world: aviary.World, cache: Path) -> Task:
 
 
 def bird_augmentation(size: int) -> Callable[[Tensor], Tensor]:
-    """A crop of at least half, a flip, a change of light; colours are attributes, so that no hue changes."""
+    """A crop of at least half the area, a flip, and a change of brightness and contrast. Hues stay, because colours are attributes."""
     crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
     return v2.Compose([crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.2, 0.2)])
 
 
 def glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
-    """A small turn, shift, stretch and slant: a flip would turn one character into another."""
+    """A small rotation, translation, scaling and shear. There is no flip, because it may turn one character into another."""
     bilinear = v2.InterpolationMode.BILINEAR
     return v2.RandomAffine(degrees=8, translate=(0.06, 0.06), scale=(0.9, 1.1), shear=8, interpolation=bilinear)
 

@@ -1,4 +1,4 @@
-"""What is asked for when images of a user are labelled, and the choices that suit it: each is told with the way to change it."""
+"""The options of a user who labels images, and the choices made for the rest; each choice is printed with the way to change it."""
 
 import re
 from collections.abc import Callable
@@ -29,17 +29,17 @@ EMBEDDED = "embedded"
 ON_A_CPU = 10  # iterations with a real CLIP where there is no GPU; the paper's number is 30
 NONE, FIELDGUIDE, REPLAY = "none", "fieldguide", "replay:"
 GLYPHS, AVIARY = "glyphs", "aviary"  # the domains that the embedded encoders know
-KEPT = ("images", "embeddings", "ledger", "state", "model")  # folders that a run makes in its own
+KEPT = ("images", "embeddings", "ledger", "state", "model")  # sub-folders that a run makes in its folder
 PHOTO = ("a photo of a {}.", "a photo of a {name} with {attribute}.")
 
 
 class Options(Checked):
-    """What `python -m gta label` and its notebook are given. images: a folder, or a file that lists images; classes: a text file, or
+    """The options of `python -m gta label` and its notebook. images: a folder, or a file that lists images; classes: a text file, or
     YAML; encoder, pretrained, revision: as in `gta.encoders.load`; out: the folder for results; labelled: a CSV of examples; llm:
     `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that serves one model, or
-    `fieldguide` for the glyphs; device, iterations: None is
-    a choice that suits; max_calls: requests after which a run stops; price: of a million prompt and completion tokens;
-    reject_above: the unfitness above which an image gets no label; save_model: whether the encoder is kept; smoke: two iterations."""
+    `fieldguide` for the glyphs; device, iterations: None chooses a suitable value; max_calls: the largest number of requests of a
+    run; price: of a million prompt tokens and of a million completion tokens; reject_above: an image with a larger unfitness gets no
+    label; save_model: whether the adapted encoder is saved; smoke: run two iterations only."""
 
     images: str
     classes: str
@@ -59,15 +59,15 @@ class Options(Checked):
     smoke: bool = False
 
     def under(self, root: Path) -> "Options":
-        """With every path that is not absolute below `root`: a notebook may run anywhere."""
+        """The same options with each relative path placed below `root`, because a notebook may run in any folder."""
         given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled")}
         return self.model_copy(update={name: str(root / path) for name, path in given.items() if path is not None})
 
 
 @dataclass(frozen=True)
 class Job:
-    """What will be done. found: images to label; support: labelled images and their classes; choices: what, its value, how to
-    change it."""
+    """A checked job, ready to run. found: images to label; support: labelled images and their classes; choices: the name of each
+    choice, its value, and how to change it."""
 
     options: Options
     found: Found
@@ -83,13 +83,13 @@ class Job:
 
     @property
     def augmentation(self) -> Callable[[int], Callable[[Tensor], Tensor]]:
-        """A flip turns one character into another, so glyphs have their own; so have drawn birds."""
+        """The augmentation of the domain. Glyphs have one without flips, which change a character; drawn birds have their own too."""
         own = {GLYPHS: _glyph_augmentation, AVIARY: tasks.bird_augmentation}
         return own.get(self.classes.domain or "", natural_augmentation)
 
     @property
     def replayed(self) -> Path | None:
-        """The bank to replay, if one is."""
+        """The file of the bank to replay, or None."""
         return Path(self.options.llm.removeprefix(REPLAY)) if self.options.llm.startswith(REPLAY) else None
 
     def encoder(self) -> Encoder:
@@ -99,12 +99,12 @@ class Job:
         return encoders.load(given.encoder, pretrained=given.pretrained, revision=given.revision, device=self.device, embedded=embedded)
 
     def plain_bank(self) -> Bank:
-        """Class names in their template."""
+        """The bank of class names in their template."""
         assert self.classes.template and self.classes.sentence  # `prepare` has chosen them
         return Bank.from_template(self.classes.names, self.classes.template, self.classes.sentence)
 
     def bank(self) -> Bank:
-        """With the user's own attributes in place of the templates: what there is before anything is asked."""
+        """The bank before any question: a class with attributes from the user has these instead of its template text."""
         bank = self.plain_bank()
         for name, phrases in self.classes.attributes.items():
             bank = bank.add(self.classes.names.index(name), phrases, source="imported", origin=self.options.classes)
@@ -119,7 +119,7 @@ class Job:
 
 
 def prepare(options: Options) -> Job:
-    """Read what was handed over and choose the rest. Raises ValueError and FileNotFoundError, naming file and line."""
+    """Read the user's files and choose everything that is left open. Raises ValueError and FileNotFoundError, with file and line."""
     out = _out(options)
     classes = _with_template(read_classes(Path(options.classes)), options)
     found = find_images(Path(options.images), besides=out)
@@ -141,7 +141,7 @@ def prepare(options: Options) -> Job:
 
 
 def _out(options: Options) -> Path:
-    """Where results go. Raises ValueError where that is no folder, or is one of images to label."""
+    """The folder for results. Raises ValueError if it is a file, or a folder of images to label."""
     out, images = Path(options.out), Path(options.images).resolve()
     if out.exists() and not out.is_dir():
         raise ValueError(f"out {str(out)!r} is a file; name a folder for the results")
@@ -151,7 +151,7 @@ def _out(options: Options) -> Path:
 
 
 def _device(name: str | None) -> str:
-    """The device that was named, or the GPU where there is one. Raises ValueError for one that is not there."""
+    """The named device; without a name, the GPU if there is one, else the CPU. Raises ValueError if the device cannot be used."""
     chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=chosen)
@@ -161,14 +161,14 @@ def _device(name: str | None) -> str:
 
 
 def _glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
-    """That of the benchmark, for pictures of any size: it moves and does not crop, so that they are made alike first."""
+    """The benchmark's augmentation for images of any size. It does not crop, so the images are first brought to one size."""
     return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), tasks.glyph_augmentation(size)])
 
 
 def _with_template(classes: Classes, options: Options) -> Classes:
-    """With what the user left open: photographs, or for the embedded encoder the words that it knows."""
+    """Classes with domain, template and sentence filled in: those for photographs, or for the embedded encoder words that it knows."""
     domain = classes.domain or (GLYPHS if options.encoder == EMBEDDED else "general")
-    prompts.load(domain)  # raises for a domain that is not there
+    prompts.load(domain)  # raises for an unknown domain
     template, sentence = PHOTO
     if domain == GLYPHS:
         kind = "digit" if set(classes.names) <= set(DIGITS) else "letter" if not set(classes.names) & set(DIGITS) else "character"
@@ -180,11 +180,11 @@ def _with_template(classes: Classes, options: Options) -> Classes:
 
 
 def _check(job: Job) -> None:
-    """What would otherwise stop a run after its images are read."""
+    """Raise ValueError now for what would otherwise stop the run after it has read all images."""
     llm = job.options.llm
     address = re.search(r"https?://.*", llm)
     url = urlsplit(address[0] if address else "")
-    if "@" in url.netloc or url.query:  # before anything prints it
+    if "@" in url.netloc or url.query:  # checked first, before anything prints the URL
         raise ValueError(f"the URL of the language model at {url.hostname} holds a password or a key; it comes from OPENAI_API_KEY alone")
     if job.replayed is not None:
         if Bank.load(job.replayed).class_names != job.classes.names:
@@ -205,7 +205,7 @@ def _check(job: Job) -> None:
 
 
 def _choices(job: Job) -> list[tuple[str, str, str]]:
-    """What was chosen, its value, and how to change it."""
+    """The name of each choice, its value, and how to change it."""
     given, settings = job.options, job.settings
     embedded = given.encoder == EMBEDDED
     knows = "drawn birds" if job.classes.domain == AVIARY else "digits and capital letters"

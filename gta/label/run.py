@@ -1,7 +1,7 @@
-"""Label a user's own images: the run.
+"""Run the method on a user's own images.
 
-Everything that costs time or money is kept in the user's folder (`state`, `images`, `embeddings`, `ledger`), so that the same call goes on
-where it was, and another with more images or one more class pays for what is new alone.
+The user's folder keeps everything that costs time or money (`state`, `images`, `embeddings`, `ledger`). So the same call continues after
+an interruption, and a call with more images or one more class computes and asks only what is new.
 """
 
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ from gta.worlds.fieldguide import language_model
 
 @dataclass(frozen=True)
 class Outcome:
-    """images: the rows of `result`; names, paths: what they are called and where they are; left_out: files without a label, with
-    the reason; clip: (N, M), the answer of the untouched encoder from the class names alone; unfitness: (N,), as in
-    `gta.label.unknowns`; classifier: labels new images; usage: what was asked, None where nothing was."""
+    """images: the rows of `result`; names, paths: of these images; left_out: files without a label, with the reason; clip: (N, M),
+    the assignments of the original encoder from the class names alone; unfitness: (N,), as in `gta.label.unknowns`; classifier: it
+    labels new images; usage: requests and tokens of the language model, None without one."""
 
     result: Result
     images: Images
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def run(job: Job, progress: bool = True) -> Outcome:
-    """Label all images. The same call goes on where it was. Raises what the encoder, the images and the language model raise."""
+    """Label all images. After an interruption, the same call continues. Raises the errors of encoder, images and language model."""
     encoder = job.encoder()
     images = load_images(job.found.paths, encoder, store=job.out / "images", skip_bad=True, progress=progress)
     examples = load_images(job.support[0], encoder, store=job.out / "images", progress=progress) if job.support[0] else None

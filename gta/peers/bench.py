@@ -1,7 +1,7 @@
-"""What all methods of the peers' tables share: a task's features, labelled images, and the measuring of each method.
+"""What all methods of the peers' tables share: the features of a task, labelled images, and the measurement of each method.
 
-Seconds are a method's own, its texts, training and search included, beyond the features of the query images that all share.
-Hyperparameters are the papers', or those best on validation images; the search of a run is in `Bench.chosen`.
+All methods share the features of the query images, so the seconds of a method do not include them. They include its texts, training
+and search. Hyperparameters are the papers', or the best on validation images; `Bench.chosen` holds those that a search chose.
 """
 
 import time
@@ -27,14 +27,17 @@ from gta.scores import results
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Key, Study
 
-VIEWS = 10  # augmented views of a support image: Tip-Adapter's number, and what CoOp's epochs take in turn
+VIEWS = 10  # augmented views of a support image: Tip-Adapter's number; CoOp takes one after another, epoch by epoch
 ON_TOP = "+ transduction"
 
 
 class Peers(RunParameters):
-    """Parameters of `notebooks/peers.ipynb`. pool: a folder of unlabelled images that SuS-X retrieves from, None for the training
-    images of an embedded dataset; generated: a folder of generated images, a sub-folder a class; shots: of the few-shot table, the
-    largest also of the base-to-new table, none for a dataset without training images."""
+    """Parameters of `notebooks/peers.ipynb`.
+
+    pool: a folder of unlabelled images that SuS-X retrieves from; None takes the training images of an embedded dataset. generated:
+    a folder of generated images, with one sub-folder for each class. shots: the numbers of shots of the few-shot table; the
+    base-to-new table takes the largest; empty for a dataset without training images.
+    """
 
     pool: str | None
     generated: str | None
@@ -46,13 +49,15 @@ class Peers(RunParameters):
 
     @property
     def epochs(self) -> int | None:
-        """Of learned contexts: the papers', or two to see that everything works."""
+        """Epochs of learned contexts: None means the papers' numbers; a smoke run takes two."""
         return 2 if self.smoke else None
 
     @property
     def unlabelled(self) -> Sequence | None:
-        """Images that SuS-X retrieves from: of `pool`, or the training images of an embedded dataset. Raises ValueError for a
-        folder that holds none."""
+        """Images that SuS-X retrieves from: those of `pool`, or the training images of an embedded dataset; else None.
+
+        Raises ValueError if the folder `pool` holds no images.
+        """
         if self.pool is None:
             return tasks.labelled(self.dataset)[0] if self.task.facts else None
         found = sorted(file for file in (ROOT / self.pool).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -63,32 +68,38 @@ class Peers(RunParameters):
 
 @dataclass
 class Bench(Study):
-    """A study whose methods all start from the same features. chosen: {method: hyperparameters that validation images chose}."""
+    """A study whose methods all start from the same features.
+
+    chosen: {method: hyperparameters}, those that are best on the validation images.
+    """
 
     chosen: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @cached_property
     def features(self) -> Tensor:
-        """Of the query images, (N, d)."""
+        """Unit features (N, d) of the query images."""
         return self.encoder.encode_images(self.images.pixels)
 
     def fresh(self) -> "Bench":
-        """The same task, with nothing measured."""
-        other = copy(self)  # with its features and attributes
+        """A bench of the same task without measurements."""
+        other = copy(self)  # keeps its features and attributes
         other.outcomes, other.chosen = {}, {}
         return other
 
     def of_part(self, part: str, store: Path | None = None) -> "Bench":
-        """The same for a part of the dataset (`gta.data.parts`)."""
+        """A bench of a part of the dataset (`gta.data.parts`)."""
         task = tasks.load(f"{self.task.source}#{part}")
         return Bench(task, self.encoder, self.settings, self.llm, load_images(task.images, self.encoder, store=store), self.questions)
 
     def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
-        """Unit class features (M, d) of lists of texts, by default of the bank's."""
+        """Unit class features (M, d) of one list of texts for each class, by default the texts of the bank."""
         return texts.class_features([self.encoder.encode_texts(of_class) for of_class in of_classes or self.first_texts.texts])
 
     def clip(self, features: Tensor | None = None, bank: Bank | None = None) -> Tensor:
-        """CLIP's logits of images, by default the query images: the mean cosine to a class's texts, by default the bank's."""
+        """CLIP's logits: the scaled mean cosine between an image and the texts of each class.
+
+        features: of images, by default the query images; bank: its texts are the classes' texts, by default the first bank.
+        """
         features = self.features if features is None else features
         means = torch.stack([self.encoder.encode_texts(of_class).mean(0) for of_class in (bank or self.first_texts).texts])
         return texts.clip_logits(features, means, self.encoder.logit_scale)
@@ -102,9 +113,9 @@ class Bench(Study):
         called: Key | None = None,
         before: float = 0.0,
     ) -> None:
-        """Assignments that `work` returns and, with `on_top`, those of transduction from them.
+        """Record the assignments that `work` returns and, if `on_top` is given, those of transduction that starts from them.
 
-        called: the name of the latter; before: seconds of the method that were spent already.
+        called: the name of the second outcome; before: seconds that the method has already used.
         """
         prior, seconds = timed(work)
         seconds += before
@@ -116,16 +127,17 @@ class Bench(Study):
 
 
 def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """What it returns, float32 on the CPU, and its seconds."""
+    """Call `work`. Returns its result, float32 on the CPU, and its seconds."""
     start = time.perf_counter()
-    result = work().float().cpu()  # which waits for a GPU
+    result = work().float().cpu()  # the copy waits for the GPU
     return result, time.perf_counter() - start
 
 
 def gta_clip(bench: Bench, support: "Support | None" = None, **changes: float) -> None:
-    """The whole method from the static attributes; its seconds include encoding the images again in every iteration but the first.
+    """Measure the whole method from the static attributes. Its seconds include one encoding of the images for each iteration after the
+    first.
 
-    support: labelled images, the few-shot setting; changes: of its settings.
+    support: labelled images, for the few-shot setting; changes: other values of its settings.
     """
     given: dict[str, Any] = {"features": bench.features}
     if support:
@@ -139,7 +151,7 @@ def gta_clip(bench: Bench, support: "Support | None" = None, **changes: float) -
 
 @dataclass
 class Support:
-    """Labelled images: their features (S, d), those of augmented views (V, S, d) and classes (S,), and to validate the same."""
+    """Labelled images: features (S, d), features of augmented views (V, S, d) and classes (S,); features and classes to validate."""
 
     images: Images
     features: Tensor
@@ -169,10 +181,10 @@ def views_of(encoder: Encoder, images: Images, augment: Callable[[Tensor], Tenso
 def score(
     measured: Iterable[tuple[str, int, Bench]], backbone: str, source_hash: str, status: str = "done"
 ) -> tuple[list[results.Row], dict[str, np.ndarray]]:
-    """Rows and per-image predictions, as `gta.scores.results.measure` gives them, of benches that each belong to a table and a number
-    of shots. Only here do labels of query images enter.
+    """Score benches, each with its table and number of shots. Only this function uses labels of query images.
 
-    The images of a half of the dataset are named in `<task>.image_id`.
+    Returns rows and per-image predictions, as `gta.scores.results.measure` does. The image ids of a part of a dataset are in
+    `<task>.image_id`.
     """
     rows: list[results.Row] = []
     predictions: dict[str, np.ndarray] = {}
@@ -186,7 +198,7 @@ def score(
 
 
 def write(measured: Iterable[tuple[str, int, Bench]], parameters: Peers) -> list[results.Row]:
-    """`score`, and write `rows.csv` and `predictions.npz` into the notebook's folder."""
+    """Score benches, and write `rows.csv` and `predictions.npz` into the folder of the notebook."""
     source_hash = hashes.source_hash(shipped("notebooks/peers.ipynb"))
     rows, predictions = score(measured, parameters.backbone, source_hash, parameters.status)
     results.write_run(ROOT / parameters.out, rows, predictions)

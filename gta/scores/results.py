@@ -1,4 +1,4 @@
-"""Results: scoring, intervals, rows and their files. The only room that sees the labels of query images."""
+"""Results: scoring, confidence intervals, rows and their files. Only `gta.scores` reads the labels of query images."""
 
 import hashlib
 import io
@@ -20,9 +20,12 @@ from gta.settings import Checked, Settings
 
 
 class Row(Checked):
-    """One measurement. n_total: the images that count, which are all but those of a class that no name is given of. gain: accuracy
-    minus that of the row `baseline` of the same run, in points, with its 95 % paired bootstrap interval over images. seconds: of
-    the method, encoding included; of few-shot methods and peers, which share the features of one encoding, beyond that."""
+    """One measurement.
+
+    n_total: the images that count; an image does not count if its class is not among the given names. gain: accuracy minus that of
+    the row `baseline` of the same run, in points, with its 95 % paired bootstrap interval over images. seconds: the time of the
+    method, with encoding. Few-shot methods and peers share the features of one encoding; their seconds do not include it.
+    """
 
     run_id: str
     table: str
@@ -60,14 +63,14 @@ class Row(Checked):
 
 VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
 PUBLISHED = shipped("results/published.csv")
-TOLERANCE = 0.3  # points between plain CLIP here and in the paper that rounding and precision may explain
+TOLERANCE = 0.3  # points; rounding and precision may explain such a difference between plain CLIP here and in the paper
 TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed"]
 
 
 def correct(task_name: str, assignments: Tensor) -> np.ndarray:
-    """Which of the images that count are labelled right, bool (n_total,): the largest entry of z against the true class.
+    """Which of the images that count are labelled correctly, bool (n_total,): whether the largest entry of z is the true class.
 
-    An image whose class is not among the names cannot be labelled right and does not count (`gta.data.parts`, unseen).
+    An image whose class is not among the names cannot be labelled correctly and does not count (`gta.data.parts`, unseen).
     """
     labels, counted = _labels(task_name, assignments)
     return (assignments.argmax(1).numpy() == labels)[counted]
@@ -82,7 +85,10 @@ def _labels(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray
 
 
 def confusion_matrix(task_name: str, assignments: Tensor) -> np.ndarray:
-    """The sum of z over the images of each class, a row, that count: float (M, M). Of one-hot z it counts images by class and label."""
+    """For each class, the sum of z over its images that count, float (M, M): rows are true classes, columns are labels.
+
+    If z is one-hot, an entry is the number of images of that class with that label.
+    """
     labels, counted = _labels(task_name, assignments)
     found = np.zeros((assignments.shape[1],) * 2)
     np.add.at(found, labels[counted], assignments.numpy()[counted])
@@ -90,12 +96,14 @@ def confusion_matrix(task_name: str, assignments: Tensor) -> np.ndarray:
 
 
 class NotAsPublished(RuntimeError):
-    """Plain CLIP is not as accurate as the paper says: the data or the encoder is not the paper's."""
+    """The accuracy of plain CLIP is not the paper's, so the data or the encoder is not the paper's."""
 
 
 def published_accuracy(task: tasks.Task, encoder_name: str) -> float | None:
-    """The paper's zero-shot accuracy of plain CLIP in %, or None where it has none for this encoder or task; a user's own
-    folder is none of its datasets, whatever it is called, and nor is a part of one of them."""
+    """The paper's zero-shot accuracy of plain CLIP in %, or None if the paper gives none for this encoder or task.
+
+    It is None for a user's own folder, whatever its name, and for a part of a dataset.
+    """
     if parts.split(task.source)[1]:
         return None
     called: dict[str, str] = {}
@@ -109,11 +117,11 @@ def published_accuracy(task: tasks.Task, encoder_name: str) -> float | None:
 
 
 def gate(task: tasks.Task, encoder_name: str, clip: Tensor, go_on: bool = False) -> str | None:
-    """Stop a run on a dataset of the paper whose plain CLIP is not the published one; nothing else depends on what it sees.
+    """Stop a run on a dataset of the paper if the accuracy of plain CLIP is not the published one.
 
-    clip: (N, M), CLIP's own labels. It looks at the labels of query images, so it stands here; it can stop a run, and
-    chooses nothing. Returns a sentence to print, or None where the paper has no figure. Raises NotAsPublished, with the usual
-    causes, where the two differ by more than TOLERANCE points and `go_on` is False.
+    clip: (N, M), CLIP's own assignments. The function is in this module because it reads the labels of query images. It can stop a
+    run, but it chooses nothing, and no result depends on it. Returns a sentence to print, or None if the paper gives no accuracy.
+    Raises NotAsPublished, with the usual causes, if the two differ by more than TOLERANCE points and `go_on` is False.
     """
     expected = published_accuracy(task, encoder_name)
     if expected is None:
@@ -122,7 +130,7 @@ def gate(task: tasks.Task, encoder_name: str, clip: Tensor, go_on: bool = False)
     told = (
         f"plain CLIP, {encoder_name} on {task.name}: {accuracy:.2f} % here, {expected:.2f} % published ({accuracy - expected:+.2f} points)"
     )
-    # The published figure has two decimals: what differs by the tolerance itself must not stop for its rounding.
+    # The published accuracy has two decimals. A difference of exactly the tolerance must not stop the run because of that rounding.
     if abs(accuracy - expected) <= TOLERANCE + 0.005 or go_on:
         return told
     raise NotAsPublished(f"{told}\nMore than {TOLERANCE} points. {_causes(task)}\n`go_on` runs all the same.")
@@ -169,11 +177,11 @@ def measure(
     shots: int = 0,
     llm: str = "",
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key to compare with). llm: as
-    `gta.llm.prompts.Prompts.asked_of` gives it.
+    """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key of the baseline). llm: the text that
+    `gta.llm.prompts.Prompts.asked_of` returns.
 
-    Returns a row each, and the per-image predictions of them all: image_id (N,), and for each run_id the five likeliest
-    classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z`, and `<run_id>.correct` (n_total,). Where not all images count,
+    Returns one row for each outcome, and the per-image predictions of all: image_id (N,), and for each run_id the five most probable
+    classes, `<run_id>.top5` (N, 5), their z, `<run_id>.z` (N, 5), and `<run_id>.correct` (n_total,). If some images do not count,
     `counted` (N,) says which do.
     """
     rows, predictions = [], {"image_id": np.array(task.image_ids)}
@@ -224,13 +232,15 @@ def measure(
 
 
 def oracle_best(iterates: Sequence[Row]) -> Row:
-    """The iterate with the most right labels, the first of equals: what the released program reports. To pick it takes the
-    true labels, so it bounds what a better stop could give and is no result of the method."""
+    """The iterate with the most correct labels, the first one among equals. The released program reports this iterate.
+
+    The choice needs the true labels. So it is an upper bound on what a better stopping rule could give, not a result of the method.
+    """
     return max(iterates, key=lambda row: row.n_correct)
 
 
 def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.ndarray]) -> None:
-    """`predictions.npz`, then `rows.csv`: each whole or absent, and no rows without their predictions."""
+    """Write `predictions.npz`, then `rows.csv`. Each file is complete or absent, and rows never exist without their predictions."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **predictions)
     write_atomically(Path(folder) / "predictions.npz", buffer.getvalue())
@@ -238,7 +248,7 @@ def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.nd
 
 
 def write_table(file: Path, rows: Iterable[Row]) -> None:
-    """Rows as CSV, sorted; the same measurement twice is an error, the same row twice is one row."""
+    """Write rows as a sorted CSV; equal rows are written once. Raises ValueError if two different rows have one run_id."""
     frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields)).drop_duplicates().sort_values(TABLE_KEY)
     twice = frame[frame.duplicated("run_id")]
     if len(twice):
@@ -247,7 +257,7 @@ def write_table(file: Path, rows: Iterable[Row]) -> None:
 
 
 def read_table(file: Path) -> list[Row]:
-    """Every row of a CSV, validated. Raises FileNotFoundError or ValueError, naming file, line and field."""
+    """Every row of a CSV, validated. Raises FileNotFoundError, or ValueError with the file, the line and the field."""
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: run the target that makes it, as `results/index.csv` lists it")
     frame = pd.read_csv(file, dtype=str, keep_default_na=False)

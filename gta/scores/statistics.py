@@ -1,8 +1,9 @@
 """Paired comparisons of two methods on the same images, from the per-image predictions of their runs.
 
-The interval is the paired bootstrap of `gta.scores.results.paired_gain`. The p-value is McNemar's, exact: of the images that one of two
-methods gets right and the other wrong, half would be each way by chance (McNemar, Psychometrika 1947). Those of a family, all
-comparisons with one reference on one dataset, encoder, shots and seed, are corrected by Holm's procedure (Scand. J. Statist. 1979).
+The interval is the paired bootstrap of `gta.scores.results.paired_gain`. The p-value is that of the exact McNemar test (Psychometrika
+1947). It uses the images that exactly one of the two methods labels correctly; under the null hypothesis, each method is correct on half
+of them. A family is all comparisons with one reference on one dataset, encoder, number of shots and seed. The p-values of a family are
+corrected by Holm's procedure (Scand. J. Statist. 1979).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +20,16 @@ COLUMNS = [*SETTING, "method", "variant", "reference", "run_id", "difference", "
 
 
 def mcnemar(right: np.ndarray, reference: np.ndarray) -> tuple[int, int, float]:
-    """Images that only the first gets right, images that only the second does, and the exact two-sided p-value; bool (N,) each."""
+    """McNemar's exact test of two methods. right, reference: bool (N,), the images that each labels correctly.
+
+    Returns how many images only the first labels correctly, how many only the second does, and the two-sided p-value.
+    """
     better, worse = int((right & ~reference).sum()), int((~right & reference).sum())
     return better, worse, float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Adjusted p-values: all of them below a level bound the chance of any false finding by it."""
+    """P-values adjusted by Holm's procedure, which bounds the family-wise error rate."""
     order = np.argsort(p)
     stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
     adjusted = np.empty(len(p))
@@ -34,10 +38,11 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def paired(rows: Iterable[Row], right: Mapping[str, np.ndarray], references: Sequence[tuple[str, str]] = ()) -> pd.DataFrame:
-    """Every row against its baseline, and against the rows of `references` (method, variant) that its setting has.
+    """Compare every row with its baseline, and with the rows of `references` (method, variant) that exist in its setting.
 
-    right: {run_id: bool (N,)}, which images are labelled right. Returns a line a comparison: the difference in points with its 95 %
-    interval, images won and lost, and McNemar's p-value, alone and corrected. Raises ValueError for a baseline that is not among the rows.
+    right: {run_id: bool (N,)}, the images that are labelled correctly. Returns one line for each comparison: the difference in points
+    with its 95 % interval, the numbers of images won and lost, and McNemar's p-value, uncorrected and corrected. Raises ValueError if
+    a baseline is not among the rows.
     """
     settings: dict[tuple, list[Row]] = {}
     for row in rows:
@@ -56,7 +61,7 @@ def paired(rows: Iterable[Row], right: Mapping[str, np.ndarray], references: Seq
 
 
 def read(file: Path) -> pd.DataFrame:
-    """Paired comparisons as `gta.scores.tables.combine` wrote them, texts as they are. Raises FileNotFoundError where there are none."""
+    """Read the paired comparisons that `gta.scores.tables.combine` wrote. Text columns stay text. Raises FileNotFoundError."""
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: run the target that makes it, as `results/index.csv` lists it")
     frame = pd.read_csv(file, dtype=str, keep_default_na=False)
@@ -78,12 +83,12 @@ def _family(setting: tuple, rows: Sequence[Row], name: str, right: Mapping[str, 
 
 
 def label(method: str, variant: str) -> str:
-    """Method and variant as one name, as `Row.baseline` has it."""
+    """Method and variant as one name, in the form of `Row.baseline`."""
     return ", ".join(filter(None, (method, variant)))
 
 
 def right_images(files: Iterable[Path]) -> dict[str, np.ndarray]:
-    """{run_id: bool (N,)} of the `predictions.npz` of runs."""
+    """{run_id: bool (N,)}, the images that each run labels correctly, read from `predictions.npz` files."""
     found: dict[str, np.ndarray] = {}
     for file in files:
         with np.load(file, allow_pickle=False) as predictions:
@@ -92,7 +97,10 @@ def right_images(files: Iterable[Path]) -> dict[str, np.ndarray]:
 
 
 def verdict(differences: Sequence[float], p_holm: Sequence[float], level: float = 0.05) -> str:
-    """`better` or `worse` where every seed says so and every corrected p-value is below the level, else nothing: what may be bold."""
+    """`better` or `worse` if all differences (one for each seed) have that sign and all corrected p-values are below the level.
+
+    Otherwise the empty string. Only a result with a verdict may be bold.
+    """
     if max(p_holm, default=1) < level:
         if min(differences) > 0:
             return "better"

@@ -1,11 +1,11 @@
-"""Choose the embedded settings, never on what is reported: `python -m gta.workshop.choose digits` rewrites `choice.csv`.
+"""Choose the settings of the embedded encoders: `python -m gta.workshop.choose digits` rewrites `choice.csv`.
 
-For the digits, imagined hands (`gta.worlds.glyphs`), one for each encoder, stand in for handwriting. The strength of a
-hand's habits was set, once, to where the encoders' label-free measures (cosine to the nearest neighbour, agreement with it,
-confidence) are about those on the unlabelled handwriting. For the aviary (`choice_aviary.csv`) it is worlds of other species,
-whose seeds begin at 1000. A grid of learning rates, in the aviary also of the share of confused pairs that is asked about at
-first, and five encoders, one run each; the accuracy of every iterate is that of a shorter run, since an iteration does not know
-how many follow.
+The choice never uses the reported images. The digits are chosen on synthetic handwriting (the style `hand` of `gta.worlds.glyphs`),
+one hand for each encoder. The strength of this style was set once: to the value at which the encoders' label-free measures (cosine
+to the nearest neighbour, agreement with it, confidence) are about those on the real handwriting without labels. The aviary
+(`choice_aviary.csv`) is chosen on worlds of other species, whose seeds begin at 1000. The grid has learning rates and, for the
+aviary, the share of confused pairs that the first iteration asks about. Each cell is one run with each of five encoders. Each iterate
+has the accuracy of a run that stops there, because an iteration does not depend on how many follow.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from gta.worlds.fieldguide import language_model
 from gta.worlds.glyphs import DIGITS, NAMES, render
 from gta.worlds.settings import settings_for
 
-IMAGES = 1200  # in a hand
+IMAGES = 1200  # of one hand
 Validation = tuple[Task, list, torch.Tensor]
 
 
 def hand_of_digits(seed: int) -> Validation:
-    """The digits' task, but uint8 images (8, 8, 3) of digits in one hand, and their classes."""
+    """The task of the digits, synthetic uint8 images (8, 8, 3) of digits in one hand, and their classes."""
     generator = torch.Generator().manual_seed(1000 + seed)
     classes = torch.randint(len(DIGITS), (IMAGES,), generator=generator)
     names = torch.tensor([NAMES.index(name) for name in DIGITS])
@@ -44,15 +44,15 @@ def hand_of_digits(seed: int) -> Validation:
 
 
 def other_world(seed: int) -> Validation:
-    """A world that is reported nowhere."""
+    """The task, images and classes of a world that no result uses."""
     task = load(f"aviary:{1000 + seed}")
     return task, list(task.images), torch.from_numpy(aviary.world(1000 + seed).labels("query"))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """validation: by the seed of an encoder, a task, images and their classes; rates and shares: all are combined; iterations:
-    after which accuracy is noted; file: of the results."""
+    """validation: from the seed of an encoder to a task, images and their classes; rates and shares: every rate is combined with
+    every share; iterations: the iterations after which accuracy is recorded; file: where the results go."""
 
     validation: Callable[[int], Validation]
     rates: tuple[float, ...]
@@ -69,7 +69,7 @@ GRIDS = {
 
 
 def accuracies(grid: Grid, seed: int, rate: float, share: float) -> list[dict]:
-    """One run's accuracy after each of the grid's iterations."""
+    """The accuracy of one run, in percent, after each of the grid's iterations."""
     task, images, classes = grid.validation(seed)
     encoder = encoders.load("embedded", seed=seed, embedded=task.embedded)
     bank = Bank.from_template(task.class_names, task.template, task.sentence)

@@ -1,7 +1,8 @@
-"""How much adapt owes to the images and texts it happens to draw: `python -m gta.workshop.spread` rewrites `spread.csv`.
+"""How much the result of adapt varies with the seed that draws its images and texts: `python -m gta.workshop.spread`.
 
-Five encoders, four sampling seeds, the chosen learning rate and three times it; transduct and adapt alone, names as the only
-texts. A report on the handwritten digits, from which nothing is chosen.
+It rewrites `spread.csv`: five encoders, four sampling seeds, and two learning rates, the chosen one and three times it. The method
+runs only transduct and adapt, with class names as the only texts. This is a report on the handwritten digits; no setting is chosen
+from it.
 """
 
 from itertools import product
@@ -21,7 +22,7 @@ from gta.worlds.settings import EMBEDDED, settings_for
 
 
 def accuracies(seed: int, rate: float, sampling: int) -> dict:
-    """Accuracy in percent of the first iterate, which is TransCLIP, and of the last."""
+    """Accuracy in percent of the first iterate, which is TransCLIP, and of the last iterate."""
     task, encoder = tasks.load("digits"), encoders.load("embedded", seed=seed)
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     settings = settings_for("embedded", generate=False, lr=rate, lr_projection=rate, seed=sampling)

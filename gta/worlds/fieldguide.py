@@ -1,10 +1,10 @@
-"""The language model of the demo: a local server that speaks the OpenAI chat protocol and knows a guide of characters or birds.
+"""The language model of the demo: a local server that speaks the OpenAI chat protocol and answers from a field guide.
 
-It is no neural network. A guide is drawn at random from what is true: each fact is left out with probability
-`OMITTED`, and each that stays is replaced with probability `WRONG` by a fact of some other class; their order is
-random. Questions name classes in double quotes. Asked about one, it gives the first half of its page, at least `AT_FIRST`
-facts, as one who is asked in general says what comes to mind; asked about two, it compares the pages and gives all that it
-says of the first and not of the second. `python -m gta.worlds.fieldguide --port 8000` serves it to any client.
+It is not a neural network. The guide lists facts about characters or birds. It is drawn at random from the true facts: each fact
+is left out with probability `OMITTED`, each remaining fact is replaced with probability `WRONG` by a fact of some other class,
+and the order is random. Questions name classes in double quotes. If a question names one class, the server gives the first half
+of the facts of that class, but at least `AT_FIRST`. If it names two, the server gives the facts of the first class that the
+second class does not have. `python -m gta.worlds.fieldguide --port 8000` serves the guide to any client.
 """
 
 import argparse
@@ -24,13 +24,16 @@ from gta.worlds.glyphs import FACTS
 OMITTED = 0.25
 WRONG = 0.1
 AT_FIRST = 2
-LONGEST = 1 << 20  # bytes of a question
+LONGEST = 1 << 20  # the largest size of a question, bytes
 
 
 def draw_guide(
     seed: int, facts: Mapping[str, Sequence[str]] = FACTS, omitted: float = OMITTED, wrong: float = WRONG
 ) -> dict[str, list[str]]:
-    """What the guide says of each class: of the true facts, by default those of `shapes.yaml`, a share omitted, a share wrong."""
+    """Draw what the guide says about each class: true facts, of which a share is left out and a share is replaced by wrong ones.
+
+    facts: the true facts of each class, by default those of `shapes.yaml`.
+    """
     rng = random.Random(seed)
     guide = {}
     for name, true in facts.items():
@@ -42,14 +45,14 @@ def draw_guide(
 
 
 def name_of(guide: dict[str, list[str]]) -> str:
-    """What the model is called: another guide is another model, whose answers a ledger keeps apart."""
+    """The name of the model. It contains a hash of the guide, so that a ledger keeps the answers of different guides apart."""
     return f"fieldguide-{hashlib.sha256(json.dumps([AT_FIRST, guide]).encode()).hexdigest()[:8]}"
 
 
 def answer(guide: dict[str, list[str]], question: str) -> list[str]:
     """A list of facts about the first class that the question names.
 
-    Where nothing tells it from the second, all facts of the first. Raises ValueError if the guide knows none of the names.
+    If no fact distinguishes it from the second class, all its facts. Raises ValueError if the guide knows none of the names.
     """
     names = [name for name in dict.fromkeys(re.findall(r'"([^"]+)"', question)) if name in guide]
     if not names:
@@ -97,12 +100,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_) -> None:
-        """Quiet: the client reports what matters."""
+        """Log nothing: the client reports what matters."""
 
 
 @contextmanager
 def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
-    """Serve a guide on the loopback address while the block runs; gives the base URL for an OpenAI client."""
+    """Serve a guide on the loopback address while the block runs. Yields the base URL for an OpenAI client."""
     server = _Server(("127.0.0.1", port), _Handler)
     server.guide = guide
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -117,8 +120,9 @@ def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
 def language_model(
     name: str, seed: int, ledger: Ledger | None = None, max_calls: int | None = None, facts: Mapping[str, Sequence[str]] = FACTS
 ) -> Iterator[LanguageModel]:
-    """`fieldguide`, drawn from `facts` and served while the block runs, or `MODEL@URL` of any endpoint that speaks the OpenAI protocol.
+    """The language model of a name, while the block runs.
 
+    name: `fieldguide`, which is drawn from `facts` and served here, or `MODEL@URL` for an endpoint that speaks the OpenAI protocol.
     Raises ValueError for another name.
     """
     if name == "fieldguide":
