@@ -1,4 +1,4 @@
-"""From grids in YAML to executed notebooks, tables, pages and the site; knows names, not methods.
+"""The batch: from grids in YAML to executed notebooks, tables, pages and the site. It knows the names of methods, not their code.
 
 May import the ground floor and `gta.scores`. Begin with `steps.py`.
 """

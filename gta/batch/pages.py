@@ -15,9 +15,10 @@ TAGS = {"br", "del", "div", "h1", "h2", "h3", "h4", "hr", "p", "pre", "span", "s
 
 
 def render(notebook: Path, template: str = "lab") -> str:
-    """Sanitised HTML: no script of an output survives, none is loaded from elsewhere, a progress bar is its last line.
+    """The notebook as sanitised HTML. It keeps no script of an output, loads no script, and shows only the last line of a
+    progress bar.
 
-    template: `lab` for a page that stands alone; `basic` for the cells alone, which a page of the site goes around.
+    template: `lab` for a complete page; `basic` for the cells alone, which the site puts into a page of its own.
     """
     config = Config()
     config.SanitizeHTML.tags = sorted(TAGS | set(ALLOWED_TAGS))

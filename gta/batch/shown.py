@@ -1,4 +1,4 @@
-"""A table as a page shows it: which columns, what is a number, and which page each number leads to."""
+"""A table in the form that a page shows: its columns, which cells are numbers, and the page that each number links to."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,24 +6,28 @@ from typing import Any
 
 from gta.scores.statistics import SETTING, verdict
 
-# What a row is about and how it was made, against what it measures; a column of these that never changes is said once.
+# ABOUT: columns that say what a row is about and how it was made; the others are measurements.
+# ONCE: columns that a page shows only once, above the table, if all rows have the same value.
 ABOUT = {*SETTING, "method", "variant", "baseline", "reference", "device", "versions", "weights", "source_hash", "status"}
 ONCE = {"table", "dataset", "backbone", "shots", "device", "versions", "weights", "source_hash", "status"}
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
 def worlds(rows: Iterable[Mapping[str, str]], name: str) -> list[str]:
-    """The values of a column; worlds of the aviary are seeds of one dataset."""
+    """The distinct values of a column. Worlds of the aviary count as seeds of one dataset."""
     values = (row.get(name, "") for row in rows)
     return list(dict.fromkeys(value.partition(":")[0] if name == "dataset" else value for value in values if value))
 
 
 def grid(rows: Sequence[Mapping[str, str]], origins: Sequence[str | None]) -> dict[str, Any]:
-    """A CSV to be shown: names of columns, what is the same in all rows, and cells with the page of the run that measured them."""
+    """The data of a page for a CSV: columns, values that all rows share, and cells, linked to the page of the run that measured them.
+
+    origins: the page of the run of each row, or None.
+    """
     if not rows:
         return {"columns": [], "same": [], "rows": []}
     same = {name: value for name, value in rows[0].items() if name in ONCE and all(row[name] == value for row in rows)}
-    columns = sorted((name for name in rows[0] if name not in same), key=lambda name: name == "run_id")  # nobody reads it first
+    columns = sorted((name for name in rows[0] if name not in same), key=lambda name: name == "run_id")  # run_id comes last
     cells = [[_cell(name, row[name], origin) for name in columns] for row, origin in zip(rows, origins, strict=True)]
     return {"columns": columns, "same": [(name, value) for name, value in same.items() if value], "rows": cells}
 
@@ -34,9 +38,9 @@ def _cell(column: str, text: str, origin: str | None) -> dict[str, Any]:
 
 
 def verdicts(pairs: Sequence[Mapping[str, str]], by_run: Mapping[str, str | None]) -> list[dict[str, Any]]:
-    """The paired comparisons, seeds beside one another: a table for each dataset, encoder and number of shots.
+    """Paired comparisons with one column for each seed: one table for each dataset, encoder and number of shots.
 
-    What may be bold is `gta.scores.statistics.verdict`'s word alone.
+    Only `gta.scores.statistics.verdict` decides what may be bold.
     """
     tables: dict[tuple, dict[tuple, list[Mapping[str, str]]]] = {}
     for pair in pairs:

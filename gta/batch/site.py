@@ -1,8 +1,8 @@
-"""The site: what a batch made, as pages that open from disk as well as from a web server.
+"""The site: the results of a batch as pages that open from disk as well as from a web server.
 
-A file of the batch keeps its path below the site, and its page is that path and `.html`: `tables/zero_shot.csv.html` shows
-`tables/zero_shot.csv`. Links are relative, a content policy lets a browser run and load nothing else, and all text from data is
-escaped. The same batch gives the same bytes.
+A file of the batch has the same relative path on the site, and its page is that path with `.html` appended: `tables/zero_shot.csv.html`
+shows `tables/zero_shot.csv`. Links are relative. A content security policy forbids scripts and files from elsewhere, and all text
+from data is escaped. The same batch gives the same bytes.
 """
 
 import csv
@@ -27,7 +27,7 @@ from gta.scores.tables import paired_of
 
 HERE = Path(__file__).parent
 TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-# Named here, so that a change of one makes the site anew (`gta.hashes`).
+# The list is here so that a change of a template makes the step of the site stale (`gta.hashes`).
 FILES = (
     "site.html.j2",
     "site.css.j2",
@@ -37,9 +37,9 @@ FILES = (
     "site_notebook.html.j2",
     "site_table.html.j2",
 )
-RECORD = "made.json"  # of each page of a notebook: what it was made from, and the hash of what it holds
-WRITERS = ("nbconvert", "bleach", "mistune", "pygments", "jinja2")  # of a notebook's cells
-# Where a machine keeps things: said by warnings, which name the file that they come from.
+RECORD = "made.json"  # for each page of a notebook: a hash of its sources and a hash of its content
+WRITERS = ("nbconvert", "bleach", "mistune", "pygments", "jinja2")  # packages that write the cells of a notebook
+# Paths of this machine and their replacements. Warnings in outputs contain such paths: they name their source file.
 PLACES = [
     (re.compile(rf"(?<![\w./+-]){re.escape(html.escape(str(ROOT)))}(?:/|\b)"), ""),
     (re.compile(r"(?<![\w./+-])/[\w.+/-]*/(?=site-packages/|ipykernel_\d+/)"), ""),
@@ -50,10 +50,10 @@ PLACES = [
 def build(
     base: Path, folder: Path, made: Mapping[str, Sequence[Path]], index: Sequence[Mapping[str, str]], left_out: Sequence[str]
 ) -> None:
-    """Make the site of a batch, and remove whatever else is in its folder.
+    """Make the site of a batch, and remove all other files from its folder.
 
-    base: what the batch works below; made: the files of each step, by the names that `gta.batch.steps` gives; index: a line for each table
-    and figure, as in `results/index.csv`; left_out: `TABLE: what was not run, and why`. What is not there is shown as not run.
+    base: the folder of the batch; made: the files of each step, by the step names of `gta.batch.steps`; index: one line for each table
+    and figure, as in `results/index.csv`; left_out: lines `TABLE: what was not run, and why`. Pages show a missing file as not run.
     """
     _Site(Path(base), Path(folder), made, index, left_out).build()
 
@@ -90,7 +90,7 @@ class _Site:
 
     @cached_property
     def present(self) -> dict[Path, str]:
-        """Files that are there, and the step that each is of."""
+        """The files that exist, each with the step that makes it."""
         return {Path(file): step for step, files in self.made.items() for file in files if Path(file).exists()}
 
     @cached_property
@@ -104,7 +104,8 @@ class _Site:
 
     @cached_property
     def tables(self) -> list[tuple[str, Path]]:
-        """CSVs with a page of their own: not those of one run, and not the paired comparisons, which stand beside their table."""
+        """CSVs with a page of their own, and their steps. CSVs of single runs have none, and paired comparisons are on the page of their
+        table."""
         csvs = [file for file, step in self.present.items() if file.suffix == ".csv" and not step.startswith("run/")]
         beside = {paired_of(file) for file in csvs}
         return [(self.present[file], file) for file in csvs if file not in beside]
@@ -118,7 +119,7 @@ class _Site:
         return {step.split("/", 2)[2]: file for step, file in self.notebooks.items() if step.startswith(f"run/{table}/")}
 
     def _notebook(self, step: str, notebook: Path) -> None:
-        """The slow part, left as it is where the same notebook made it before."""
+        """Write the page of a notebook. This is slow, so an existing page with the same sources stays."""
         table = step.split("/")[1] if step.startswith("run/") else ""
         up = next((file for of, file in self.tables if of == f"table/{table}" and file.stem == table), None)
         more = [] if table else [file for _, file in [*self.figures, *self.tables] if self.present[file] == step]
@@ -135,7 +136,7 @@ class _Site:
 
     @cached_property
     def _recipe(self) -> list[str]:
-        """What makes a page of a notebook, the notebook aside."""
+        """Hashes and versions of everything that makes a page of a notebook, except the notebook itself."""
         sources = [HERE / "site.py", HERE / "pages.py", *(HERE / name for name in FILES)]
         return [*map(sha256, sources), *map(version, WRITERS)]
 
@@ -167,7 +168,7 @@ class _Site:
         )
 
     def _origins(self, step: str, file: Path, rows: Sequence[Mapping[str, str]]) -> list[str | None]:
-        """The notebook that measured each row: of rows that several runs measured alike, the first."""
+        """The page of the notebook that measured each row, or None. If several runs measured the same row, the first run counts."""
         if step in self.notebooks:
             return [self._name(self.notebooks[step])] * len(rows)
         first: dict[str, str] = {}
@@ -177,7 +178,7 @@ class _Site:
             for row in _read(own) if own.exists() else []:
                 first.setdefault(row["run_id"], self._name(notebook))
             in_order += [self._name(notebook)] * (len(_read(same)) if same.exists() else 0)
-        if rows and "run_id" not in rows[0] and len(in_order) == len(rows):  # the runs' files, one below the other
+        if rows and "run_id" not in rows[0] and len(in_order) == len(rows):  # the table is the runs' files, concatenated
             return [*in_order]
         return [first.get(row.get("run_id", "")) for row in rows]
 
@@ -200,14 +201,14 @@ class _Site:
         )
 
     def _line(self, entry: Mapping[str, str]) -> dict[str, Any]:
-        """A table or figure of the index: where its parts are on the site, and on what it was run."""
+        """One table or figure of the index: where its parts are on the site, and what it was run on."""
         what, own = _sentence(entry["paper"]), entry["paper"].startswith("none: ")
         files = {"csv": entry["csv"], "figure": entry["figure"]}
         files["drawn"] = entry["figure_notebook"].removeprefix("notebooks/") if entry["figure_notebook"] else ""
         here = {name: path if path and self.base / path in self.present else "" for name, path in files.items()}
-        undrawn = entry["notebook"] == entry["figure_notebook"] and not here["drawn"]  # its table alone is here
+        undrawn = entry["notebook"] == entry["figure_notebook"] and not here["drawn"]  # only its table exists
         rows = _read(self.base / here["csv"]) if here["csv"] and not undrawn else []
-        measured = bool(rows) and "run_id" in rows[0]  # and not what is only read off other tables
+        measured = bool(rows) and "run_id" in rows[0]  # a table without run_id is computed from other tables
         told = ("dataset", "backbone", "seed", "versions", "device") if measured else ()
         run = {name: ", ".join(shown.worlds(rows, name)) for name in told}
         smoke = any(row.get("status") == "smoke" for row in rows)
@@ -223,7 +224,7 @@ class _Site:
         }
 
     def _called(self, table: Path) -> str:
-        """What a table is in the paper, or its path in words."""
+        """The title of a table: its name in the paper, or its path in words."""
         names = [entry["paper"] for entry in self.index if entry["csv"] == self._name(table)]
         return _sentence(names[0]) if names else f"Table: {_words(self._name(table))}"
 
@@ -247,7 +248,7 @@ def _read(file: Path) -> list[dict[str, str]]:
 
 
 def _title(notebook: Path) -> str:
-    """Its first heading, or its name."""
+    """The first heading of a notebook, or its file name."""
     cells = json.loads(notebook.read_text())["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     heading = re.search(r"^#+ +(.+)$", prose, re.MULTILINE)
@@ -255,18 +256,18 @@ def _title(notebook: Path) -> str:
 
 
 def _words(name: str) -> str:
-    """What a table or figure is called: its path in words, but for what all of its kind have."""
+    """The title of a table or figure: its path in words, without the folder and the suffix."""
     return re.sub("^(tables|figures)/", "", name).rpartition(".")[0].replace("_", " ").replace("/", " ")
 
 
 def _sentence(paper: str) -> str:
-    """What something is in the paper or, after `none: `, instead of it."""
+    """A table's or figure's name in the paper or, if it begins with `none: `, what it shows instead; without that prefix."""
     what = paper.removeprefix("none: ")
     return what[:1].upper() + what[1:]
 
 
 def _at_home(cells: str) -> str:
-    """The cells of a notebook without links to files of the repository, which the site has not, and without a machine's paths."""
+    """The cells of a notebook without links to repository files, which the site does not have, and without paths of this machine."""
     cells = re.sub(r'(<a\b[^>]*?) href="(?!#|https?:|mailto:)[^"]*"', r"\1", cells)
     for place, instead in PLACES:
         cells = place.sub(instead, cells)

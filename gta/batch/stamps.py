@@ -1,8 +1,8 @@
-"""What a result was made from, by content: hashes of sources and files, kept in a stamp beside the result.
+"""Stamps: files with the hashes of the sources and inputs that a result was made from.
 
-A stamp claims "these outputs are what these inputs, parameters and sources make". Beside it lies an empty marker, exactly
-while the claim holds: the batch engine looks for markers alone, never at file times, and makes again what has none. A
-change that is undone gives the marker back.
+A stamp claims "these outputs are what these inputs, parameters and sources make". An empty marker file lies beside it exactly while
+the claim is true. The batch engine looks only at markers, never at file times, and makes every step without a marker. If a change is
+undone, the marker comes back.
 """
 
 import csv
@@ -18,7 +18,7 @@ from gta.hashes import Hashes
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a batch: what it makes from what, and where its stamp lies."""
+    """One step of a batch: its outputs, what it makes them from, and the path of its stamp."""
 
     stamp: Path
     entry: Path
@@ -35,18 +35,18 @@ class Step:
 
     @property
     def marker(self) -> Path:
-        """The empty file that is there while the claim holds."""
+        """The empty file that exists while the claim is true."""
         return Path(self.stamp).with_suffix(".ok")
 
     def begin(self) -> dict:
-        """What sources and inputs hold now, before the work, for `finish`."""
+        """Hashes of sources and inputs before the work starts, for `finish`."""
         return self._made_from(Hashes())
 
     def finish(self, begun: Mapping | None = None) -> None:
         """Write the stamp and the marker, after the outputs.
 
-        Raises FileNotFoundError where one is missing, and ValueError where sources or inputs are not what they were at the begin:
-        nobody can say which of the two made the outputs.
+        Raises FileNotFoundError if a file is missing, and ValueError if sources or inputs changed since `begin`: it is then unknown
+        which version made the outputs.
         """
         claim = self._claim(Hashes())
         if begun and (changed := [key for key in begun if claim[key] != begun[key]]):
@@ -55,14 +55,14 @@ class Step:
         self.marker.touch()
 
     def refresh(self, now: Hashes | None = None) -> str | None:
-        """Set or remove the marker; what no longer holds, or None. Outputs and stamp stay as they are.
+        """Set or remove the marker. Returns why the claim is false, or None if it is true. Outputs and stamp stay as they are.
 
-        now: of many steps that are looked at together.
+        now: hashes that many steps share, if they are checked together.
         """
         now = now or Hashes()
         reason = self._what_is_false(now)
         if reason and self.stamp.exists() and self.stamp.stat().st_mtime >= now.begun:
-            reason = self._what_is_false(Hashes())  # another batch made it during this look, from what was read before
+            reason = self._what_is_false(Hashes())  # another batch wrote the stamp since `now` began: hash again
         if reason is None and not self.marker.exists():
             self.marker.touch()
         elif reason is not None:
@@ -83,10 +83,10 @@ class Step:
 
 
 def publish(steps: Iterable[tuple[Step, Sequence[Path]]], base: Path, results: Path, index: Sequence[Mapping[str, str]]) -> None:
-    """Copy what readers come for from `base` into `results`: of each step the outputs named beside it, with its claim, and an index of
-    tables and figures. What an earlier call put there and this one does not is removed.
+    """Copy the named outputs of each step from `base` to `results`, with their claims and an index of tables and figures.
 
-    Raises ValueError where the claim of a step does not hold: what is not complete is not published.
+    A file that an earlier call copied and this one does not is removed. Raises ValueError if the claim of a step is false, because
+    only complete results are published.
     """
     claims: dict[str, dict] = {}
     now, before = Hashes(), results / "provenance.json"

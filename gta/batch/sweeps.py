@@ -1,4 +1,4 @@
-"""What is run: the grids of `notebooks/sweeps/*.yaml` and the pages of `notebooks/pages.yaml`, checked as they are read."""
+"""Read and check what a batch runs: the grids of `notebooks/sweeps/*.yaml` and the pages of `notebooks/pages.yaml`."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -17,12 +17,12 @@ TARGETS: tuple[str, ...] = get_args(Target)
 
 
 class Sweep(Checked):
-    """The runs of a table: a notebook with every combination of a block of `grid`, but for those that `exclude` matches.
+    """The runs of a table: one notebook with every combination of values in each block of `grid`, except those that `exclude` matches.
 
-    paper: what it is in the paper; cost: measured minutes of one core a run; outputs: files that a run writes beside its notebook,
-    `rows.csv` and `predictions.npz`, and of which CSVs become tables too; parameters: the same for all runs; smoke: the part of the grid
-    that the smoke size keeps; references: methods and variants that the other rows are compared with, image by image, in every
-    setting that has them; publish: what of each run is published beside its rows.
+    paper: the name of the table in the paper; cost: measured minutes of one core for a run; outputs: files that a run writes besides its
+    notebook, `rows.csv` and `predictions.npz`; CSVs among them become tables too; parameters: the same for all runs; smoke: the part
+    of the grid that a smoke run keeps; references: methods and variants that the other rows of their setting are compared with, image by
+    image; publish: which files of a run are published besides its rows.
     """
 
     notebook: str
@@ -48,7 +48,7 @@ class Sweep(Checked):
         return self
 
     def cells(self, smoke: bool = False) -> list[dict[str, Any]]:
-        """The parameters of each run; `{seed}` in a dataset's name is the seed."""
+        """The parameters of each run. `{seed}` in the name of a dataset is replaced by the seed."""
         cells: list[dict[str, Any]] = []
         for block in self.grid:
             kept = {key: [v for v in values if not smoke or v in self.smoke.get(key, values)] for key, values in block.items()}
@@ -60,10 +60,11 @@ class Sweep(Checked):
 
 
 class Page(Checked):
-    """A notebook that is run once. tables: that it reads; runs: a sweep whose runs it reads; reads: other pages, listed before it, whose
-    CSVs it reads; outputs: relative to the base.
+    """A notebook that is run once.
 
-    paper: what it is in the paper, and then `csv` and `figure` are what to look at; smoke: parameters of the smoke size.
+    tables: the tables that it reads; runs: a sweep whose runs it reads; reads: other pages, listed before it, whose CSVs it reads;
+    outputs: files relative to the base; paper: its name in the paper, if it stands for a table or figure there, with its files in
+    `csv` and `figure`; smoke: parameters of a smoke run.
     """
 
     target: Target
@@ -80,7 +81,7 @@ class Page(Checked):
 
 
 def sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
-    """By table. Raises ValueError naming the file and the field."""
+    """All sweeps by table. Raises ValueError with the file and the field."""
     found = {file.stem: _checked(Sweep, yaml.safe_load(file.read_text()), file) for file in sorted(folder.glob("*.yaml"))}
     for table, sweep in found.items():
         if taken := {f"{table}.csv", f"{table}_paired.csv", "rows.csv", "predictions.npz"} & set(sweep.outputs):
@@ -89,7 +90,7 @@ def sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
 
 
 def pages(file: Path = PAGES) -> dict[str, Page]:
-    """By the notebook's path below `notebooks`, without its suffix."""
+    """All pages, by the path of the notebook below `notebooks`, without its suffix."""
     return {name: _checked(Page, page, f"{file}: {name}") for name, page in yaml.safe_load(file.read_text()).items()}
 
 
