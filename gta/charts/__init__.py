@@ -1,4 +1,4 @@
-"""Figures drawn from tables: a file each.
+"""Figures and tables for readers, made from result tables: one file for each kind.
 
-May import everything up to `gta.studies` and `gta.peers`. Begin with `style.py`, whose colours are those of all.
+May import everything up to `gta.studies` and `gta.peers`. Begin with `style.py`, whose colours all figures use.
 """

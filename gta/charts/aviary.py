@@ -8,7 +8,7 @@ from gta.charts.style import PALETTE
 
 
 def stacked_shares(frame: pd.DataFrame) -> Figure:
-    """Of `gta.scores.truth.errors_by_family`: a bar a row, its columns one after the other, in percent."""
+    """Stacked bars of `gta.scores.truth.errors_by_family`: one bar for each row, in percent."""
     figure, axis = plt.subplots(figsize=(8, 0.36 * len(frame) + 1.2))
     frame.plot.barh(stacked=True, ax=axis, color=[PALETTE[0], PALETTE[1], "0.75"], width=0.7)
     axis.invert_yaxis()
@@ -19,7 +19,7 @@ def stacked_shares(frame: pd.DataFrame) -> Figure:
 
 
 def before_and_after(frame: pd.DataFrame, label: str) -> Figure:
-    """An arrow a row from its mean `before` to that `after`, a light dot each world; index: (row, world)."""
+    """One arrow for each row, from the mean `before` to the mean `after`, and a light dot for each world. frame: index (row, world)."""
     order = list(dict.fromkeys(frame.index.get_level_values(0)))
     figure, axis = plt.subplots(figsize=(7, 0.34 * len(order) + 1.2))
     for y, name in enumerate(order):

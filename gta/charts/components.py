@@ -1,4 +1,4 @@
-"""What each component is worth: a heat map of the ablation, each cell against the one with one component less."""
+"""What each component adds: a heat map of the ablation, with each cell compared to the cell with one component less."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from gta.studies.ablation_components import ATTRIBUTES, STEPS, Cell, compared_wi
 CELLS: list[Cell] = [(attributes, *steps) for attributes in ATTRIBUTES for steps in STEPS]
 HEADS = {(False, False): "neither", (False, True): "adapt", (True, False): "transduct", (True, True): "both"}
 PLACES = dict(zip(STEPS, (0, 1, 2.15, 3.15), strict=True))  # of the columns: a gap where transduction begins
-# The rows of `results/published.csv`, of which averages are known.
+# The rows of `results/published.csv` whose averages the paper gives.
 PUBLISHED: dict[str, Cell] = {
     "CLIP": ("none", False, False),
     "CLIP+attributes": ("static", False, False),
@@ -31,7 +31,7 @@ PUBLISHED: dict[str, Cell] = {
 
 
 def steps(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
-    """A line a cell: its accuracy, and what it adds to the cell with one component less."""
+    """One line for each cell: its accuracy, and what it adds to the cell with one component less."""
     cells = pd.DataFrame([(*cell, *name(cell), label(*name(compared_with(cell)))) for cell in CELLS])
     cells.columns = pd.Index(["attributes", "transduct", "adapt", "method", "variant", "reference"])
     means = frame_of(rows).groupby(METHOD).accuracy.mean().reset_index()
@@ -41,8 +41,11 @@ def steps(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def heat_maps(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
-    """A panel a dataset and encoder: attributes x (transduct, adapt), the mean accuracy over seeds with each seed's below it, and the
-    mean gain over the cell with one component less where every seed agrees. Colours are of a panel, from its worst to its best."""
+    """One panel for each dataset and encoder: attributes x (transduct, adapt).
+
+    A cell shows the mean accuracy over seeds, below it the accuracy of each seed and, if all seeds agree, the mean gain over the cell
+    with one component less. The colours of a panel go from its worst to its best cell.
+    """
     frame, lines = frame_of(rows), comparisons(paired)
     panels = list(frame.groupby(["dataset", "backbone", "shots"], sort=False))
     figure, axes = grid(len(panels), 2 if len(panels) <= 2 else 3, (5.6, 3.9))
@@ -78,7 +81,7 @@ def _panel(axis: Axes, part: pd.DataFrame, lines: pd.DataFrame, key: tuple) -> N
 
 
 def beside_published(rows: Iterable[Row], published: Path) -> pd.DataFrame:
-    """The averages that the paper's ablation is known by, beside the mean of each encoder over the datasets of the paper that were run."""
+    """The averages of the paper's ablation, beside each encoder's mean over those datasets of the paper that were run here."""
     frame = frame_of(rows)
     frame = frame[frame.dataset.isin(manifests.names())]
     known = pd.read_csv(published, dtype={"accuracy": float}, keep_default_na=False)

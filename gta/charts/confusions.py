@@ -1,4 +1,4 @@
-"""The confusions table for readers: where the pairs that a method is undecided about stand among those of a trained classifier."""
+"""The confusions table for readers: the ranks of a method's confused pairs among the confusions of a trained classifier."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,9 +15,11 @@ TENTH = 0.1  # of all pairs
 
 
 def overlaps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of `gta.studies.confusions.compare`: a line a method and seed. How many of its pairs there are, how many stand in the first ten
-    places and in the first tenth of the classifier's, what as many pairs drawn at random would give, and the chance that those do as
-    well as in the first tenth (hypergeometric)."""
+    """Summarise `gta.studies.confusions.compare`: one line for each method and seed.
+
+    A line has the number of the method's pairs, how many are among the classifier's first ten and in its first tenth, the numbers
+    expected for as many random pairs, and the probability that random pairs do as well in the first tenth (hypergeometric).
+    """
     lines = []
     for setting, part in frame.groupby(SETTING, sort=False):
         drawn, every = len(part), int(part["of"].iloc[0])
@@ -34,13 +36,13 @@ def overlaps(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def tenth_of(every: int) -> int:
-    """How many pairs a tenth of all are, rounded up."""
+    """A tenth of all pairs, rounded up."""
     return int(np.ceil(TENTH * every))
 
 
 def places(frame: pd.DataFrame) -> Figure:
-    """A panel a dataset, a line a method and seed: a mark for each of its pairs at its place among the classifier's, in % of all pairs.
-    Shaded: the first tenth; to the right, how many lie there, and how many would by chance."""
+    """One panel for each dataset, one row for each method and seed. A mark shows the rank of a pair among the classifier's pairs, in %
+    of all pairs. The first tenth is shaded; on the right is how many pairs are in it, and how many would be by chance."""
     panels = list(frame.groupby("dataset", sort=False))
     rows = [part[["method", "seed"]].drop_duplicates().shape[0] for _, part in panels]
     size = (9, 0.3 * sum(rows) + 1.1 * len(panels))

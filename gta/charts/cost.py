@@ -8,17 +8,18 @@ from matplotlib.ticker import LogLocator, NullLocator
 from gta.charts.drawing import MARKS, METHODS
 from gta.charts.style import PALETTE
 
-# In the colour of the method that brings the stage; generate and adapt are both the whole method's.
+# A stage has the colour of the method that adds it. The whole method adds two: generate has a colour of its own.
 STAGES = {"encode": METHODS["CLIP"], "transduct": METHODS["TransCLIP"], "generate": PALETTE[8], "adapt": METHODS["GTA-CLIP"]}
 
 
 def with_seconds(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of `cost_stages.csv`, with all `seconds` together."""
+    """Add `seconds`, the sum over all stages, to the frame of `cost_stages.csv`."""
     return frame.assign(seconds=frame[list(STAGES)].sum(axis=1))
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Over seeds: a line a dataset, encoder and method; seconds of each stage and in all, memory, calls, tokens, price and accuracy."""
+    """Means over seeds, one line for each dataset, encoder and method: seconds of each stage and in total, memory, calls, tokens, price
+    and accuracy."""
     names = ["dataset", "backbone", "method"]
     shown = [
         "images",
@@ -39,14 +40,14 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _each_point(found: pd.DataFrame, key: tuple) -> float:
-    """Further seconds for each point of accuracy above CLIP; no number where nothing was gained."""
+    """Additional seconds for each point of accuracy above CLIP; NaN if the method gains nothing."""
     clip = found.loc[(*key[:2], "CLIP")]
     gained = found.loc[key].accuracy - clip.accuracy
     return (found.loc[key].seconds - clip.seconds) / gained if gained > 0 else float("nan")
 
 
 def accuracy_against_seconds(frame: pd.DataFrame) -> Figure:
-    """A panel a dataset: the mean of each method, joined in the order of cost, and a small mark each seed."""
+    """One panel for each dataset: the means of the methods, connected in the order of cost, and a small mark for each seed."""
     panels = list(frame.groupby(["dataset", "backbone"], sort=False))
     figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 0.4, 3.5), squeeze=False)
     for axis, ((dataset, _), part) in zip(axes[0], panels, strict=True):
@@ -69,7 +70,7 @@ def accuracy_against_seconds(frame: pd.DataFrame) -> Figure:
 
 
 def seconds_by_stage(frame: pd.DataFrame) -> Figure:
-    """A bar a dataset and method, its stages one after the other: means over seeds. To the right, the seconds of each seed."""
+    """Stacked bars of the stages, means over seeds: one bar for each dataset and method. On the right are the seconds of each seed."""
     panels = list(frame.groupby(["dataset", "backbone"], sort=False))
     figure, axes = plt.subplots(len(panels), 1, figsize=(8.5, 1.5 * len(panels) + 0.7), squeeze=False)
     for axis, ((dataset, _), part) in zip(axes[:, 0], panels, strict=True):

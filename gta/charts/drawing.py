@@ -1,4 +1,4 @@
-"""What all charts draw alike: the colours of methods and of verdicts, seeds around a height, and panels in a grid."""
+"""What all charts share: the colours of methods and verdicts, the drawing of seeds in a row, and panels in a grid."""
 
 from collections.abc import Hashable, Iterable
 
@@ -12,20 +12,22 @@ from gta.charts.style import PALETTE
 
 METHODS = {"CLIP": "0.55", "TransCLIP": PALETTE[0], "GTA-CLIP": PALETTE[1]}
 MARKS = {"CLIP": "D", "TransCLIP": "s", "GTA-CLIP": "o"}
-VERDICTS = {"better": PALETTE[2], "worse": PALETTE[4], "": "0.55"}  # none is a method's, but for grey
+VERDICTS = {"better": PALETTE[2], "worse": PALETTE[4], "": "0.55"}  # except grey, none is the colour of a method
 SAID = {"better": "better in every seed", "worse": "worse in every seed", "": "neither"}
 
 
 def aside(seeds: Iterable[int], step: float = 0.22) -> dict[int, float]:
-    """How far from its row each seed stands, so that they lie beside one another and within it."""
+    """The offset of each seed from the middle of its row, so that marks of seeds do not overlap and stay in the row."""
     order = sorted(set(seeds))
     step = min(step, 0.7 / len(order))
     return {seed: step * (place - (len(order) - 1) / 2) for place, seed in enumerate(order)}
 
 
 def draw_seeds(axis: Axes, height: float, lines: pd.DataFrame, places: dict[int, float]) -> None:
-    """Of `gta.charts.frames.told_apart`, the lines of one comparison: each seed's difference with its interval, in the colour of the
-    verdict, and a bar at their mean. places: of `aside`."""
+    """Draw one comparison: the difference of each seed with its interval, in the colour of the verdict, and a bar at their mean.
+
+    lines: its lines in `gta.charts.frames.told_apart`; places: the offsets of `aside`.
+    """
     color = VERDICTS[lines.verdict.iloc[0]]
     for line in lines.to_dict("records"):
         y = height + places[line["seed"]]
@@ -36,20 +38,20 @@ def draw_seeds(axis: Axes, height: float, lines: pd.DataFrame, places: dict[int,
 
 
 def tell_verdicts(figure: Figure) -> None:
-    """What the colours of `draw_seeds` mean, above the panels."""
+    """Draw a legend above the panels: what the colours of `draw_seeds` mean."""
     handles = [Line2D([], [], color=color, marker="o", ms=4, label=SAID[said]) for said, color in VERDICTS.items()]
     tell(figure, handles)
 
 
 def tell(figure: Figure, handles: Iterable) -> None:
-    """A legend in one line above all panels."""
+    """Draw a legend in one line above all panels."""
     figure.tight_layout()
     handles = list(handles)
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(handles), frameon=False)
 
 
 def grid(count: int, columns: int, size: tuple[float, float], beside: float = 0, **options) -> tuple[Figure, list[Axes]]:
-    """`count` panels, at most so many beside one another, each of a size in inches; `beside`: what labels on the left take."""
+    """`count` panels, at most `columns` in a line. size: of a panel, inches; beside: the width of the labels on the left, inches."""
     columns = min(columns, count)
     lines = -(-count // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(size[0] * columns + beside, size[1] * lines), squeeze=False, **options)

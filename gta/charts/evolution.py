@@ -1,4 +1,4 @@
-"""How the image and text spaces move while a run goes on: maps of pairs, agreement of the spaces, accuracy of every iterate."""
+"""How the image and text spaces change during a run: maps of pairs, agreement of the spaces, accuracy of every iterate."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from gta.scores.results import Row, oracle_best
 
 
 def pair_maps(maps: Sequence[pd.DataFrame], pairs: Sequence[tuple[int, int]], class_names: Sequence[str]) -> Figure:
-    """Of `gta.studies.evolution.pair_map`: a row a pair, a column an iteration. Dots: images, in the colour of their label then, grey
-    where it is a third class; large marks: texts."""
+    """Maps of `gta.studies.evolution.pair_map`: one row for each pair, one column for each iteration. Dots are images, in the colour of
+    their label in that iteration (grey for a third class); large marks are texts."""
     columns = sorted(maps[0].iteration.unique())
     size = (2.6 * len(columns) + 1.4, 2.6 * len(pairs) + 0.3)
     figure, axes = plt.subplots(len(pairs), len(columns), figsize=size, squeeze=False)
@@ -40,8 +40,8 @@ def pair_maps(maps: Sequence[pd.DataFrame], pairs: Sequence[tuple[int, int]], cl
 
 
 def agreement(measures: pd.DataFrame) -> Figure:
-    """Of `gta.studies.evolution.table`: how alike the two spaces are, by iteration. No axis is shorter than 0.1, or a change of no
-    matter would look like one that matters."""
+    """How similar the two spaces are in each iteration, from `gta.studies.evolution.table`. No axis is shorter than 0.1; otherwise an
+    unimportant change would look important."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.8))
     panels = {"structure": ["structure"], "cosine of images with texts": ["own", "other"], "modality gap": ["gap"]}
     labels = {"own": "of the same class", "other": "of two classes"}
@@ -57,7 +57,7 @@ def agreement(measures: pd.DataFrame) -> Figure:
 
 
 def accuracy_by_iteration(rows: Sequence[Row]) -> Figure:
-    """Of every iterate, the last one as the result, `oracle_best` apart from it, and the baseline as a line."""
+    """The accuracy of every iterate: the last one is the result, `oracle_best` has a separate mark, the baseline is a line."""
     iterates = [row for row in rows if row.variant.startswith("iterate")]
     (baseline,) = (row for row in rows if row.method != "GTA-CLIP")
     accuracy, best, color = [row.accuracy for row in iterates], oracle_best(iterates), METHODS["GTA-CLIP"]

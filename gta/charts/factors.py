@@ -1,4 +1,4 @@
-"""One hyperparameter at a time: accuracy against its value, each seed a thin line."""
+"""One hyperparameter at a time: accuracy against its value, with a thin line for each seed."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,14 +15,14 @@ from gta.scores.statistics import label
 from gta.studies.ablation_hyperparameters import FACTORS, default, variant
 from gta.worlds.settings import settings_for
 
-COLUMNS = 4  # panels beside one another
-DEPTH = 8  # points
+COLUMNS = 4  # panels in a line
+DEPTH = 8  # of the scale below the default, points of accuracy
 WHOLE = label("GTA-CLIP", "")
 
 
 def points(rows: Iterable[Row]) -> pd.DataFrame:
-    """A line a seed and value of each factor: dataset, backbone, factor, value, seed, accuracy, and whether it is the default, which
-    stands in every factor that was run."""
+    """One line for each seed and value of each factor: dataset, backbone, factor, value, seed, accuracy, and whether the value is the
+    default. The run with the defaults has a line in every factor."""
     frame = frame_of(rows)
     frame = frame[frame.method == "GTA-CLIP"]
     named = frame.variant.str.partition(" = ")
@@ -35,8 +35,8 @@ def points(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def curves(rows: Iterable[Row]) -> Figure:
-    """A panel a factor; the datasets begin a line of panels each, and the panels of one share their scale. Of a mean that lies below it,
-    the number stands at the foot."""
+    """One panel for each factor. Each dataset begins a new line of panels, and all its panels have one scale. A mean below the scale is
+    given as a number at the bottom."""
     frame = points(rows)
     lines = [line for _, part in in_order(frame).groupby(["dataset", "backbone"], sort=False) for line in _in_lines(part)]
     figure, axes = plt.subplots(len(lines), COLUMNS, figsize=(11, 2.5 * len(lines) + 0.4), squeeze=False)
@@ -52,7 +52,7 @@ def curves(rows: Iterable[Row]) -> Figure:
 
 
 def _in_lines(part: pd.DataFrame) -> list[list[pd.DataFrame]]:
-    """The panels of a dataset in the order of the factors, `COLUMNS` a line."""
+    """The panels of a dataset in the order of the factors, `COLUMNS` in each line."""
     panels = [part[part.factor == factor] for factor in FACTORS if factor in set(part.factor)]
     return [panels[i : i + COLUMNS] for i in range(0, len(panels), COLUMNS)]
 
@@ -75,7 +75,7 @@ def _panel(axis: Axes, part: pd.DataFrame) -> None:
 
 
 def _scale(axis: Axes, part: pd.DataFrame, of_dataset: pd.DataFrame) -> None:
-    """From no more than `DEPTH` points below the worst seed of the default: one value that ruins the method would flatten all others."""
+    """Begin the scale at most `DEPTH` points below the worst seed of the default, so that one bad value does not flatten the others."""
     defaults = of_dataset[of_dataset.default].accuracy
     low, high = max(of_dataset.accuracy.min(), defaults.min() - DEPTH), of_dataset.accuracy.max()
     margin = 0.06 * (high - low + 1)
@@ -86,7 +86,7 @@ def _scale(axis: Axes, part: pd.DataFrame, of_dataset: pd.DataFrame) -> None:
 
 
 def table(rows: Sequence[Row], paired: pd.DataFrame) -> pd.DataFrame:
-    """A line a value: mean accuracy, and its difference to the default."""
+    """One line for each value: the mean accuracy, and its difference to the default."""
     frame, lines = points(rows), comparisons(paired)
     means = frame.groupby(["dataset", "backbone", "factor", "value", "default"]).accuracy.mean().reset_index()
     values = zip(means.dataset, means.backbone, means.factor, means.value, strict=True)

@@ -1,4 +1,4 @@
-"""Few-shot curves: accuracy against the number of labelled images a class, and the numbers behind them."""
+"""Few-shot curves: accuracy against the number of labelled images of each class, and tables of these numbers."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from gta.charts.frames import comparisons, frame_of, in_order, shown
 from gta.scores.results import Row
 from gta.scores.statistics import label
 
-COLUMNS = 4  # panels beside one another
-# Colour, mark, line, and whether the mark is filled.
+COLUMNS = 4  # panels in a line
+# For each method: colour, mark, line, and whether the mark is filled.
 STYLES = {
     "CLIP": (METHODS["CLIP"], "D", ":", True),
     "CLIP+attributes": (METHODS["CLIP"], "P", ":", True),
@@ -23,7 +23,7 @@ STYLES = {
 
 
 def curves(rows: Sequence[Row]) -> Figure:
-    """A panel a dataset and encoder, a line a method through the means over seeds, a dot each seed; the shots on a log2 axis."""
+    """One panel for each dataset and encoder: a line through the means of each method, a dot for each seed; a log2 axis of shots."""
     panels = list(frame_of(rows).groupby(["dataset", "backbone"], sort=False))
     figure, axes = grid(len(panels), COLUMNS, (4.6, 3.7))
     for axis, ((dataset, backbone), of_panel) in zip(axes, panels, strict=True):
@@ -42,7 +42,7 @@ def _panel(axis: Axes, frame: pd.DataFrame) -> None:
     for place, name in enumerate(names):
         color, mark, line, filled = STYLES[name]
         of_method = frame[frame.label == name]
-        aside = 2 ** (0.05 * (place - (len(names) - 1) / 2))  # so that the dots of methods lie beside one another
+        aside = 2 ** (0.05 * (place - (len(names) - 1) / 2))  # so that the dots of methods do not overlap
         axis.scatter(of_method.shots * aside, of_method.accuracy, s=16, color=color, alpha=0.45, linewidth=0)
         means = of_method.groupby("shots").accuracy.mean()
         axis.plot(means.index * aside, means, line, marker=mark, ms=5, color=color, mfc=color if filled else "white", label=name)
@@ -55,7 +55,7 @@ def _panel(axis: Axes, frame: pd.DataFrame) -> None:
 
 
 def accuracies(rows: Sequence[Row]) -> pd.DataFrame:
-    """Mean accuracy over seeds, with the lowest and the highest: a row a method, a column a number of shots."""
+    """Mean accuracy over seeds, with the lowest and the highest: one row for each method, one column for each number of shots."""
     key = ["dataset", "backbone", "label"]
     texts = frame_of(rows).groupby([*key, "shots"]).accuracy.agg(lambda of: f"{of.mean():.1f} [{of.min():.1f}, {of.max():.1f}]")
     cells = texts.unstack("shots").reset_index().assign(place=lambda of: of.label.map(list(STYLES).index))
@@ -63,7 +63,7 @@ def accuracies(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def differences(paired: pd.DataFrame) -> pd.DataFrame:
-    """Each row against each reference: the mean difference over seeds, the verdict of all, and each seed's with its interval."""
+    """Each row compared with each reference: mean difference over seeds, verdict, and each seed's difference with its interval."""
     lines = comparisons(paired).reset_index()
     lines["method"] = list(map(label, lines.method, lines.variant))
     names = ["dataset", "backbone", "reference", "method", "shots"]

@@ -1,4 +1,4 @@
-"""What generation is worth, and to what: each variant against the whole method, by the question that it belongs to."""
+"""What generation adds, and why: each variant compared with the whole method, grouped by the question that it answers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,13 +11,13 @@ from gta.charts.frames import METHOD, WITHHELD, bare, comparisons, frame_of, in_
 from gta.scores.results import Row
 from gta.studies.ablation_generation import MODEL, QUESTIONS, question_of
 
-COLUMNS = 3  # panels beside one another
+COLUMNS = 3  # panels in a line
 ORDER = ["model", *QUESTIONS]
 WHOLE = "GTA-CLIP, the whole method"
 
 
 def by_question(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows or comparisons with `names` (said or withheld), `question`, and `row`, which is the same in each setting."""
+    """Add to rows or comparisons `names` (said or withheld), `question`, and `row`, the label of a variant in all settings."""
     names = ["withheld" if variant.startswith(WITHHELD) else "said" for variant in frame.variant]
     whole = [WHOLE if method == "GTA-CLIP" else method for method in frame.method]
     rows = [bare(variant).removeprefix(MODEL) or name for variant, name in zip(frame.variant, whole, strict=True)]
@@ -25,7 +25,7 @@ def by_question(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
-    """A line a row and setting: mean accuracy, and its gain over the whole method."""
+    """One line for each row and setting: the mean accuracy, and its gain over the whole method."""
     frame = by_question(frame_of(rows))
     means = frame.groupby([*METHOD, "baseline", "names", "question", "row"]).accuracy.mean().reset_index()
     joined = means.join(comparisons(paired).rename_axis(index={"reference": "baseline"}), on=[*METHOD, "baseline"])
@@ -36,8 +36,8 @@ def table(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains_by_question(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
-    """A panel a dataset, encoder and setting of names, rows grouped by question: the mean accuracy, and each seed's gain over the whole
-    method with its interval; coloured where every seed says better or worse."""
+    """One panel for each dataset, encoder and setting of names, with rows grouped by question: the mean accuracy, and each seed's gain
+    over the whole method with its interval. A gain has a colour if all seeds say better, or all say worse."""
     frame, lines = by_question(frame_of(rows)), by_question(told_apart(paired))
     places, key = _places(frame), ["dataset", "backbone", "names"]
     panels = list(in_order(frame, *key[1:]).groupby(key, sort=False))
@@ -57,7 +57,7 @@ def gains_by_question(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
 
 
 def _places(frame: pd.DataFrame) -> dict[tuple[str, str | None], float]:
-    """Height of each (question, row), and of each question's head as (question, None)."""
+    """The height of each (question, row); (question, None) is the heading of a question."""
     found: dict[tuple[str, str | None], float] = {}
     height = 0.0
     for question in ["", *(q for q in ORDER if q in set(frame.question))]:

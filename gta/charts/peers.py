@@ -1,4 +1,4 @@
-"""What users would pick instead: accuracy of each method, and with transduction on top of it."""
+"""The peers, methods that users may choose instead: the accuracy of each, alone and with transduction on top."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from gta.charts.drawing import METHODS, tell
 from gta.peers.tables import frame_of
 from gta.scores.results import Row
 
-SAID = {"CLIP": "alone", "TransCLIP": "with transduction on top", "GTA-CLIP": "GTA-CLIP"}  # what is drawn in the colour of each
+SAID = {"CLIP": "alone", "TransCLIP": "with transduction on top", "GTA-CLIP": "GTA-CLIP"}  # by method: what its colour means here
 
 
 def accuracy_with_and_without(rows: Sequence[Row], table: str) -> Figure:
-    """A panel for each dataset and number of shots: every method's mean accuracy alone (grey) and with transduction (blue), its
-    seeds small. Dashed: GTA-CLIP."""
+    """One panel for each dataset and number of shots: the mean accuracy of each method alone (grey) and with transduction (blue), with
+    small dots for seeds. The dashed line is GTA-CLIP."""
     frame = frame_of(rows, table)
     panels = [(key, part) for key, part in frame.groupby(["dataset", "shots"]) if part.on_top.any()]
     counts = [part[~part.on_top].label.nunique() for _, part in panels]
@@ -32,7 +32,7 @@ def accuracy_with_and_without(rows: Sequence[Row], table: str) -> Figure:
 
 
 def _panel(axis: Axes, alone: SeriesGroupBy, on_top: SeriesGroupBy) -> None:
-    """Accuracies by method, and those of transduction on top by the method it goes on from."""
+    """Draw one panel. alone: accuracies by method; on_top: accuracies with transduction, by the method that it starts from."""
     order = list(alone.mean().sort_values().index)
     for y, label in enumerate(order):
         whole = label.startswith("GTA-CLIP")

@@ -1,4 +1,4 @@
-"""The price of each difference between the released code and the paper: tables and the chart of `ablation_released`."""
+"""What each difference between the released code and the paper costs in accuracy: tables and chart of `ablation_released`."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,15 @@ ORACLE = "oracle_best minus last iterate"
 
 
 def prices(paired: pd.DataFrame) -> pd.DataFrame:
-    """Of the paired comparisons: a line a switch and seed against its method as the paper says, with the verdict over all seeds and
-    their mean, sorted by method and mean."""
+    """One line for each switch and seed, compared with the method as the paper gives it, from the paired comparisons. Lines have the
+    mean and the verdict over all seeds, and are sorted by method and mean."""
     frame = told_apart(paired[(paired.variant != "") & (paired.method == paired.reference)])
     return in_order(frame, "backbone", "shots", "method", "mean", "variant", "seed")
 
 
 def oracle(rows: Sequence[Row]) -> pd.DataFrame:
-    """Of every solver call: the last iterate, the best call picked with test labels, and what the second has more, by seed."""
+    """One line for each seed: the accuracy of the last iterate, that of the best solver call (chosen with test labels), and their
+    difference."""
     runs: dict[tuple[str, str, int], list[Row]] = {}
     for row in rows:
         runs.setdefault((dataset_of(row.dataset), row.backbone, row.seed), []).append(row)
@@ -36,7 +37,10 @@ def oracle(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def chart(prices: pd.DataFrame, oracle: pd.DataFrame) -> Figure:
-    """A panel a dataset, encoder and method, a row a switch, a line a seed with its interval; `oracle_best` below the zero-shot rows."""
+    """One panel for each dataset, encoder and method, one row for each switch, with the interval of each seed.
+
+    `oracle_best` is below the zero-shot rows.
+    """
     panels = list(prices.groupby(["dataset", "backbone", "shots", "method"], sort=False))
     sizes = [of.variant.nunique() + (_oracle_of(oracle, key) is not None) for key, of in panels]
     height = 0.42 * sum(sizes) + 0.75 * len(panels) + 0.5
@@ -53,7 +57,7 @@ def chart(prices: pd.DataFrame, oracle: pd.DataFrame) -> Figure:
 
 
 def _oracle_of(oracle: pd.DataFrame, key: tuple) -> pd.DataFrame | None:
-    """Its lines for a panel of GTA-CLIP."""
+    """The lines of `oracle` for a panel of GTA-CLIP; None for other panels."""
     dataset, backbone, _, method = key
     if method != "GTA-CLIP" or not len(oracle):
         return None
@@ -77,7 +81,8 @@ def _panel(axis: Axes, frame: pd.DataFrame, oracle: pd.DataFrame | None) -> None
 
 
 def summary(paired: pd.DataFrame) -> pd.DataFrame:
-    """A row a switch: its mean price, the verdict, each seed's with its interval, and the images won and lost in all seeds."""
+    """One row for each switch: its mean price, the verdict, each seed's price with its interval, and the images won and lost in all
+    seeds."""
     order = prices(paired).groupby(COMPARISON, sort=False)[["better", "worse"]].sum().rename(columns={"better": "won", "worse": "lost"})
     lines = order.join(comparisons(paired)).reset_index().rename(columns={"difference": "price, points"})
     first = [*COMPARISON[:-1], "price, points", "verdict"]

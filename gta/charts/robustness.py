@@ -1,4 +1,4 @@
-"""The robustness table for readers: gain over the baseline against the strength of what may go wrong."""
+"""The robustness table for readers: gain over the baseline against the strength of a difficult condition."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from gta.charts.drawing import MARKS, METHODS, aside, tell
 from gta.charts.frames import METHOD, comparisons, in_order, plain
 from gta.scores.results import Row
 
-# By condition: the title of its panels, and what its strength counts.
+# For each condition: the title of its panels, and what its strength counts.
 CONDITIONS = {
     "imbalanced": ("imbalanced classes", "images of the most frequent class\nto one of the least frequent"),
     "classes": ("only some classes present", "classes among the images\n(all are named)"),
@@ -23,7 +23,8 @@ KEY = ["dataset", "backbone", "condition", "strength"]
 
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """The rows, `dataset` split into itself, `condition` and `strength`; `part`: all three as one; `name`: the method's plain one."""
+    """The rows with `dataset` split into `dataset`, `condition` and `strength`. `part` is the unsplit dataset; `name` is the plain name
+    of the method."""
     frame = frames.frame_of(rows)
     split = frame.dataset.str.extract(r"^(?P<whole>.+)#(?P<condition>[a-z]+)-(?P<strength>\d+)$")
     frame = frame.assign(part=frame.dataset, dataset=split.whole, condition=split.condition, strength=split.strength.astype(int))
@@ -31,8 +32,8 @@ def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def standings(frame: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
-    """Of `frame_of`, and of the table's paired comparisons: a line a method and strength: images that count, accuracy of the baseline and
-    of the method, mean gain, its verdict, and each seed's gain with its interval."""
+    """One line for each method and strength: images that count, accuracy of the baseline and of the method, mean gain, its verdict, and
+    each seed's gain with its interval. frame: of `frame_of`; paired: the paired comparisons of the table."""
     base = frame[frame.name == "CLIP"].groupby(KEY).accuracy.mean().rename("CLIP")
     others = frame[frame.name != "CLIP"].groupby([*KEY, "part", *METHOD[2:], "baseline", "name"])
     means = others.agg(images=("n_total", "median"), accuracy=("accuracy", "mean")).astype({"images": int}).reset_index()
@@ -51,7 +52,7 @@ def harm(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(frame: pd.DataFrame) -> Figure:
-    """A row a dataset and encoder, a panel a condition: each seed's gain as a dot with its interval, and a line through the means."""
+    """One row for each dataset and encoder, one panel for each condition: each seed's gain with its interval, a line through the means."""
     settings = list(frame.groupby(["dataset", "backbone"], sort=False))
     conditions = [condition for condition in CONDITIONS if condition in set(frame.condition)]
     size = (3.1 * len(conditions) + 0.6, 2.7 * len(settings) + 0.9)
@@ -69,7 +70,7 @@ def gains(frame: pd.DataFrame) -> Figure:
 
 
 def _panel(axis: Axes, part: pd.DataFrame) -> None:
-    """Strengths stand at equal distances: their steps are ratios in some conditions and counts in others."""
+    """Draw one panel. Strengths are equally spaced, because they are ratios in some conditions and counts in others."""
     strengths = sorted(part.strength.unique())
     if not strengths:
         return axis.set_visible(False)

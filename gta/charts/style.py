@@ -1,4 +1,4 @@
-"""The style of every figure: colour-blind safe, and the same bytes for the same numbers."""
+"""The style of all figures. Its colours are safe for colour-blind readers, and equal numbers give equal bytes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """As PNG and as SVG without a date, so that the same figure is the same file."""
+    """Save a figure as PNG and SVG. They contain no date, so that equal figures are equal files."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     figure.savefig(Path(folder) / f"{name}.png", metadata={"Software": None})
     figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None})
