@@ -1,4 +1,4 @@
-"""What is labelled, where it comes from, and which images count.
+"""Datasets: their images and class names, where these come from, their splits and parts.
 
 May import the method and `gta.worlds`. Begin with `tasks.py`; a dataset's facts are in `data_manifests/`.
 """

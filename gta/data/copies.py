@@ -1,7 +1,8 @@
-"""A copy of a dataset on the user's disk: where its files are, and which of them is which image of the published splits.
+"""A copy of a dataset on the user's disk: where its files are, and which image of the published splits each file is.
 
-However a copy is arranged (CoOp's folders, the released program's, a folder per class, one flat folder, a Hub repository's
-parquet files or image folder with a column of file names), an image is known by the path that the published list gives it.
+Copies have different layouts: CoOp's folders, the released program's, one folder for each class, one flat folder, or a Hub
+repository's parquet files or image folder with a column of file names. In every layout, the path in the published list identifies an
+image.
 """
 
 import os
@@ -23,12 +24,12 @@ from gta.data.manifests import Dataset
 from gta.data.splits import Entry, spelling
 from gta.files import IMAGE_SUFFIXES, ROOT
 
-DATA = ROOT / "data"  # where copies are looked for when nobody says
+DATA = ROOT / "data"  # the default folder of copies
 
 
 @dataclass(frozen=True)
 class Cell:
-    """An image in a parquet file: row `row` of its row group `group`."""
+    """An image in a parquet file: row `row` of the row group `group`."""
 
     file: Path
     group: int
@@ -47,7 +48,7 @@ Item = Path | Cell
 
 
 class Images(Sequence):
-    """Images that are opened when asked for: paths as they are, cells of parquet files as PIL images."""
+    """Lazy images: an item is a path, or a PIL image that is opened from a parquet file on access."""
 
     def __init__(self, items: Iterable[Item]):
         self.items = tuple(items)
@@ -68,7 +69,7 @@ class Images(Sequence):
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy found on disk. base: its folder; files: everything in it, relative to base; items: {name of an image: where it is}."""
+    """A copy found on disk. base: its folder; files: all its files, relative to base; items: {name of an image: where it is}."""
 
     manifest: Dataset
     base: Path
@@ -77,12 +78,12 @@ class Copy:
 
     @cached_property
     def splits(self) -> dict[str, list[Entry]]:
-        """{split: entries} as published; raises as `gta.data.splits.read` does."""
+        """{split: entries} as published. Raises the errors of `gta.data.splits.read`."""
         return splits.read(self.manifest, self.base, self.files)
 
     @cached_property
     def where(self) -> dict[str, Item]:
-        """{path of an entry: where its image is}, for those that are there."""
+        """{path of an entry: where its image is}, for the images that exist."""
         return _match(self.manifest, [entry for of_split in self.splits.values() for entry in of_split], self.items)
 
     @property
@@ -94,11 +95,11 @@ class Copy:
 
 
 def find(manifest: Dataset, root: Path, training: bool = True) -> Copy:
-    """The copy below `root`: in the first of the known folders, or `root` itself, that holds images and the lists of the split, or
-    images at least.
+    """Find the copy below `root`. It is in a known folder or in `root` itself: the first one with images and split lists, else the first
+    one with images.
 
-    training: False passes over a folder `train` where folders are the split (ImageNet's has 1.3 million files).
-    Raises FileNotFoundError, with the command that fetches it, where there is no image.
+    training: False skips the folder `train` if folders are the split (ImageNet's has 1.3 million files).
+    Raises FileNotFoundError, with the command that fetches the dataset, if there is no image.
     """
     root = Path(root).expanduser()
     inside = homes(manifest)
@@ -121,12 +122,12 @@ def find(manifest: Dataset, root: Path, training: bool = True) -> Copy:
 
 
 def homes(manifest: Dataset) -> list[str]:
-    """The folders that a dataset has of its own in the known layouts."""
+    """The top folders of a dataset in the known layouts."""
     return list(dict.fromkeys(folder.split("/")[0] for folder in manifest.layouts.values() if "/" in folder))
 
 
 def _scan(base: Path, passed_over: set[str]) -> Iterable[str]:
-    """Every file below a folder, relative to it, in order; hidden ones and what macOS adds to archives left out."""
+    """Every file below a folder, relative to it, in order, without hidden files and files that macOS adds to archives."""
     for folder, inner, names in os.walk(base, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith((".", "__MACOSX")) and name not in passed_over)
         within = Path(folder).relative_to(base)
@@ -145,7 +146,7 @@ def _items(manifest: Dataset, base: Path, files: Sequence[str]) -> dict[str, Ite
 
 
 def _renamed(manifest: Dataset, base: Path, file: str, items: dict[str, Item]) -> dict[str, Item]:
-    """{original name: image} of a Hub image folder, whose metadata names each file and what it was called."""
+    """{original name: image} of a Hub image folder. Its metadata gives the name of each file and its original name."""
     read = pd.read_csv if file.endswith(".csv") else lambda path, dtype: pd.read_json(path, lines=True, dtype=dtype)
     frame = read(base / file, dtype=str)
     column = next((name for name in manifest.file_names if name in frame and name != "file_name"), None)
@@ -153,12 +154,12 @@ def _renamed(manifest: Dataset, base: Path, file: str, items: dict[str, Item]) -
         return {}
     folder = PurePosixPath(file).parent
     there = {original: (folder / name).as_posix() for name, original in zip(frame["file_name"], frame[column], strict=True)}
-    # The image leaves its place under the file's own name: an entry must not be found twice.
+    # Remove the image under the name of its file: an image must not have two names.
     return {original: items.pop(name) for original, name in there.items() if name in items}
 
 
 def _cells(manifest: Dataset, file: Path) -> dict[str, Item]:
-    """{original name: image} of a parquet file with a column of file names, or with names kept beside the bytes."""
+    """{original name: image} of a parquet file. The names are in a column of file names, or beside the bytes of each image."""
     try:
         parquet = pq.ParquetFile(file)
     except ArrowInvalid as error:
@@ -173,7 +174,7 @@ def _cells(manifest: Dataset, file: Path) -> dict[str, Item]:
         names = parquet.read_row_group(group, columns=[given or f"{image}.path"]).column(0).to_pylist()
         for row, name in enumerate(names):
             text = name if given else (name or {}).get("path")
-            # An image without a name is nobody's, but counts: how many there are may tell which split this is.
+            # An image without a name matches no entry, but it counts: the number of images may show which split this is.
             items[f"{file.name}:{group}:{row}" if text is None else str(text)] = Cell(file, group, row, image)
     return items
 
@@ -184,10 +185,10 @@ def _group(file: Path, group: int, column: str):
 
 
 def _match(manifest: Dataset, entries: Sequence[Entry], items: dict[str, Item]) -> dict[str, Item]:
-    """Which item is which entry: by the end of its path, else by its class folder and name, else by its name alone.
+    """Match entries to items by the end of the path, else by class folder and name, else by the name alone.
 
-    The last two are used only where names tell all images apart, or are those of a class: Cars has two images called 00001.jpg,
-    and copies of it that number its images anew.
+    Class folder and name count only if all names are distinct or if the folder of the published path is the class; a name alone
+    counts only if all names are distinct. Cars, for example, has two images called 00001.jpg, and copies that renumber its images.
     """
     by_stem = defaultdict(list)
     for name in sorted(items, key=lambda name: (name.count("/"), name)):
@@ -210,7 +211,7 @@ def _match(manifest: Dataset, entries: Sequence[Entry], items: dict[str, Item]) 
 
 
 def _plain(path: str) -> str:
-    """A path without the suffix of an image; ids in Hub copies have none."""
+    """A path without the suffix of an image, because ids in Hub copies have no suffix."""
     suffix = PurePosixPath(path).suffix
     return path.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else path
 
@@ -220,7 +221,7 @@ def _stem(path: str) -> str:
 
 
 def _folder(path: str) -> str:
-    """The spelling of the folder that a path is in."""
+    """The spelling of the folder of a path."""
     return spelling(path.rpartition("/")[0].rpartition("/")[2])
 
 

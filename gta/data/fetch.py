@@ -1,4 +1,4 @@
-"""Bring a dataset to the user's disk: from the pinned sources in their order, checked, unpacked safely, verified, locked."""
+"""Fetch a dataset to the user's disk: try the pinned sources in order, check hashes, unpack safely, verify the copy, and lock it."""
 
 import hashlib
 import re
@@ -19,22 +19,22 @@ from gta.data.verify import Report, verify
 from gta.files import sha256
 
 DOWNLOADS = ".downloads"
-SHARE = 0.05  # of the disk that stays free
-GROWTH = 4  # bytes unpacked for one fetched, at most: photographs hardly shrink in an archive
+SHARE = 0.05  # the share of the disk that stays free
+GROWTH = 4  # the largest ratio of unpacked to fetched bytes: an archive of photographs is hardly compressed
 TIMEOUT = 60  # seconds without a byte
 
 
 class CannotFetch(RuntimeError):
-    """No source gave the dataset; the message says what each answered, and what to do by hand."""
+    """No source gave the dataset. The message has the error of each source, and what to do by hand."""
 
 
 class WrongBytes(ValueError):
-    """A file that is not the one it should be."""
+    """A file has another size or hash than it should have."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download: its name here, how large it is, and the hash that its server or the manifest gives."""
+    """A file to download: its local name, its size, and the hash that the server or the manifest gives."""
 
     path: str
     name: str
@@ -44,10 +44,10 @@ class Remote:
 
 
 def fetch(name: str, root: Path, given: Sequence[Path] = (), say: Callable[[str], None] = print) -> Report:
-    """Fetch a dataset below `root`, or take it from `given`: archives of the user's, or one folder that is looked at where it lies.
+    """Fetch a dataset to `root`, or take it from `given`: archives of the user, or one folder, which is verified and stays in its place.
 
-    What is there and right is not fetched again. Raises ValueError for an unknown dataset, CannotFetch, WrongBytes,
-    `gta.data.unpack.BadArchive`, or OSError where the disk is too small.
+    A complete copy is not fetched again. Raises ValueError for an unknown dataset, CannotFetch, WrongBytes,
+    `gta.data.unpack.BadArchive`, or OSError if the disk is too small.
     """
     manifest, root = manifests.dataset(name), Path(root).expanduser()
     if len(given) == 1 and given[0].is_dir():
@@ -68,18 +68,18 @@ def fetch(name: str, root: Path, given: Sequence[Path] = (), say: Callable[[str]
 
 
 def _is_there(manifest: Dataset, root: Path, say: Callable[[str], None]) -> bool:
-    """Whether a copy is whole by its names, perhaps with the split file that is added now."""
+    """Whether all files of a copy exist by name. Adds a missing split file first."""
     try:
         _add_split_file(manifest, root, say)
     except FileNotFoundError:
         return False
-    except OSError as error:  # no way to the split file's address: there may be one to the archive
+    except OSError as error:  # the split file cannot be fetched; perhaps the archive can
         say(f"  {error}")
     return verify(manifest.name, root, decode=False).ready
 
 
 def _settle(manifest: Dataset, root: Path, source: str, archives: dict[str, Archive], say: Callable[[str], None]) -> Report:
-    """Verify what was unpacked, and lock it if it is the first of its kind."""
+    """Verify what was unpacked, and lock it if it is the first copy of the dataset."""
     report = verify(manifest.name, root)
     if not report.ready:
         return report
@@ -93,7 +93,7 @@ def _settle(manifest: Dataset, root: Path, source: str, archives: dict[str, Arch
 
 
 def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> tuple[str, dict[str, Archive]]:
-    """Try the sources in their order; returns the one that gave the dataset, and its files."""
+    """Try the sources in order. Returns the source that gave the dataset, and its files."""
     answers, downloads = [], root / DOWNLOADS / manifest.name
     for source in manifest.sources:
         try:
@@ -101,7 +101,7 @@ def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> 
             files = _download(source, downloads / hashlib.sha256(str(source).encode()).hexdigest()[:8], say)
         except NoRoom:
             raise
-        except Exception as error:  # each HTTP library has its own, and a source may fail in any way: the next is tried
+        except Exception as error:  # a source may fail in any way, and HTTP libraries have errors of their own: try the next
             first_line = str(error).partition("\n")[0]
             answers.append(f"  {source}: {type(error).__name__}: {first_line}")
             say(answers[-1])
@@ -119,11 +119,11 @@ def _from_sources(manifest: Dataset, root: Path, say: Callable[[str], None]) -> 
 
 
 class NoRoom(OSError):
-    """The disk is too small for the files and what is in them."""
+    """The disk is too small for the files and their unpacked content."""
 
 
 def _download(source: Source, folder: Path, say: Callable[[str], None]) -> list[Path]:
-    """The files of a source, whole and held against every hash that is known of them, in a folder of its own."""
+    """Download all files of a source into `folder`, and check them against every known size and hash."""
     folder.mkdir(parents=True, exist_ok=True)
     remotes = [_ask(source, path) for path in source.paths]
     needed, free = sum(remote.bytes or 0 for remote in remotes), shutil.disk_usage(folder).free
@@ -135,7 +135,7 @@ def _download(source: Source, folder: Path, say: Callable[[str], None]) -> list[
 
 
 def _ask(source: Source, path: str) -> Remote:
-    """What is to be known of a file before it is fetched."""
+    """Ask the server for the size and hash of a file before it is fetched."""
     name = PurePosixPath(path).name
     if source.kind == "url":
         with urlopen(Request(path, method="HEAD"), timeout=TIMEOUT) as answer:
@@ -168,19 +168,19 @@ def _one(source: Source, remote: Remote, folder: Path) -> Path:
     elif remote.md5 and _md5(file) != remote.md5:
         wrong = f"has another MD5 than {remote.md5}"
     if wrong:
-        file.unlink()  # the next fetch begins anew
+        file.unlink()  # the next fetch starts from zero
         raise WrongBytes(f"{remote.name} {wrong}; it was deleted: fetch again")
     return file
 
 
 def _from_address(remote: Remote, folder: Path) -> Path:
-    """A file of a plain web server, begun where an earlier try stopped."""
+    """Download a file from a plain web server; continues where an earlier attempt stopped."""
     file, part = folder / remote.name, folder / f"{remote.name}.part"
     if file.exists():
         return file
     have = part.stat().st_size if part.exists() else 0
     if have and (remote.bytes is None or have >= remote.bytes):
-        part.unlink()  # nothing says how far it got
+        part.unlink()  # it is unknown how much of the file is correct
         have = 0
     request = Request(remote.path, headers={"Range": f"bytes={have}-"} if have else {})
     with urlopen(request, timeout=TIMEOUT) as answer:
@@ -196,7 +196,7 @@ def _from_address(remote: Remote, folder: Path) -> Path:
 
 
 def _unpack_into(manifest: Dataset, archive: Path, root: Path) -> None:
-    """Unpack to where the first layout has the dataset; a file that is no archive is put there as it is."""
+    """Unpack an archive into the dataset's folder of the first layout. A file that is no archive is copied there."""
     home = root / copies.homes(manifest)[0]
     if not unpack.is_archive(archive.name):
         home.mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ def _unpack_into(manifest: Dataset, archive: Path, root: Path) -> None:
 
 
 def _add_split_file(manifest: Dataset, root: Path, say: Callable[[str], None]) -> None:
-    """The published split file beside the images, where it is missing and its address is known."""
+    """Fetch the published split file to the folder of the images, if it is missing and its address is known."""
     pin, copy = manifest.split_file, copies.find(manifest, root)
     if pin is None or pin.url is None or any(PurePosixPath(file).name == pin.name for file in copy.files):
         return

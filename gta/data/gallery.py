@@ -1,4 +1,4 @@
-"""What is known of the paper's datasets and what of them is here, as tables and labelled pictures for a page."""
+"""Tables and example images for a page: what is known about the paper's datasets, and which of them are on this machine."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from gta.files import ROOT
 
 
 def chosen(names: str) -> tuple[str, ...]:
-    """`all`, or names with commas between. Raises ValueError, with the nearest name, for one that is no dataset of the paper."""
+    """The datasets that `all` or a comma-separated list names. Raises ValueError, with the nearest name, for an unknown dataset."""
     picked = manifests.names() if names == "all" else tuple(name.strip() for name in names.split(","))
     return tuple(manifests.dataset(name).name for name in picked)
 
 
 def overview(names: Iterable[str]) -> pd.DataFrame:
-    """A row a dataset: classes, images a split, template, and how many of its facts are verified, inferred, from memory."""
+    """One row for each dataset: classes, images of each split, template, and how many facts are verified, inferred or from memory."""
     rows = []
     for manifest in map(manifests.dataset, names):
         sizes = {split: f"{size:,}" if size else "" for split, size in manifest.splits}
@@ -27,14 +27,14 @@ def overview(names: Iterable[str]) -> pd.DataFrame:
 
 
 def provenance(name: str) -> pd.DataFrame:
-    """A row a fact of a manifest: how it is known, and by what."""
+    """One row for each fact of a manifest: its level of evidence, and the evidence."""
     manifest = manifests.dataset(name)
     told = {fact: text.partition(": ") for fact, text in (manifest.evidence | manifest.parts).items()}
     return pd.DataFrame([(fact, level, how) for fact, (level, _, how) in told.items()], columns=["fact", "known", "how"]).set_index("fact")
 
 
 def present(names: Iterable[str], root: Path) -> pd.DataFrame:
-    """A row a dataset: whether a copy below `root` is the paper's, how many images it has, and what to do where it is not."""
+    """One row for each dataset: whether the copy below `root` is the paper's, its number of images, and the command to run if not."""
     shown = root.relative_to(ROOT) if root.is_relative_to(ROOT) else root
     rows = []
     for name in names:
@@ -48,9 +48,9 @@ def present(names: Iterable[str], root: Path) -> pd.DataFrame:
 
 
 def examples(name: str, root: Path, classes: int, images_a_class: int) -> tuple[Sequence, list[str]]:
-    """Labelled training images of classes that are spread over a dataset, and the name of each one's class.
+    """Training images of classes spread over a dataset, and the class name of each image.
 
-    As many as a copy below `root` has: an incomplete one shows what is there, a missing one nothing.
+    An incomplete copy below `root` gives the images that exist, a missing copy gives none.
     """
     try:
         copy = copies.open_copy(name, root)

@@ -1,8 +1,8 @@
-"""Attribute lists that others published and the user has fetched, read into a bank.
+"""Read published attribute lists, which the user has fetched, into a bank.
 
-Three formats: a file of sentences a class (AdaptCLIPZS), a file of sentences an ordered pair (GTA-CLIP), one JSON of
-sentences (CuPL). Where each list is, and what is odd about it, stands in `data_manifests/attributes/*.yaml`; nothing of
-them is redistributed. Every line is taken, fixed or dropped, and the report counts each.
+There are three formats: one file of sentences for each class (AdaptCLIPZS), one file of sentences for each ordered pair (GTA-CLIP),
+and one JSON of sentences (CuPL). `data_manifests/attributes/*.yaml` says where each list is and what is unusual about it. The lists
+are not redistributed. Every line is taken, fixed or dropped, and the report counts all three.
 """
 
 import json
@@ -20,7 +20,7 @@ from gta.names import fill, nearest
 
 @dataclass
 class Report:
-    """Texts taken, how many of them were fixed and how, lines dropped and why, and the files that hold nothing."""
+    """Counts of an import: texts taken, texts fixed (by fix), lines dropped (by reason); and the empty and the ignored files."""
 
     taken: int = 0
     fixed: Counter[str] = field(default_factory=Counter)
@@ -39,10 +39,10 @@ class Report:
 
 
 def read(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[Bank, Report]:
-    """The bank with the published texts of a dataset, from a checkout of the manifest's repository in `folder`.
+    """Add the published texts of a dataset to a bank, from a checkout of the manifest's repository in `folder`.
 
-    manifest: a file of `data_manifests/attributes`, without its suffix. Raises ValueError for an unknown manifest, dataset
-    or class, with the nearest name, and FileNotFoundError that says where to get what is missing.
+    manifest: a file of `data_manifests/attributes`, without its suffix. Raises ValueError, with the nearest name, for an unknown
+    manifest, dataset or class, and FileNotFoundError, with the repository to check out, if files are missing.
     """
     known = manifests.attributes()
     if manifest not in known:
@@ -62,10 +62,11 @@ def read(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[B
 def class_files(
     folder: Path, bank: Bank, *, noun: str, sentence: str, aliases: Mapping[str, str] | None = None, ignore: Sequence[str] = ()
 ) -> tuple[Bank, Report]:
-    """A file a class, "A bird with a hooked bill." a line: what follows `noun` goes into `sentence` ("... {name} bird {attribute}").
+    """Read one file for each class, with lines such as "A bird with a hooked bill.".
 
-    File names write `/` as SLASH and may write `_` for a space. aliases: {file name: class}; ignore: files of other
-    datasets. Raises ValueError for a file without class, or a class without file.
+    The words after `noun` go into `sentence` ("... {name} bird {attribute}"). File names have SLASH for `/` and may have `_` for a
+    space. aliases: {file name: class}; ignore: files of other datasets. Raises ValueError for a file without class, or a class
+    without file.
     """
     report, texts = Report(), dict[int, str]()
     for file in sorted(Path(folder).glob("*.txt")):
@@ -84,10 +85,10 @@ def class_files(
 
 
 def pair_files(folder: Path, bank: Bank, *, aliases: Mapping[str, str] | None = None) -> tuple[Bank, Report]:
-    """A file an ordered pair, `A_B.txt`, with whole sentences on A that tell it from B.
+    """Read one file `A_B.txt` for each ordered pair, with complete sentences about A that distinguish it from B.
 
-    Names may hold `_` and, unescaped, `/`: a folder then. Fragments that do not name A are put into the bank's sentence.
-    Classes without a file keep what they have. Raises ValueError for a file that is not of two classes.
+    Class names may contain `_` and `/`; a name with `/` is a path with a folder. A fragment that does not name A goes into the sentence
+    of the bank. Classes without a file keep their texts. Raises ValueError for a file that does not name two classes.
     """
     report = Report()
     for file in sorted(Path(folder).rglob("*.txt")):
@@ -107,9 +108,9 @@ def pair_files(folder: Path, bank: Bank, *, aliases: Mapping[str, str] | None = 
 
 
 def class_json(file: Path, bank: Bank, *, aliases: Mapping[str, str] | None = None) -> tuple[Bank, Report]:
-    """One JSON object, {class: [sentences]}: whole texts, some of which begin with the end of their prompt.
+    """Read one JSON object {class: [texts]}. Some texts begin with the end of their prompt, which is removed.
 
-    Raises ValueError for a key without class, a class without key, or another shape.
+    Raises ValueError for a key without class, a class without key, or JSON of another shape.
     """
     data = json.loads(Path(file).read_text(encoding="utf-8-sig"))
     if not isinstance(data, dict) or not all(isinstance(texts, list) for texts in data.values()):
@@ -127,7 +128,7 @@ def class_json(file: Path, bank: Bank, *, aliases: Mapping[str, str] | None = No
 
 
 def _classes(name: str, bank: Bank, aliases: Mapping[str, str] | None, where: str) -> list[int]:
-    """The classes of a published name, all that are spelt so. Raises ValueError with the nearest class."""
+    """All classes that have the spelling of a published name. Raises ValueError, with the nearest class, if there is none."""
     meant = (aliases or {}).get(name, name)
     found = [i for i, known in enumerate(bank.class_names) if _spelling(known) == _spelling(meant)]
     if not found:
@@ -140,7 +141,7 @@ def _spelling(name: str) -> str:
 
 
 def _split(pair: str, bank: Bank, aliases: Mapping[str, str] | None) -> tuple[list[int], str]:
-    """The classes of A and the name of B, at the one `_` where both sides are classes."""
+    """Split `A_B` at the first `_` where both sides are classes. Returns the classes of A and the name of B."""
     wrong: ValueError | None = None
     for underscore in re.finditer("_", pair):
         first, second = pair[: underscore.start()], pair[underscore.end() :]
@@ -157,12 +158,12 @@ def _split(pair: str, bank: Bank, aliases: Mapping[str, str] | None) -> tuple[li
 
 
 def _lines(text: str, report: Report) -> list[str]:
-    """The sentences, single-spaced and without quotes around them; those that stop in the middle are dropped."""
+    """The sentences of a text, with single spaces and without enclosing quotes. Incomplete sentences are dropped."""
     lines = [line for line in (" ".join(line.split()).removeprefix("• ") for line in text.splitlines()) if line]
     bare = [line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' else line for line in lines]
     report.fixed["quoted"] += sum(new != old for new, old in zip(bare, lines, strict=True))
     whole = [line for line in bare if len(line.split()) > 1 and not is_cut_off(line)]
-    # The last sentence of an answer that reached its length limit lacks the full stop of the others.
+    # If most sentences end with a full stop and the last one does not, the answer reached its length limit.
     stops = [line.endswith((".", "!", "?", ")")) for line in whole]
     if whole and not stops[-1] and sum(stops) > len(stops) / 2:
         whole.pop()
@@ -171,7 +172,7 @@ def _lines(text: str, report: Report) -> list[str]:
 
 
 def _after(noun: str, name: str, line: str, report: Report) -> str | None:
-    """What a line says after "A NOUN"; other beginnings ("The NAME is a NOUN ...", "This NOUN ...") are fixed, the rest dropped."""
+    """The words of a line after "A NOUN". Two other beginnings ("The NAME is a NOUN ...", "This NOUN ...") are fixed, the rest dropped."""
     plain = re.match(rf"an? {re.escape(noun)}\b[\s,]*(.+)", line, re.IGNORECASE)
     other = re.match(rf"(?:the {re.escape(name)} is an? |the |this |these ){re.escape(noun)}s?\b[\s,]*(.+)", line, re.IGNORECASE)
     if plain:
@@ -184,12 +185,12 @@ def _after(noun: str, name: str, line: str, report: Report) -> str | None:
 
 
 def _fragment(line: str) -> str:
-    """A piece of a sentence as it goes into another."""
+    """A line in the form of a part of a longer sentence: no capital article, no full stop."""
     return (line[0].lower() + line[1:] if re.match(r"An?\b", line) else line).rstrip(". ")
 
 
 def _unglued(text: str, report: Report) -> str:
-    """Without the end of the prompt that runs into the answer: "scapeIn a photo ..."."""
+    """A text without the end of its prompt, which some answers begin with: "scapeIn a photo ..."."""
     glued = re.match(r"(?: [A-Za-z]|[a-z])[a-z]*(?=[A-Z])", text)
     report.fixed["glued to the end of its prompt"] += bool(glued)
     return text[glued.end() :] if glued else text

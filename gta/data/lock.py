@@ -1,7 +1,7 @@
-"""What was fetched, so that later fetches and runs can tell whether it is still the same.
+"""Lock files: a record of what was fetched, so that later fetches and runs can check that the data are the same.
 
-Beside the images lies `SHA256SUMS`, a line an image of the splits, as `sha256sum --check` reads it where the images keep
-their published paths. `data_manifests/lock/DATASET.json` pins that file, the archives, the revision and the counts.
+`SHA256SUMS` is in the folder of the images. It has one line for each image of the splits, and `sha256sum --check` can read it if the
+images keep their published paths. `data_manifests/lock/DATASET.json` pins that file, the archives, the revision and the counts.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ SUMS = "SHA256SUMS"
 
 
 class Archive(Checked):
-    """A file as it was fetched."""
+    """Hash and size of a fetched file."""
 
     sha256: str
     bytes: int
@@ -41,7 +41,7 @@ def file(dataset: str) -> Path:
 
 
 def read(dataset: str) -> Lock | None:
-    """The lock of a dataset, or None before its first fetch. Raises ValueError, naming the file, for one that cannot be read."""
+    """The lock of a dataset, or None before its first fetch. Raises ValueError, with the file, if it cannot be read."""
     if not file(dataset).exists():
         return None
     try:
@@ -55,7 +55,7 @@ def write(lock: Lock) -> None:
 
 
 def write_sums(copy: Copy) -> str:
-    """Write `SHA256SUMS` of the images of the splits; returns its own hash."""
+    """Write `SHA256SUMS` of the images of the splits. Returns the hash of that file."""
     names = sorted(copy.where)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = pool.map(lambda name: _hash(copy.where[name]), names)
@@ -65,7 +65,7 @@ def write_sums(copy: Copy) -> str:
 
 
 def read_sums(base: Path) -> dict[str, str]:
-    """{published path: hash}, empty for a copy that was not fetched."""
+    """{published path: hash} of a copy. It is empty for a copy that was not fetched."""
     if not (base / SUMS).exists():
         return {}
     lines = (base / SUMS).read_text().splitlines()
@@ -73,7 +73,7 @@ def read_sums(base: Path) -> dict[str, str]:
 
 
 def differs(dataset: str, base: Path) -> str | None:
-    """Why the fetched copy in `base` is not the locked one, or None; a copy that was not fetched is not judged."""
+    """Why the fetched copy in `base` is not the locked one, or None. It is None for a copy that was not fetched."""
     locked = read(dataset)
     if locked is None or not (base / SUMS).exists() or sha256(base / SUMS) == locked.sums:
         return None
@@ -81,7 +81,7 @@ def differs(dataset: str, base: Path) -> str | None:
 
 
 def archive_differs(dataset: str, archives: Mapping[str, Archive]) -> str | None:
-    """Which archive is not the locked one of the same name, or None."""
+    """A sentence about an archive that differs from the locked one of the same name, or None."""
     locked = read(dataset)
     for name, archive in archives.items():
         if locked and name in locked.archives and locked.archives[name] != archive:

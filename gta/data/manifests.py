@@ -1,7 +1,7 @@
-"""Manifests: what is known of each dataset, encoder and attribute list, one readable YAML file each, checked when read.
+"""Manifests: what is known about each dataset, encoder and attribute list. Each has one YAML file, which is checked when it is read.
 
-Every fact states how it is known: `verified` in a stored copy of the thing itself, `inferred` from something else, or from
-`memory` alone; the words after the colon say how.
+Every fact has a level of evidence: `verified` in a stored copy of the thing itself, `inferred` from something else, or from
+`memory` alone. The words after the colon give the evidence.
 """
 
 import re
@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Manifest(Checked):
-    """evidence: for each fact of the file its level and how it is known. Parts with an evidence of their own count as a fact each."""
+    """A manifest. evidence: for each fact of the file, its level and how it is known. A part with its own evidence is also a fact."""
 
     evidence: dict[str, Evidence]
 
@@ -44,18 +44,18 @@ class Manifest(Checked):
 
     @property
     def parts(self) -> dict[str, Evidence]:
-        """Facts in lists: {a name for it: its evidence}."""
+        """The facts in lists: {name of the fact: its evidence}."""
         return {}
 
     @property
     def known(self) -> Counter[str]:
-        """How many facts are verified, inferred, from memory."""
+        """How many facts are verified, inferred and from memory."""
         levels = Counter(text.partition(":")[0] for text in (self.evidence | self.parts).values())
         return Counter({level: levels[level] for level in LEVELS})
 
     @property
     def unverified(self) -> dict[str, Evidence]:
-        """The facts that are not verified, with what is known."""
+        """The facts that are not verified, with their evidence."""
         return {fact: text for fact, text in (self.evidence | self.parts).items() if not text.startswith("verified")}
 
 
@@ -63,7 +63,7 @@ M = TypeVar("M", bound=Manifest)
 
 
 class Class(Checked):
-    """A class in label order. name: as it stands in a text; folder: its folder in the official archive, where that is another."""
+    """A class; a manifest lists them in label order. name: its name in texts; folder: its folder in the official archive."""
 
     name: str
     folder: str
@@ -79,9 +79,9 @@ def _class(value: Any) -> Any:
 
 
 class Source(Checked):
-    """Where an archive or a set of files is. hub: a repository at a revision, `paths` in it; url: `paths` are addresses.
+    """Where an archive or a set of files is. hub: `paths` are in a repository at a revision; url: `paths` are addresses.
 
-    bytes, sha256, md5: of a single path, where they are known. `fetch` tries the sources in their order.
+    bytes, sha256, md5: of a single path, if known. `gta.data.fetch` tries the sources in order.
     """
 
     kind: Literal["hub", "url"]
@@ -107,7 +107,7 @@ class Source(Checked):
 
 
 class SplitFile(Checked):
-    """A published split, pinned by the sha256 of its bytes, or by git's blob hash where nothing else is known."""
+    """A published split, pinned by the SHA-256 of its bytes, or by git's blob hash if nothing else is known."""
 
     name: str
     sha256: Annotated[Hex, Field(min_length=64, max_length=64)] | None = None
@@ -116,7 +116,7 @@ class SplitFile(Checked):
 
 
 class Splits(Checked):
-    """Images of each split; val 0: there is none, and validation images are drawn from train."""
+    """The number of images of each split. val 0: there is no such split, and validation images are drawn from train."""
 
     train: Count
     val: Count
@@ -124,7 +124,7 @@ class Splits(Checked):
 
 
 class Variant(Checked):
-    """A copy that circulates and is not the paper's, known by its number of test images."""
+    """A public copy that is not the paper's. Its number of test images identifies it."""
 
     test: Count
     what: str
@@ -133,9 +133,9 @@ class Variant(Checked):
 
 class Dataset(Manifest):
     """A dataset of the paper. template, sentence, nameless, domain: as in `gta.data.tasks.Task`; rule: how files map to splits
-    (`gta.data.splits`); layouts: {who arranges it so: folder of the images below the root}; ignored: folders that belong to no class;
-    left_out: images that no split uses; file_names: columns of a Hub copy that hold an image's original file name;
-    steps: what to do by hand where nothing can be fetched; also: other copies, unpinned; quirks: what to know."""
+    (`gta.data.splits`); layouts: {origin of the layout: folder of the images below the root}; ignored: folders that belong to no
+    class; left_out: images that no split uses; file_names: columns of a Hub copy with the original file names of images; steps: what
+    to do by hand if nothing can be fetched; also: other copies, not pinned; quirks: what is unusual."""
 
     name: str
     title: str
@@ -183,8 +183,8 @@ class Dataset(Manifest):
 
 
 class EncoderWeights(Manifest):
-    """Weights of an encoder. architecture, pretrained: as open_clip calls them; hub: where open_clip fetches them from;
-    checkpoint_sha256: of the file that its makers released; logit_scale: exp of the learnt one."""
+    """Weights of an encoder. architecture, pretrained: names in open_clip; hub: where open_clip fetches the weights;
+    checkpoint_sha256: of the file that its authors released; logit_scale: the exponential of the learnt parameter."""
 
     name: str
     architecture: str
@@ -226,12 +226,12 @@ class AttributeList(Checked):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the importer is given beside path and bank."""
+        """The arguments of the importer besides path and bank."""
         return self.model_dump(exclude={"path", "evidence"}, exclude_none=True)
 
 
 class Attributes(Manifest):
-    """Attribute lists that others published: never redistributed, read once the user has fetched them."""
+    """Published attribute lists. They are not redistributed; they are read after the user has fetched them."""
 
     repository: str = Field(pattern=r"^https://github\.com/")
     commit: str = Field(pattern=r"^[0-9a-f]{40}$")
@@ -249,12 +249,12 @@ class Attributes(Manifest):
 
 
 def names() -> tuple[str, ...]:
-    """The datasets that have a manifest."""
+    """The names of the datasets that have a manifest."""
     return tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
 
 
 def dataset(name: str) -> Dataset:
-    """A dataset's manifest. Raises ValueError, with the nearest name, for another name."""
+    """The manifest of a dataset. Raises ValueError, with the nearest name, for an unknown name."""
     if name not in names():
         raise ValueError(f"no dataset {name!r}{nearest(name, names())}; known: {', '.join(names())}")
     return _read(FOLDER / f"{name}.yaml", Dataset)
@@ -271,7 +271,7 @@ def attributes() -> dict[str, Attributes]:
 
 
 class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """Safe YAML that refuses a key given twice, of which it would silently keep the last."""
+    """A safe YAML loader that raises ValueError for a duplicate key. YAML loaders usually keep the last one silently."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

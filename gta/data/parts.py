@@ -1,16 +1,17 @@
-"""Parts of a dataset, by a name that gives the same part again: which images make up a query set, and which names come with it.
+"""Parts of a dataset: a selection of query images and of class names. The name of a part determines it completely.
 
 `NAME#base` and `NAME#new` are the two halves of a dataset in the base-to-new protocol (CoCoOp, arXiv 2203.05557): the first half of
-its classes, rounded up, or the rest, with the images of those alone. The others are query sets on which transduction may go wrong;
-SEED says which classes and images they draw, and a stronger part of a seed differs from a weaker one in as little as it can:
+its classes, rounded up, or the other classes, each with the images of these classes only. The other parts are query sets on which
+transduction may fail. SEED determines their classes and images. Parts of one seed and different strengths differ as little as possible:
 
-    NAME#imbalanced-R-SEED  the most frequent class has R times the images of the least frequent, those between in equal steps of ratio
-    NAME#classes-K-SEED     images of K classes alone, while all names are given
-    NAME#small-N-SEED       N images, drawn without a look at their classes
-    NAME#unseen-K-SEED      K classes are not among the names, and their images are there all the same: no name is right for those
+    NAME#imbalanced-R-SEED  the most frequent class has R times the images of the least frequent; ratios between are equally spaced
+    NAME#classes-K-SEED     images of only K classes, but the names of all classes
+    NAME#small-N-SEED       N images, drawn without regard to their classes
+    NAME#unseen-K-SEED      all images, but K classes are not among the names; no name is correct for their images
 
-The first two have about a quarter of the dataset's images, where its classes have as many (and each class that is there at least one), so
-that strengths differ in nothing but the shares of the classes. To choose by class takes labels: it makes a test set, and no method sees it.
+The first two have about a quarter of the dataset's images, if its classes have enough images, and at least one image of each class that
+is present. So different strengths differ only in the shares of the classes. The selection by class needs labels: it makes a test set,
+and no method sees these labels.
 """
 
 import hashlib
@@ -21,32 +22,32 @@ import numpy as np
 
 HALVES = ("base", "new")
 DRAWN = ("imbalanced", "classes", "small", "unseen")
-SHARE = 0.25  # of the dataset's images, in the parts that choose shares of classes
+SHARE = 0.25  # the share of the dataset's images in the parts `imbalanced` and `classes`
 _NAMED = re.compile(rf"(?P<whole>.+)#(?P<part>{'|'.join(HALVES)}|(?:{'|'.join(DRAWN)})-\d+-\d+)")
 
 
 @dataclass(frozen=True)
 class Part:
-    """rows: the images, int (n,), in the order of the dataset; classes: those whose names are given, in the same order, int (m,)."""
+    """rows: the images, int (n,); classes: the classes whose names are given, int (m,); both in the order of the dataset."""
 
     rows: np.ndarray
     classes: np.ndarray
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
-        """Classes of the dataset, int (n,), as numbers among the names of the part; -1 where the name is not among them."""
+        """Convert classes of the dataset, int (n,), to numbers among the names of the part; -1 for a class without a name there."""
         places = np.full(max(labels.max(initial=-1), self.classes.max()) + 1, -1)
         places[self.classes] = np.arange(len(self.classes))
         return places[labels]
 
 
 def split(name: str) -> tuple[str, str]:
-    """The dataset and the part that a name says; no part where it names a whole dataset."""
+    """Split a name into dataset and part. The part is empty for a whole dataset."""
     found = _NAMED.fullmatch(name)
     return (found["whole"], found["part"]) if found else (name, "")
 
 
 def named(part: str, count: int) -> np.ndarray:
-    """The classes of `count` whose names come with a part, int (m,). It takes no labels."""
+    """The classes, out of `count`, whose names a part has, int (m,). This needs no labels."""
     everything = np.arange(count)
     if part in HALVES:
         middle = -(-count // 2)
@@ -56,9 +57,9 @@ def named(part: str, count: int) -> np.ndarray:
 
 
 def cut(part: str, labels: np.ndarray, count: int) -> Part:
-    """A part of a dataset of `count` classes, of whose images the classes are `labels`, int (N,).
+    """Cut a part from a dataset with `count` classes. labels: the classes of its images, int (N,).
 
-    Raises ValueError where it has too few images or classes for that part.
+    Raises ValueError if the dataset has too few images or classes for that part.
     """
     if part in HALVES:
         classes = named(part, count)
@@ -94,5 +95,5 @@ def _read(part: str) -> tuple[str, int, int]:
 
 
 def _order(what: str, seed: int, count: int) -> np.ndarray:
-    """A shuffle of `count` numbers, int (count,), the same on every platform and with every version of a library."""
+    """A permutation of `count` numbers, int (count,). It is the same on every platform and with every library version."""
     return np.array(sorted(range(count), key=lambda i: hashlib.sha256(f"{what} {seed} {i}".encode()).digest()), dtype=int)

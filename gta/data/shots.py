@@ -1,7 +1,7 @@
-"""Few-shot sampling: which labelled images a class gets.
+"""Few-shot sampling: the labelled images of each class.
 
-An image's place in the draw is the SHA-256 of dataset, seed and the image's published path, so that every platform, every
-copy of the data and every order of files draws the same; and the images of 2 shots hold those of 1.
+The images of a class are sorted by the SHA-256 of dataset, seed and published path. So the draw is the same on every platform, for
+every copy of the data and for every order of files, and the images of 2 shots include those of 1 shot.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from gta.data.splits import Entry
 
-MOST_VALIDATION = 4  # images a class that gamma is chosen on, and never more than the shots
+MOST_VALIDATION = 4  # the largest number of validation images of a class; gamma is chosen on them
 
 
 def draw(dataset: str, entries: Iterable[Entry], shots: int, seed: int, after: int = 0) -> list[Entry]:
-    """`shots` entries of each class, all of a class that has fewer, in the order of class and draw.
+    """Draw `shots` entries of each class, or all if a class has fewer, in the order of class and draw.
 
-    after: passes over so many of each class, for images that must differ from another draw's.
+    after: skips the first `after` entries of each class, so that two draws have no image in common.
     """
     of_class: dict[int, list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda entry: hashlib.sha256(f"{dataset} {seed} {entry.path}".encode()).digest()):
@@ -27,7 +27,7 @@ def draw(dataset: str, entries: Iterable[Entry], shots: int, seed: int, after: i
 
 
 def split(dataset: str, splits: dict[str, list[Entry]], shots: int, seed: int) -> tuple[list[Entry], list[Entry]]:
-    """Support entries from `train`, and min(4, shots) a class to validate on: from `val`, or from the rest of `train` without one."""
+    """Support entries from `train`, and min(4, shots) validation entries of each class, from `val` or else the rest of `train`."""
     support = draw(dataset, splits["train"], shots, seed)
     enough = min(MOST_VALIDATION, shots)
     if splits["val"]:
@@ -36,10 +36,10 @@ def split(dataset: str, splits: dict[str, list[Entry]], shots: int, seed: int) -
 
 
 def read_index(file: Path, splits: dict[str, list[Entry]]) -> tuple[list[Entry], list[Entry]]:
-    """The support and validation entries of a published index file (of cross_modal_adaptation: `indices/DATASET/shot_K-seed_S.json`).
+    """Support and validation entries of a published index file (of cross_modal_adaptation: `indices/DATASET/shot_K-seed_S.json`).
 
-    Images are known by the end of their path. Raises ValueError, naming file and image, for one that is not in that split
-    or has another label.
+    The end of its path identifies an image. Raises ValueError, with file and image, if an image is not in that split or has another
+    label.
     """
     try:
         data = json.loads(Path(file).read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Which images a dataset's splits hold and what they show: read from the published lists, never from a copy's own folders.
+"""The images of a dataset's splits and their classes, read from the published lists.
 
-Four rules: `split_json`, a file of [path, label, name] triples (CoOp and its followers); `aircraft_lists` and `cub_lists`,
-the official text files; `val_folders`, ImageNet's folder per class. Each gives {split: entries}, sorted by path, so that
-the order of images says nothing and is the same for every copy.
+There are four rules: `split_json`, a file of [path, label, name] triples (CoOp and its followers); `aircraft_lists` and `cub_lists`,
+the official text files; `val_folders`, ImageNet's folders, one for each class. Only the last one reads the folders of a copy. Each rule
+gives {split: entries}, sorted by path, so that the order of images is the same for every copy and does not reveal classes.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ SPLITS = ("train", "val", "test")
 
 
 class Entry(NamedTuple):
-    """path: as the published list writes it, the image's id; label: its class."""
+    """An image of a split. path: its path in the published list, which is its id; label: its class."""
 
     path: str
     label: int
 
 
 class MissingLists(FileNotFoundError):
-    """The lists that say what belongs to which split are not in the copy."""
+    """The copy does not contain the lists of its splits."""
 
     def __init__(self, manifest: Dataset, base: Path, lists: str):
         command = f"`python -m gta data verify {manifest.name} --root {base}` says where to get them"
@@ -33,9 +33,9 @@ class MissingLists(FileNotFoundError):
 
 
 def read(manifest: Dataset, base: Path, files: Iterable[str]) -> dict[str, list[Entry]]:
-    """{split: its entries, sorted by path} from the lists among `files`, relative to `base`.
+    """Read {split: entries, sorted by path} from the lists among `files`, which are relative to `base`.
 
-    Raises MissingLists where a list is absent, ValueError where one is not the paper's or does not fit the manifest.
+    Raises MissingLists if a list is absent, and ValueError if a list is not the paper's or does not match the manifest.
     """
     rules = {"split_json": _split_json, "aircraft_lists": _aircraft_lists, "cub_lists": _cub_lists, "val_folders": _val_folders}
     splits = rules[manifest.rule](manifest, base, sorted(files, key=lambda file: (file.count("/"), file)))
@@ -48,13 +48,13 @@ def read(manifest: Dataset, base: Path, files: Iterable[str]) -> dict[str, list[
 
 
 def has_lists(manifest: Dataset, files: Iterable[str]) -> bool:
-    """Whether the lists that a dataset's splits are read from are among the files."""
+    """Whether the files include all lists of a dataset's splits."""
     names = {file.rpartition("/")[2] for file in files}
     return set(_lists(manifest)) <= names
 
 
 def is_the_pinned(file: Path, pin: SplitFile) -> bool:
-    """Whether a split file is the published one, by hash; a file without a pin is not."""
+    """Whether a split file has the hash of the published one. It is False if the manifest gives no hash."""
     content = file.read_bytes()
     if pin.sha256:
         return hashlib.sha256(content).hexdigest() == pin.sha256
@@ -62,7 +62,7 @@ def is_the_pinned(file: Path, pin: SplitFile) -> bool:
 
 
 def parse_json(file: Path, manifest: Dataset | None = None) -> dict[str, list[Entry]]:
-    """The entries of a split file, in its order; with a manifest, labels and names are held against its classes."""
+    """The entries of a split file, in its order. If a manifest is given, labels and names are checked against its classes."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         splits = {split: [(str(path), int(label), str(name)) for path, label, name in data[split]] for split in SPLITS}
@@ -75,7 +75,7 @@ def parse_json(file: Path, manifest: Dataset | None = None) -> dict[str, list[En
 
 
 def spelling(name: str) -> str:
-    """A name without case, with single spaces for underscores."""
+    """A name in lower case, with single spaces instead of underscores."""
     return " ".join(name.replace("_", " ").casefold().split())
 
 
@@ -88,7 +88,7 @@ def _check_class(manifest: Dataset, file: Path, path: str, label: int, name: str
 
 
 def _lists(manifest: Dataset) -> tuple[str, ...]:
-    """The files that hold a dataset's splits; ImageNet's are its folders."""
+    """The files that hold a dataset's splits. ImageNet has none: its folders are the splits."""
     match manifest.rule:
         case "split_json":
             assert manifest.split_file is not None
@@ -102,7 +102,7 @@ def _lists(manifest: Dataset) -> tuple[str, ...]:
 
 
 def _find(files: Iterable[str], name: str) -> str | None:
-    """The nearest to the root of the files with a name."""
+    """Of the files with a name, the one nearest to the root, or None."""
     return next((file for file in files if file.rpartition("/")[2] == name), None)
 
 
@@ -125,7 +125,7 @@ def _split_json(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str,
 
 
 def _lines(file: Path) -> list[tuple[str, str]]:
-    """Lines "KEY VALUE" of a text file."""
+    """The pairs of a text file with lines "KEY VALUE"."""
     pairs = [line.strip().partition(" ") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if wrong := [key for key, space, _ in pairs if not space]:
         raise ValueError(f"{file}: {wrong[0]!r} is alone in its line")
@@ -145,7 +145,7 @@ def _aircraft_lists(manifest: Dataset, base: Path, files: list[str]) -> Mapping[
 
 
 def _cub_lists(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str, list[Entry]]:
-    """train_test_split.txt says 1 for train; labels count from 1."""
+    """Read CUB's lists. train_test_split.txt has 1 for train; labels start at 1."""
     images, classes, is_train = (dict(_lines(file)) for file in _needed(manifest, base, files))
     splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
     for image, path in images.items():
@@ -158,7 +158,7 @@ def _cub_lists(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str, 
 
 
 def _val_folders(manifest: Dataset, base: Path, files: list[str]) -> Mapping[str, list[Entry]]:
-    """val/FOLDER/FILE are the test images, train/FOLDER/FILE those to train."""
+    """Read ImageNet's folders: val/FOLDER/FILE are the test images, train/FOLDER/FILE are the training images."""
     labels = {c.folder: label for label, c in enumerate(manifest.classes)}
     splits: dict[str, list[Entry]] = {split: [] for split in SPLITS}
     for file in files:

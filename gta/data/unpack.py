@@ -1,7 +1,7 @@
-"""Archives from outside, unpacked so that they can write nowhere but into their folder.
+"""Unpack downloaded archives safely: an archive can write only into its folder.
 
-An archive with an absolute path, a `..`, a link, a device, a name twice or more bytes than allowed is refused whole:
-members go into a temporary folder, which becomes the result only when all of them are good.
+An archive is refused if it contains an absolute path, a `..`, a link, a device, a duplicate name, or more bytes than allowed. Its members
+go into a temporary folder, which is used only if all members are valid.
 """
 
 import shutil
@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-NOISE = ("__MACOSX", ".DS_Store", "._")  # what macOS adds
+NOISE = ("__MACOSX", ".DS_Store", "._")  # files that macOS adds
 
 
 class BadArchive(ValueError):
-    """An archive that would write where it must not, or too much, or is broken."""
+    """An archive is broken, too large, or would write outside of its folder."""
 
 
 def is_archive(name: str) -> bool:
@@ -29,9 +29,9 @@ def is_archive(name: str) -> bool:
 
 @contextmanager
 def unpacked(archive: Path, beside: Path, max_bytes: int) -> Iterator[Path]:
-    """A temporary folder below `beside` with what is in an archive, and in the archives in it; removed afterwards.
+    """Unpack an archive, and the archives in it, into a temporary folder below `beside`, which is removed afterwards.
 
-    max_bytes: of all members together, unpacked. Raises BadArchive, naming archive and member.
+    max_bytes: the largest unpacked size of all members together. Raises BadArchive, with archive and member.
     """
     beside.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=beside, prefix=".unpack-"))
@@ -46,7 +46,7 @@ def unpacked(archive: Path, beside: Path, max_bytes: int) -> Iterator[Path]:
 
 
 def move_into(source: Path, target: Path) -> None:
-    """Move every file of a folder into another, over what is there."""
+    """Move every file of a folder into another one. Existing files are replaced."""
     for file in sorted(source.rglob("*")):
         if file.is_file():
             place = target / file.relative_to(source)
@@ -55,7 +55,7 @@ def move_into(source: Path, target: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path, left: int) -> int:
-    """Unpack into a folder; returns how many bytes are still allowed."""
+    """Unpack into a folder. left: how many bytes are allowed; returns how many are still allowed afterwards."""
     try:
         for name, content in _members(archive):
             path = PurePosixPath(name)
@@ -84,7 +84,7 @@ def _check_name(archive: Path, name: str) -> None:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of every file of an archive. Raises BadArchive for a member that is neither file nor folder."""
+    """Name and content of every file of an archive. Raises BadArchive for a member that is not a file or a folder."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
@@ -96,7 +96,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 else:
                     yield info.filename, zipped.open(info)
         return
-    with tarfile.open(archive, "r|*") as tar:  # a stream: the members are read once, in their order
+    with tarfile.open(archive, "r|*") as tar:  # a stream: members are read once, in order
         for member in tar:
             if member.isdir():
                 continue

@@ -1,8 +1,8 @@
-"""Is a copy of a dataset the paper's? Every problem at once, in one table.
+"""Check whether a copy of a dataset is the paper's, and report all problems in one table.
 
-What is looked at: the published lists, the number of images a split and class, images that are missing, cannot be decoded or
-are not the bytes that were fetched, and whether the counts are those of another copy that circulates. No accuracy, no label
-of any image, leaves this room: counts alone.
+The checks: the published lists; the number of images of each split and class; images that are missing, cannot be decoded or differ
+from the fetched bytes; and whether the counts are those of a known other copy. The report holds only counts and names, no accuracy
+and no label of a single image.
 """
 
 import os
@@ -20,12 +20,12 @@ from gta.data.copies import Cell, Copy, Item
 from gta.data.manifests import Dataset
 from gta.files import sha256
 
-SHOWN = 5  # examples of a problem that the table gives
+SHOWN = 5  # examples of each problem in the table
 
 
 @dataclass
 class Report:
-    """found, expected: images a split; problems: (what, how many, which); notes: the same, of what does no harm."""
+    """found, expected: images of each split; problems: (what, how many, which); notes: the same for harmless findings."""
 
     manifest: Dataset
     base: Path
@@ -57,10 +57,10 @@ class Report:
 
 
 def verify(name: str, root: Path, decode: bool = True) -> Report:
-    """Look at the copy of a dataset below `root`. decode: open every image too, and compare its bytes with those fetched; without,
-    ImageNet's training images are passed over.
+    """Check the copy of a dataset below `root`.
 
-    Raises ValueError for an unknown dataset; a copy that is not there is a problem like any other.
+    decode: True also opens every image and compares its bytes with the fetched ones; False skips ImageNet's training images. Raises
+    ValueError for an unknown dataset. A missing copy raises nothing; it is a problem in the report.
     """
     manifest = manifests.dataset(name)
     expected = dict(manifest.splits)
@@ -88,7 +88,7 @@ def verify(name: str, root: Path, decode: bool = True) -> Report:
 
 
 def _count(copy: Copy, report: Report) -> None:
-    """Missing images, and classes that have too few or too many, against the published lists."""
+    """Compare images with the published lists: report missing images, and classes with too few or too many."""
     for split, entries in copy.splits.items():
         if split == "train" and not entries and report.manifest.rule == "val_folders":
             report.notes.append(("train: not looked at, or not there", 0, "few-shot runs need it, zero-shot runs do not"))
@@ -105,8 +105,8 @@ def _count(copy: Copy, report: Report) -> None:
 
 
 def _variants(copy: Copy) -> list[tuple[str, int, str]]:
-    """Copies that circulate, known by a number of images: in a split file that is not the published one, or in a folder or
-    parquet file named after a split."""
+    """Find known other copies by their number of test images: in a split file that is not the published one, in a folder or parquet
+    file named after a split, or in the whole copy."""
     counts = Counter[int]()
     for file in copy.files:
         if PurePosixPath(file).name.startswith("split_") and file.endswith(".json"):
@@ -134,7 +134,7 @@ def _help_with_lists(manifest: Dataset) -> str:
 
 
 def _look(copy: Copy, report: Report) -> None:
-    """Decode every image of the splits, and compare it with the hash that it had when it was fetched."""
+    """Decode every image of the splits, and compare its hash with the hash at the fetch."""
     sums = lock.read_sums(copy.base)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         names = sorted(copy.where)
@@ -151,8 +151,8 @@ def _fault(name: str, item: Item, sums: dict[str, str]) -> str | None:
         return "not the bytes that were fetched"
     try:
         with item.open() if isinstance(item, Cell) else Image.open(item) as image:
-            image.draft("RGB", (32, 32))  # a JPEG's bytes are all read, few pixels are made
+            image.draft("RGB", (32, 32))  # reads all bytes of a JPEG, but decodes few pixels
             image.load()
-    except Exception:  # Pillow raises many kinds on broken bytes
+    except Exception:  # Pillow raises many kinds of errors for broken files
         return "cannot be decoded"
     return None
