@@ -17,7 +17,7 @@ def test_the_python_example_runs(capsys):
     assert capsys.readouterr().out.count("'") == 20
 
 
-@pytest.mark.parametrize(("document", "table"), [("README.md", "zero_shot"), ("docs/aviary.md", "aviary")])
+@pytest.mark.parametrize(("document", "table"), [("docs/results.md", "zero_shot"), ("docs/aviary.md", "aviary")])
 def test_the_numbers_are_the_published_ones(document, table, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = (ROOT / document).read_text()
@@ -71,7 +71,7 @@ def test_a_document_without_marks_is_refused():
 
 
 CARDS = [f"gta/worlds/{folder}/README.md" for folder in ("encoders", "bird_encoders")]
-DOCS = [f"docs/{name}.md" for name in ("reproduction", "first-hour", "aviary", "label", "tables", "peers")]
+DOCS = [f"docs/{name}.md" for name in ("results", "reproduction", "first-hour", "aviary", "label", "tables", "peers")]
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCS, *CARDS])
