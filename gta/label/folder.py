@@ -1,4 +1,4 @@
-"""What a run leaves in the user's folder: the labels, what has none and why, the attributes, the page, the model."""
+"""Write the results of a run to the user's folder: labels, files without a label, attributes, the page and the model."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ COLUMNS = ("path", "label", "confidence", "runner_up", "margin", "clip", "unfitn
 
 
 def write(job: Job, outcome: Outcome) -> dict[str, Path]:
-    """The results into the folder, each whole or absent: {what: file}."""
+    """Write the results to the folder. Each file is complete or absent. Returns {name of the result: file}."""
     result, reject = outcome.result, job.options.reject_above
     texts = {
         "predictions.csv": predictions(outcome.names, outcome.classifier, result.assignments, outcome.clip, outcome.unfitness, reject),
@@ -35,9 +35,9 @@ def write(job: Job, outcome: Outcome) -> dict[str, Path]:
 def predictions(
     names: list[str], classifier: Classifier, z: Tensor, clip: Tensor | None, unfitness: Tensor, reject_above: float | None = None
 ) -> str:
-    """CSV, a line an image: path, label, confidence (the largest z), runner_up, margin to it, CLIP's own answer, unfitness.
+    """CSV with one line for each image: path, label, confidence (the largest z), runner_up, margin to it, CLIP's own label, unfitness.
 
-    The label is empty where the unfitness is above `reject_above`; without `clip` that column is left out.
+    The label is empty if the unfitness is above `reject_above`. If `clip` is None, there is no column for it.
     """
     classes = classifier.class_names
     top = z.topk(min(2, len(classes)), dim=1)

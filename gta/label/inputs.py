@@ -1,4 +1,4 @@
-"""What a user hands over: images in a folder or a list, class names in a file, examples with labels. All of it is untrusted."""
+"""Read the user's input: images in a folder or a list, class names in a file, examples with labels. All input is untrusted."""
 
 import csv
 import io
@@ -21,8 +21,8 @@ from gta.settings import Checked
 
 @dataclass(frozen=True)
 class Found:
-    """Images to read. paths: where they are; names: what results call them, relative to `base`; left_out: (name, reason) of
-    every other file that was met."""
+    """Images to read. paths: where they are; names: their names in the results, relative to `base`; left_out: (name, reason) of every
+    other file that was found."""
 
     base: Path
     paths: list[Path]
@@ -30,16 +30,16 @@ class Found:
     left_out: list[tuple[str, str]]
 
     def without(self, gone: Iterable[Path]) -> "Found":
-        """The same without some files, whatever path leads to them."""
+        """The same without some files. Two paths to one file count as the same file."""
         files = {path.resolve() for path in gone}
         kept = [(path, name) for path, name in zip(self.paths, self.names, strict=True) if path.resolve() not in files]
         return Found(self.base, [path for path, _ in kept], [name for _, name in kept], self.left_out)
 
 
 class Classes(Checked):
-    """Class names and what is known of them. template, sentence: a class as a text, and with an attribute, None for those of the
-    domain; domain: whose questions a language model is asked (`gta/llm/prompts.yaml`); attributes: phrases that a user has for a
-    class, such as "a hooked bill"."""
+    """Class names and what the user says about them. template, sentence: texts of a class, without and with an attribute, None for
+    those of the domain; domain: selects the questions to the language model (`gta/llm/prompts.yaml`); attributes: the user's phrases
+    about a class, such as "a hooked bill"."""
 
     names: tuple[str, ...]
     template: str | None = None
@@ -67,17 +67,17 @@ class Classes(Checked):
 
 
 def alike(name: str) -> str:
-    """The same for names that a reader cannot tell apart: capitals, and accents in one character or two."""
+    """A key that is equal for names that look the same to a reader: with other capitals, or accents in one character or two."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def find_images(source: Path, besides: Path | None = None) -> Found:
-    """The images of a folder at any depth, or those that a text file lists, a path a line (or with NUL between, as `find
-    -print0` writes them), relative to that file. A single image is a list of one.
+    """Find the images of a source: a folder (at any depth), a text file that lists images, or a single image.
 
-    What is an image is told by its suffix. Hidden files and links that lead out of the folder are left out, with the
-    reason. besides: a folder of results, which may lie in that of the images and is passed over. Raises FileNotFoundError for
-    a missing source, ValueError where it has no image.
+    A text file has one path in each line (or NUL between paths, as `find -print0` writes them), relative to that file. The suffix
+    decides what is an image. Hidden files and links that lead out of the folder are left out, with the reason. besides: a folder of
+    results, which may be inside the folder of images and is skipped. Raises FileNotFoundError for a missing source, and ValueError
+    if it has no image.
     """
     if source.is_dir():
         base, met = source, _walk(source, besides.resolve() if besides else None)
@@ -101,8 +101,8 @@ def find_images(source: Path, besides: Path | None = None) -> Found:
 
 
 def read_classes(file: Path) -> Classes:
-    """Class names, one a line, or YAML: a list, or a mapping with `classes` (a list, or names with their attributes), `template`,
-    `sentence`, `domain`. Raises ValueError naming the file and what is wrong in it."""
+    """Read class names from a text file with one name in each line, or from YAML: a list, or a mapping with `classes` (a list, or names
+    with their attributes), `template`, `sentence` and `domain`. Raises ValueError with the file and what is wrong in it."""
     text = _text(Path(file))
     try:
         if Path(file).suffix.lower() not in (".yaml", ".yml"):
@@ -116,8 +116,8 @@ def read_classes(file: Path) -> Classes:
 
 
 def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """Paths and class numbers of a CSV with the columns `path` (relative to the folder of images, or to the CSV, or absolute)
-    and `label`. Raises ValueError naming the line for an unknown class, a missing image, or one image under two labels."""
+    """Read paths and class numbers from a CSV with the columns `path` (relative to the folder of images or to the CSV, or absolute) and
+    `label`. Raises ValueError, with the line, for an unknown class, a missing image, or an image with two labels."""
     try:
         reader = csv.DictReader(io.StringIO(_text(file), newline=""))
         if missing := {"path", "label"} - set(reader.fieldnames or ()):
@@ -125,7 +125,7 @@ def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Pa
         rows = [(reader.line_num, row["path"] or "", " ".join((row["label"] or "").split())) for row in reader]
     except csv.Error as error:
         raise ValueError(f"{file}: no CSV: {error}") from None
-    found: dict[Path, tuple[Path, int]] = {}  # by what the path leads to, however it is spelt
+    found: dict[Path, tuple[Path, int]] = {}  # the key is the resolved path, so that two paths to one file are equal
     for line, name, label in rows:
         if label not in names:
             raise ValueError(f"{file}, line {line}: no class {label!r}{nearest(label, names)}")
@@ -141,12 +141,12 @@ def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Pa
 
 
 def printable(path: Path | str) -> str:
-    """A path as text that any file can hold: bytes that are no UTF-8 are escaped."""
+    """A path as valid text: bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _text(file: Path) -> str:
-    """A text file, which a spreadsheet may have begun with a byte order mark. Raises ValueError for a folder, or another encoding."""
+    """Read a UTF-8 text file, with or without a byte order mark. Raises ValueError for a folder or another encoding."""
     if file.is_dir():
         raise ValueError(f"{file}: a folder; a text file is needed")
     try:
@@ -168,7 +168,7 @@ def _walk(folder: Path, besides: Path | None) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
-    """A folder that cannot be read is not left out in silence."""
+    """Raise the error of a folder that cannot be read; `os.walk` would skip it silently."""
     raise error
 
 
@@ -180,7 +180,7 @@ def _listed(file: Path) -> Iterator[Path]:
 
 
 def _unfit(path: Path, base: Path | None) -> str | None:
-    """Why a file is none of the images, None where it is one. base: the folder that links must not leave."""
+    """Why a file is not used as an image, or None if it is. base: the folder that links must not leave."""
     if path.name.startswith("."):
         return "hidden"
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -218,13 +218,13 @@ def _from_yaml(data: object) -> Classes:
 
 
 def readable(found: Found, images: Images) -> tuple[list[int], list[tuple[str, str]]]:
-    """Which of the images that were found could be read, and every file that has no label, with a reason that says what to do."""
+    """The numbers of the found images that could be read, and all files without a label, with a reason that says what to do."""
     kept = [i for i in range(len(found.paths)) if i not in images.skipped]
     return kept, [*found.left_out, *((found.names[i], _told(reason)) for i, reason in images.skipped.items())]
 
 
 def _told(reason: str) -> str:
-    """What the image library said, for somebody who does not know it."""
+    """The error of the image library in plain words."""
     if "decompression bomb" in reason:
         pixels, limit = (int(number) for number in re.findall(r"\d+", reason)[:2])
         return f"too large: {pixels:,} pixels, more than {limit:,}; save it smaller"

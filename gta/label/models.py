@@ -1,8 +1,8 @@
-"""The model that a user keeps: the adapted encoder as open_clip reads it, and beside it the classes that it was adapted to.
+"""Save and load a model: the adapted encoder in open_clip's format, and the classes that it was adapted to.
 
-A folder: `open_clip_config.json` and `open_clip_model.safetensors` (with the tokenizer's files where it is not open_clip's own),
-which `open_clip.create_model_from_pretrained("local-dir:FOLDER")` loads; `classifier.json`, `classifier.safetensors` and
-`attributes.json`, which label new images, each alone; `README.md`, the model card. No file of it runs code when it is read.
+A model is a folder. `open_clip_config.json` and `open_clip_model.safetensors` (and files of the tokenizer, if it is not open_clip's)
+are what `open_clip.create_model_from_pretrained("local-dir:FOLDER")` loads. `classifier.json`, `classifier.safetensors` and
+`attributes.json` label new images one by one. `README.md` is the model card. No file runs code when it is read.
 """
 
 import json
@@ -31,7 +31,7 @@ SHAPES, TENSORS = "classifier.json", "classifier.safetensors"
 
 
 class Facts(Checked):
-    """What `classifier.json` holds; logit_scale: the temperature of the text prior, lam: its weight."""
+    """The content of `classifier.json`. logit_scale: the temperature of the text prior; lam: its weight."""
 
     class_names: tuple[str, ...]
     logit_scale: float
@@ -41,8 +41,8 @@ class Facts(Checked):
 
 @dataclass(frozen=True)
 class Classifier:
-    """Labels images one by one from their features. texts: (M, d) means of the text features of each class; prototypes (M, d) and
-    variance (d,): the mixture; logit_scale and lam: as in `gta.transduct`."""
+    """Labels images one by one from their features. texts: (M, d), mean text features of the classes; prototypes (M, d) and variance
+    (d,): the mixture; logit_scale and lam: as in `gta.transduct`."""
 
     class_names: tuple[str, ...]
     texts: Tensor
@@ -53,23 +53,23 @@ class Classifier:
 
     @classmethod
     def of(cls, result: Result, lam: float = 1.0) -> "Classifier":
-        """That of a run: its last mixture and its texts."""
+        """The classifier of a run: its last mixture and its texts."""
         texts = torch.stack([features.mean(0) for features in result.text_features])
         return cls(result.attributes.class_names, texts, result.prototypes, result.variance, result.encoder.logit_scale, lam)
 
     def label(self, features: Tensor) -> Tensor:
-        """z (N, M) of unit features (N, d): text prior and mixture, without neighbours."""
+        """z (N, M) of unit features (N, d), from the text prior and the mixture, without neighbours."""
         prior = (features @ (self.logit_scale * self.texts).T).softmax(1)
         return posterior(features, prior, self.prototypes, self.variance, self.lam)
 
     def unfitness(self, features: Tensor) -> Tensor:
-        """(N,), as in `gta.label.unknowns`."""
+        """The unfitness (N,) of unit features (N, d), as in `gta.label.unknowns`."""
         return unfitness(features, self.texts)
 
 
 def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, card: str) -> None:
-    """Write the folder, whole or not at all; one that is there is replaced. Raises ValueError for a tokenizer that cannot be
-    written, and where the folder holds something other than a model."""
+    """Write the folder, completely or not at all. An existing model is replaced. Raises ValueError if the tokenizer cannot be written,
+    or if the folder exists and is no model."""
     folder = Path(folder)
     if folder.exists() and not (folder / SHAPES).exists():
         raise ValueError(f"{folder} exists and is no model of this program; name another folder, or move it away")
@@ -78,7 +78,7 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
     try:
         config = {"model_cfg": encoder.config, "preprocess_cfg": json.loads(encoder.preprocessing)}
         config = json.loads(json.dumps(config))  # a copy
-        config["preprocess_cfg"].pop("size")  # open_clip takes it from the model
+        config["preprocess_cfg"].pop("size")  # open_clip takes the size from the model
         _save_tokenizer(part, encoder.tokenizer, config["model_cfg"]["text_cfg"])
         (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.model.state_dict().items()}
@@ -90,11 +90,11 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         (part / SHAPES).write_text(Facts(**facts, weights_sha256=sha).model_dump_json(indent=1) + "\n")
         bank.save(part / "attributes.json")
         (part / "README.md").write_text(card, encoding="utf-8")
-        for file, mode in [(part, 0o755), *((file, 0o644) for file in part.iterdir())]:  # the temporary folder is for its owner alone
+        for file, mode in [(part, 0o755), *((file, 0o644) for file in part.iterdir())]:  # a temporary folder is readable only by its owner
             file.chmod(mode)
         old = part.with_name(f"{part.name}.old")
         if folder.exists():
-            folder.replace(old)  # kept until the new one is in its place
+            folder.replace(old)  # kept until the new folder is in place
         part.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
@@ -103,7 +103,7 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
 
 
 def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
-    """What `save` wrote. Raises ValueError naming the file that is missing, damaged, or does not belong to the others."""
+    """Load what `save` wrote. Raises ValueError, with the file, if a file is missing, damaged, or of another model."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; a model is OUT/model of `python -m gta label ... --out OUT --save-model`")
@@ -130,7 +130,7 @@ def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
 
 
 def _save_tokenizer(folder: Path, tokenizer, text_cfg: dict) -> None:
-    """What is needed to make the tokenizer again; `text_cfg` is changed where open_clip must be told of it."""
+    """Write the files from which the tokenizer can be made again. Changes `text_cfg` if open_clip needs to know about them."""
     if isinstance(tokenizer, SimpleTokenizer):
         return
     if isinstance(tokenizer, WordTokenizer):
@@ -138,7 +138,7 @@ def _save_tokenizer(folder: Path, tokenizer, text_cfg: dict) -> None:
         tokens = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<start>", "eos_token": "<end>"}
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": tokenizer.context_length, **tokens}
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
-        text_cfg["hf_tokenizer_name"] = "."  # open_clip then reads the folder itself, by way of transformers
+        text_cfg["hf_tokenizer_name"] = "."  # open_clip then loads the tokenizer from this folder with transformers
     elif hasattr(tokenizer, "save_pretrained"):
         tokenizer.save_pretrained(str(folder))
     else:

@@ -1,7 +1,7 @@
-"""What a run on a user's images would take: time, memory, disk, questions and their price. Nothing is fetched, asked or written.
+"""Estimate what a run on a user's images needs: time, memory, disk, questions and their price.
 
-The encoder is timed on made-up pixels with random weights, which take as long as the real ones; the rest is counted. Read
-the numbers as orders of magnitude.
+Nothing is fetched, asked or written. The encoder is timed on artificial pixels with random weights, which take as long as real ones.
+The rest is computed from counts. The numbers are orders of magnitude.
 """
 
 import logging
@@ -17,13 +17,13 @@ from gta.encoders.encoder import Encoder
 from gta.label.jobs import EMBEDDED, FIELDGUIDE, NONE, Job
 from gta.llm import prompts
 
-PROMPT, ANSWER = 220, 90  # tokens of a question and of its answer, about
-PROGRAM = 1.1e9  # bytes that Python, torch and the rest take before anything is read
-TRAINING = 3  # times that a forward pass costs: forward and backward
+PROMPT, ANSWER = 220, 90  # approximate tokens of a question and of its answer
+PROGRAM = 1.1e9  # bytes of memory that Python, torch and other libraries take at the start
+TRAINING = 3  # cost of a forward and a backward pass, in forward passes
 
 
 def plan(job: Job) -> str:
-    """The choices and the estimates, as text."""
+    """The choices and the estimates as text."""
     lines = [str(job), "from nothing it would take", *(f"  {what:16}{how}" for what, how in [*_resources(job), *_questions(job)])]
     return "\n".join([*lines, "nothing was fetched, asked or written"])
 
@@ -38,11 +38,11 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     iterations, adapted = job.settings.iterations, min(n, m * job.settings.confident)
     size = encoder.image_size
     width = encoder.config["embed_dim"]
-    texts = 8 * m  # a class, by the end
+    texts = 8 * m  # about eight texts for each class at the end
     solving = iterations * 2 * (2 * n * n * width + 140 * n * m * width) / _flops()
     total = iterations * (n * image + texts * text) + (iterations - 1) * TRAINING * adapted * (image + text) + solving
     parameters = sum(p.numel() for p in encoder.model.parameters())
-    floats = 6 * parameters + 8 * n * m + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and its like
+    floats = 6 * parameters + 8 * n * m + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and similar arrays
     memory = 4 * floats + PROGRAM
     disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters
     return [
@@ -74,7 +74,7 @@ def _questions(job: Job) -> list[tuple[str, str]]:
 
 
 def _like(job: Job) -> Encoder:
-    """An encoder of the same architecture, made without a download."""
+    """An encoder of the same architecture, made without a download. Raises ValueError if that is impossible."""
     given = job.options
     here = given.encoder == EMBEDDED or given.encoder.startswith(weights.HUB) or Path(given.encoder).is_dir()
     if given.encoder.startswith(weights.HUB):
@@ -89,14 +89,14 @@ def _like(job: Job) -> Encoder:
 
 
 def _seconds(encoder: Encoder) -> tuple[float, float]:
-    """To encode an image, and a text."""
+    """Seconds to encode one image, and one text."""
     pixels = torch.zeros(8, 3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
     texts = ["a picture of a pair"] * 8
     return _timed(lambda: encoder.encode_images(pixels)) / 8, _timed(lambda: encoder.encode_texts(texts)) / 8
 
 
 def _timed(work: Callable[[], object]) -> float:
-    """Seconds of a second call; the first is slower."""
+    """Seconds of a second call; the first call is slower."""
     work()
     start = time.perf_counter()
     work()
@@ -104,7 +104,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _flops() -> float:
-    """Of a matrix product, a second."""
+    """Floating-point operations in a second, measured on a matrix product."""
     a = torch.rand(1024, 1024)
     return 2 * 1024**3 / _timed(lambda: a @ a)
 

@@ -1,4 +1,4 @@
-"""Label new images, each alone, with a model that was kept."""
+"""Label new images one by one with a saved model."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from gta.label.inputs import find_images, readable
 
 
 def predict(model: Path, source: Path, device: str | None = None, reject_above: float | None = None) -> tuple[str, list[tuple[str, str]]]:
-    """Label new images, each alone, with a model that was kept: the CSV, and what has no label. Raises as its parts do."""
+    """Label new images one by one with a saved model. Returns the CSV, and the files without a label. Raises the errors of its parts."""
     encoder, classifier = models.load(model, device)
     found = find_images(source)
     images = load_images(found.paths, encoder, skip_bad=True)

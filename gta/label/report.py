@@ -1,8 +1,8 @@
 """The page and the model card of a run on a user's images.
 
-One HTML file that opens from disk: pictures are inside it, no script is, and a content policy lets the browser load nothing else. Names
-of files and classes are anybody's text: all are escaped, isolated in their direction, and control characters are shown. The
-number of pictures is bounded, so that 50,000 images make a page that can still be read.
+The page is one HTML file that opens from disk. It contains its pictures and no script, and a content security policy forbids to load
+anything else. Names of files and classes are untrusted text: they are escaped, isolated in their writing direction, and control
+characters are made visible. The number of pictures is limited, so that the page of 50,000 images stays readable.
 """
 
 import base64
@@ -28,15 +28,15 @@ from gta.names import fill
 from gta.scores.results import VERSIONS
 
 PICTURES = 1600  # in the galleries of all classes together
-A_CLASS = 10  # of either kind, at most
+A_CLASS = 10  # the largest number of pictures of a class, of each kind (most certain, least certain)
 SIDE = 96  # pixels
-UNDECIDED = 0.5  # of two classes, where z differs by less
-ROWS = 200  # of a table; the CSV files hold all
+UNDECIDED = 0.5  # an image is undecided if the two largest z differ by less
+ROWS = 200  # of a table on the page; the CSV files have all rows
 TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def shown(text: str) -> str:
-    """Text in which nothing hides: control characters, and those that turn the direction of writing, by number."""
+    """Text with the code points of invisible characters: control characters, and those that change the writing direction."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]", lambda c: f"⟨U+{ord(c[0]):04X}⟩", text)
 
 
@@ -45,8 +45,7 @@ TEMPLATES.filters["shown"] = shown
 
 @dataclass(frozen=True)
 class Picture:
-    """data: the URI of a thumbnail; href: the file, relative to the page; name: of the file; notes: lines
-    under it."""
+    """data: the URI of a thumbnail; href: the file, relative to the page; name: of the file; notes: lines under the picture."""
 
     data: str
     href: str
@@ -56,7 +55,7 @@ class Picture:
 
 @dataclass
 class _Page:
-    """What the parts of the page are made from. labels: class of each image, -1 where it was rejected."""
+    """The data of the page. labels: the class of each image, -1 if it was rejected."""
 
     job: Job
     outcome: Outcome
@@ -73,7 +72,7 @@ class _Page:
         self.margin = top.values[:, 0] - top.values[:, 1] if len(self.names) > 1 else top.values[:, 0]
 
     def pictures(self, rows: Sequence[int] | Tensor, note: str = "") -> list[Picture]:
-        """note: `unfitness`, `change`, `pair`, or the confidence and the runner-up."""
+        """The pictures of images. note: `unfitness`, `change` or `pair`; otherwise the notes are confidence and runner-up."""
         return [self._picture(int(i), note) for i in rows]
 
     def _picture(self, i: int, note: str) -> Picture:
@@ -90,7 +89,7 @@ class _Page:
         return Picture(self.cache[i], urllib.parse.quote(os.fsencode(relative)), self.outcome.names[i], told)
 
     def sizes(self) -> list[dict]:
-        """A row a class, the largest first."""
+        """One row for each class, the largest class first."""
         clip = Counter(self.outcome.clip.argmax(1).tolist())
         counts = Counter(self.labels.tolist())
         most = max(counts.values())
@@ -113,7 +112,7 @@ class _Page:
         return found
 
     def pairs(self) -> list[dict]:
-        """The most confused pairs: their least decided images, and what is said of either against the other."""
+        """The most confused pairs: their least decided images, and the texts that distinguish each class from the other."""
         bank = self.outcome.result.attributes
         top = self.z.topk(min(2, len(self.names)), dim=1).indices.sort(dim=1).values
         found = []
@@ -125,7 +124,7 @@ class _Page:
         return found
 
     def changed(self) -> dict:
-        """Images whose label is not CLIP's: how many of each kind, and the most certain of them."""
+        """The images whose label differs from CLIP's: how many of each kind, and the most certain ones."""
         before, after = self.outcome.clip.argmax(1), self.z.argmax(1)
         rows = (before != after).nonzero().flatten()
         kinds = Counter(zip(before[rows].tolist(), after[rows].tolist(), strict=True)).most_common(20)
@@ -134,7 +133,7 @@ class _Page:
         return {"count": len(rows), "kinds": told, "pictures": self.pictures(rows[:48], "change")}
 
     def unfit(self) -> dict:
-        """The images that fit the classes least, and the scores to choose a threshold by."""
+        """The images with the largest unfitness, and quantiles of the score, from which a user can choose a threshold."""
         score = self.outcome.unfitness
         rows = score.argsort(descending=True, stable=True)[:32]
         cuts = [(share, float(score.quantile(share / 100))) for share in (50, 90, 95, 99)]
@@ -168,14 +167,14 @@ def render(job: Job, outcome: Outcome) -> str:
 
 
 def card(job: Job, outcome: Outcome) -> str:
-    """The model card, Markdown. No name that a user gave stands in it but that of the encoder."""
+    """The model card in Markdown. Of the names that a user gave, it contains only that of the encoder."""
     return TEMPLATES.get_template("card.md.j2").render(
         facts=_facts(job, outcome), images=len(outcome.names), classes=len(job.classes.names)
     )
 
 
 def thumbnail(pixels: Tensor) -> str:
-    """A data URI of uint8 (3, H, W), as the encoder sees it: PNG where it is tiny, JPEG otherwise."""
+    """A data URI of the image that the encoder sees, uint8 (3, H, W): PNG if it is tiny, else JPEG."""
     image, text = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), io.BytesIO()
     image.thumbnail((SIDE, SIDE))
     kind = "png" if max(image.size) < SIDE else "jpeg"
@@ -184,7 +183,7 @@ def thumbnail(pixels: Tensor) -> str:
 
 
 def tells_apart(bank: Bank, a: int, b: int) -> list[str]:
-    """What was said of class a against class b, or of class a alone where nothing was, without the words around it."""
+    """The phrases about class a against class b; if there are none, those about class a alone. They are without the words around."""
     before, _, after = fill(bank.sentence, name=bank.class_names[a]).partition("{attribute}")
     about = [text for text in bank.attributes[a] if text.against == bank.class_names[b]]
     about = about or [text for text in bank.attributes[a] if text.source != "template" and text.against is None]
@@ -192,7 +191,7 @@ def tells_apart(bank: Bank, a: int, b: int) -> list[str]:
 
 
 def _facts(job: Job, outcome: Outcome) -> list[tuple[str, str]]:
-    """How a run was made: the choices, and what came of them."""
+    """How a run was made: its choices, weights, questions, time, seed and versions."""
     encoder, result = outcome.result.encoder, outcome.result
     asked = len(result.attributes.asked)
     return [

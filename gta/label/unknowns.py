@@ -1,8 +1,8 @@
-"""How little an image fits any of the classes: what is high is worth a look before its label is believed.
+"""Unfitness: how little an image fits any of the classes. If it is high, check the image before you use its label.
 
-The score was chosen on imagined hands and measured with unseen classes mixed in (`benchmarks/label.py`, `docs/label.md`). The texts tell
-more than the mixture, whose prototypes the unseen images have drawn towards themselves; where an unseen class is much like
-one that is named, neither tells anything.
+The score was chosen on synthetic handwriting and measured with unseen classes mixed in (`benchmarks/label.py`, `docs/label.md`). The texts
+are a better reference than the prototypes of the mixture, because images of unseen classes move the prototypes. If an unseen class is
+similar to a named one, neither reference detects it.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def unfitness(features: Tensor, text_means: Tensor) -> Tensor:
-    """1 - max_j f_i . m_j: the distance of an image to the texts of the class that is nearest to it.
+    """1 - max_j f_i . m_j, the distance of an image to the texts of its nearest class.
 
     features: (N, d) unit rows; text_means: (M, d), the mean text feature of each class. Returns (N,), between 0 and 2.
     """

@@ -1,5 +1,5 @@
-"""One question in, one recorded answer out: the language model and its ledger.
+"""The language model and its ledger: each question has one recorded answer.
 
-May import the ground floor alone; it knows nothing of CLIP or of datasets. Begin with `chat.py`. The words of the questions are
+May import only the ground floor; it has no code for CLIP or datasets. Begin with `chat.py`. The words of the questions are
 in `prompts.yaml`.
 """

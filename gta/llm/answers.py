@@ -1,15 +1,15 @@
-"""What a language model wrote, as a list of phrases: every form of list, and what of it cannot be used."""
+"""Parse the answer of a language model into a list of phrases, and drop the phrases that cannot be used."""
 
 import json
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-LONGEST = 300  # characters of a phrase: what CLIP reads ends near here
-LARGEST = 50_000  # characters of an answer: more is no list of attributes
+LONGEST = 300  # the largest number of characters of a phrase: about as much as CLIP reads
+LARGEST = 50_000  # the largest number of characters of an answer: a longer one is no list of attributes
 
 _MARK = re.compile(r"^\s*(?:[-–—*+•‣▪●◦·»>✓]+|\(?\d{1,3}[.):\]]|\(?[a-z][.)])\s+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and halves of surrogate pairs, which no file can hold
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # with single surrogates, which cannot be written to a file
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _SENTENCE_ENDS_INSIDE = re.compile(r"[a-z)][.!?]\s+[A-Z]")
 _DANGLING = re.compile(
@@ -18,21 +18,21 @@ _DANGLING = re.compile(
 
 
 class UnusableAnswer(ValueError):
-    """The answer holds no list; the message says what it is instead."""
+    """The answer is no list. The message says what it is instead."""
 
 
 class Sorted(NamedTuple):
-    """kept phrases, and (reason, phrase) of each that was dropped."""
+    """The kept phrases, and (reason, phrase) of each dropped phrase."""
 
     kept: list[str]
     dropped: list[tuple[str, str]]
 
 
 def parse(content: str) -> list[str]:
-    """The phrases of an answer: the JSON that was asked for, bare or fenced, else bullets, numbers or plain lines.
+    """The phrases of an answer: from the requested JSON, bare or fenced, else from bullets, numbered lines or plain lines.
 
-    Nothing is judged here but whether it is a list. Raises UnusableAnswer for prose, markup, JSON of another shape, an
-    answer above `LARGEST` characters or an empty one.
+    This function only checks whether the answer is a list. Raises UnusableAnswer for prose, markup, JSON of another shape, an
+    answer of more than `LARGEST` characters, or an empty answer.
     """
     if len(content) > LARGEST:
         raise UnusableAnswer(f"too large: {len(content)} characters")
@@ -65,7 +65,7 @@ def _lines(body: str) -> list[str]:
     marked = [_MARK.sub("", line) for line in lines if _MARK.match(line)]
     if marked:
         return [_plain(line) for line in marked]
-    # Without marks, what tells a list from prose: several lines, none of them with a full stop in the middle.
+    # Without bullets, it is a list and not prose if it has several lines, and none has a full stop in the middle.
     plain = [line for line in lines if not line.endswith(":")]
     if len(plain) < 2 or any(_SENTENCE_ENDS_INSIDE.search(line) for line in plain):
         raise UnusableAnswer("prose instead of a list" if lines else "the answer is empty")
@@ -77,12 +77,12 @@ def _plain(line: str) -> str:
 
 
 def normalised(text: str) -> str:
-    """What two texts share that say the same: letters and digits, without case, spacing or punctuation."""
+    """A text without case, punctuation and extra spaces, to find duplicates."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def sort_out(phrases: Sequence[str], other: str | None = None) -> Sorted:
-    """Drop the phrases that are empty, too long, cut off, name the `other` class or say what an earlier one said."""
+    """Drop the phrases that are empty, too long or cut off, name the `other` class, or repeat an earlier phrase."""
     kept: list[str] = []
     dropped: list[tuple[str, str]] = []
     seen: set[str] = set()
@@ -109,13 +109,13 @@ def _fault(phrase: str, other: str | None) -> str | None:
 
 
 def is_cut_off(phrase: str) -> bool:
-    """Whether it stops in the middle: at a word that wants another, at an open bracket, at a comma."""
+    """Whether a phrase is incomplete: it ends with a word such as "with", with an open bracket, or with a comma."""
     if phrase.count("(") > phrase.count(")"):
         return True
     return bool(_DANGLING.search(phrase.rstrip())) or phrase.rstrip().endswith((",", ":", "-", "/"))
 
 
 def names(name: str, text: str) -> bool:
-    """Whether a text names a class: the whole name between word boundaries, in any case or spacing, a plural too."""
+    """Whether a text contains the name of a class: the complete name between word boundaries, in any case or spacing, or its plural."""
     spelling = r"[\s_-]+".join(re.escape(word) for word in re.split(r"[\s_-]+", name.strip()))
     return bool(re.search(rf"(?<!\w){spelling}(?:'s|’s|s|es)?(?!\w)", text, re.IGNORECASE))

@@ -1,8 +1,8 @@
-"""The language model: questions, several at once, each answered with a list of phrases and paid for once.
+"""The language model: asks several questions at once. Each answer is a list of phrases, and each question is paid for only once.
 
-No answer at all is an outage: an error that stops the run, with nothing recorded as done (`gta.llm.endpoint`). An answer that
-cannot be used (refused, cut, no list) is paid for: kept in the ledger as evidence, asked again with the reason, and after
-`tries` recorded as given up; the run goes on.
+If the endpoint does not answer, this is an outage (`gta.llm.endpoint`): an error stops the run, and the question is not recorded as done.
+If an answer cannot be used (refused, cut off, no list), it costs money all the same. The ledger keeps it as evidence, and the question
+is asked again with the reason. After `tries` such answers the question is recorded as given up, and the run continues.
 """
 
 import threading
@@ -24,8 +24,8 @@ AGAIN = "The last answer could not be used ({reason}). Answer with the list alon
 
 @dataclass(frozen=True)
 class Question:
-    """text: what is sent; name, against: the class that it is about and the one to tell it from; sample: which of several
-    answers to the same text."""
+    """text: what is sent; name, against: the class of the question, and the class to distinguish it from; sample: the number of the
+    answer, if several answers to the same text are wanted."""
 
     text: str
     name: str
@@ -39,14 +39,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """The phrases as the model gave them, or none and the reason it was given up."""
+    """The phrases that the model gave. If the question was given up, there are none, and `gave_up` is the reason."""
 
     phrases: tuple[str, ...]
     gave_up: str | None = None
 
 
 class ChatModel(Protocol):
-    """Whatever answers questions with lists of phrases; a reply for each question, in order."""
+    """An object that answers questions with lists of phrases: one reply for each question, in order."""
 
     model: str
 
@@ -54,12 +54,12 @@ class ChatModel(Protocol):
 
 
 class CapReached(LanguageModelError):
-    """The run would go beyond `max_calls` or `max_tokens`."""
+    """The run would exceed `max_calls` or `max_tokens`."""
 
 
 @dataclass
 class Usage:
-    """What asking cost. calls: requests sent; recorded: distinct questions that the ledger answered."""
+    """The cost of questions. calls: requests sent; recorded: distinct questions that the ledger answered."""
 
     questions: int = 0
     recorded: int = 0
@@ -86,12 +86,12 @@ class Usage:
 
 @dataclass
 class LanguageModel:
-    """A chat model behind `base_url`, with the key of OPENAI_API_KEY; a local server needs none.
+    """A chat model at `base_url`, with the key of OPENAI_API_KEY; a local server needs no key.
 
-    ledger: where answers are kept, None keeps none. sampling: what else a request carries, such as a temperature.
-    tries: unusable answers to a question, and outages in a row; backoff: seconds before the second try after an outage.
-    timeout: seconds without a byte. max_calls, max_tokens: caps on all that this object does; what is in flight may
-    exceed the second. price: (prompt, completion) per million tokens. Raises ValueError for a base_url with a password.
+    ledger: keeps the answers; None keeps none. sampling: other parameters of a request, such as the temperature. tries: the limit of
+    unusable answers to a question, and of successive outages. backoff: seconds before the second try after an outage. timeout:
+    seconds without a byte. max_calls, max_tokens: limits for this object; requests in progress may exceed the second one. price:
+    (prompt, completion) per million tokens. Raises ValueError for a base_url with a password.
     """
 
     model: str
@@ -113,10 +113,10 @@ class LanguageModel:
         self._lock = threading.Lock()
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        """A reply for each question, in order; up to `concurrency` are asked at once, equal ones once.
+        """One reply for each question, in order. Up to `concurrency` questions are asked at once; equal questions are asked once.
 
-        After an error no further question is sent; those in flight end and are kept. Then it raises that error:
-        LanguageModelError or one of its kinds, LedgerMiss, or ValueError for a damaged ledger.
+        After an error no further question is sent; requests in progress finish, and their answers are kept. Then that error is
+        raised: LanguageModelError or a subclass, LedgerMiss, or ValueError for a damaged ledger.
         """
         keys = [digest(self._request(question)) for question in questions]
         distinct = dict(zip(keys, questions, strict=True))
@@ -140,14 +140,14 @@ class LanguageModel:
                     replies[key] = reply
                     bar.update()
             finally:
-                stopped.set()  # also after an interrupt: what waits is not sent
+                stopped.set()  # also after an interrupt: waiting questions are not sent
         if errors:
             raise errors[0]
         self.usage.questions += len(questions)
         return [reply for key in keys if (reply := replies[key]) is not None]
 
     def _request(self, question: Question) -> dict[str, Any]:
-        """What determines the answer. The address of the endpoint does not: the same model answers the same elsewhere."""
+        """Everything that determines the answer. The address of the endpoint does not: a model gives the same answer everywhere."""
         messages = [{"role": "user", "content": question.text}]
         return {"model": self.model, "messages": messages, "schema": SCHEMA, "sampling": dict(self.sampling), "sample": question.sample}
 
@@ -202,11 +202,11 @@ class LanguageModel:
 
 
 def _content(completion: Any) -> tuple[str, str | None]:
-    """What the model wrote, and the reason it cannot be used."""
+    """The text of the model, and the reason why it cannot be used, or None."""
     choice = completion.choices[0]
     refusal = getattr(choice.message, "refusal", None)
     content = choice.message.content if isinstance(choice.message.content, str) else ""
-    content = content.encode(errors="replace").decode()  # half a surrogate pair cannot be written
+    content = content.encode(errors="replace").decode()  # a single surrogate cannot be written
     if refusal:
         return str(refusal).encode(errors="replace").decode(), "refused"
     if choice.finish_reason == "content_filter":
@@ -215,6 +215,6 @@ def _content(completion: Any) -> tuple[str, str | None]:
 
 
 def _tokens(completion: Any) -> list[int]:
-    """Prompt and completion tokens, 0 where the endpoint does not say."""
+    """Prompt and completion tokens; 0 if the endpoint does not give them."""
     counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
     return [count if isinstance(count, int) else 0 for count in counts]

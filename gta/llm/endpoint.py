@@ -1,7 +1,7 @@
-"""One chat completion from an endpoint that speaks the OpenAI protocol, whatever the endpoint does.
+"""Get one chat completion from an endpoint that speaks the OpenAI protocol, with all its possible errors.
 
-Outages (429, 5xx, a broken connection, silence, a body that is no chat completion) are tried again with growing waits, or
-after as long as the endpoint asks for. The key comes from OPENAI_API_KEY and appears in nothing that is returned or raised.
+After an outage (429, 5xx, a broken connection, a timeout, a body that is no chat completion) the request is sent again: after an
+increasing time, or after the time that the endpoint asks for. The key comes from OPENAI_API_KEY. No result or error contains it.
 """
 
 import email.utils
@@ -22,19 +22,19 @@ SCHEMA: dict[str, Any] = {
 }
 FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "attributes", "strict": True, "schema": SCHEMA}}
 PLAIN = "Answer with a list only, one phrase a line, each line beginning with '- '."
-LONGEST_WAIT = 300.0  # seconds: an endpoint that wants more gets an error, not a sleeping run
+LONGEST_WAIT = 300.0  # seconds: if an endpoint asks to wait longer, the run stops with an error
 
 
 class LanguageModelError(RuntimeError):
-    """The endpoint did not answer; the message names the question and the reason. What was answered before is kept."""
+    """The endpoint did not answer. The message has the question and the reason. Earlier answers are kept."""
 
 
 class QuotaExhausted(LanguageModelError):
-    """The account has no credit left: waiting does not help."""
+    """The account has no credit left, so waiting does not help."""
 
 
 class Refused(Exception):
-    """The endpoint's filter does not let a question through."""
+    """The content filter of the endpoint refused a question."""
 
 
 class _NoCompletion(Exception):
@@ -42,7 +42,7 @@ class _NoCompletion(Exception):
 
 
 class Endpoint:
-    """tries: outages in a row; backoff: seconds before the second try, doubled each time; timeout: seconds without a byte.
+    """tries: the limit of successive outages; backoff: seconds before the second try, doubled each time; timeout: seconds without a byte.
 
     Raises ValueError for a base_url with a user or password.
     """
@@ -59,10 +59,10 @@ class Endpoint:
         self._lock = threading.Lock()
 
     def complete(self, text: str, sample: int, about: str, before_call: Callable[[], None]) -> Any:
-        """The completion of one user message, with at least one choice; `before_call` runs before each request.
+        """The completion of one user message, with at least one choice. `before_call` runs before each request.
 
-        Asks for the JSON schema, and in plain words where the endpoint knows no schema. Raises LanguageModelError after
-        `tries` outages in a row or at once where waiting cannot help, and Refused.
+        The request asks for the JSON schema; if the endpoint does not support schemas, it asks for a list in words. Raises
+        LanguageModelError after `tries` successive outages, or at once if waiting cannot help, and Refused.
         """
         outages = 0
         while True:
@@ -82,7 +82,7 @@ class Endpoint:
             time.sleep(wait)
 
     def hide(self, text: str) -> str:
-        """The text without the key, which an endpoint may echo."""
+        """The text without the key, because an endpoint may repeat it."""
         return text.replace(self._key, "[key]") if len(self._key) > 6 else text
 
     def _send(self, text: str, sample: int, structured: bool) -> Any:
@@ -108,7 +108,7 @@ class Endpoint:
             return self._client
 
     def _wait(self, error: openai.OpenAIError, about: str, outages: int) -> float:
-        """Seconds until the next try, or what ends the run, without the client's own error: that one holds the request."""
+        """Seconds until the next try. Raises the error that ends the run; it hides the client's error, which contains the request."""
         said = f"{about}: {self.place}: {self.hide(str(error))[:1000]}"
         code = getattr(error, "code", None)
         if code == "content_filter":
@@ -131,8 +131,8 @@ class Endpoint:
 
 
 def only_model(base_url: str) -> str:
-    """The model of an endpoint that serves one. Raises ValueError naming them where there are several, LanguageModelError where it
-    does not say."""
+    """The model of an endpoint that serves only one. Raises ValueError, with the names, if there are several, and LanguageModelError if
+    the endpoint does not list its models."""
     try:
         client = openai.OpenAI(api_key=os.environ.get("OPENAI_API_KEY") or "none", base_url=base_url, timeout=10, max_retries=1)
         names = [model.id for model in client.models.list().data]
@@ -149,7 +149,7 @@ def _wants_no_schema(error: openai.OpenAIError) -> bool:
 
 
 def _retry_after(error: openai.OpenAIError) -> float | None:
-    """Seconds that the endpoint asks to wait, from a number or a date."""
+    """Seconds that the endpoint asks to wait, from a number or a date in the header, or None."""
     response = getattr(error, "response", None)
     value = response.headers.get("retry-after") if response is not None else None
     if value is None:

@@ -1,7 +1,7 @@
 """The ledger: one file for each request to a language model, so that no answer is paid for twice.
 
-A file is named by the hash of what determines the answer: model, messages, schema, sampling settings, sample number. It
-is written whole after each attempt, so a run that is killed loses only what was in flight.
+The name of a file is the hash of everything that determines the answer: model, messages, schema, sampling settings, sample number. The
+complete file is written after each attempt, so a run that is killed loses only the requests in progress.
 """
 
 import hashlib
@@ -18,26 +18,26 @@ Mode = Literal["record", "replay", "refresh"]
 
 
 class LedgerMiss(LookupError):
-    """Replay needs an answer that was never recorded; the message names the question and says how to record it."""
+    """Replay needs an answer that was never recorded. The message has the question and says how to record it."""
 
 
 class Ledger:
     """A folder of requests and answers.
 
-    mode: `record` uses what is there and asks for the rest; `replay` never asks; `refresh` asks everything anew and keeps
-    the earlier attempts as evidence.
+    mode: `record` uses recorded answers and asks the other questions; `replay` never asks; `refresh` asks every question again and
+    keeps the earlier attempts as evidence.
     """
 
     def __init__(self, folder: Path | str, mode: Mode = "record"):
         if mode not in get_args(Mode):
             raise ValueError(f"ledger mode {mode!r}; known: {', '.join(get_args(Mode))}")
         self.folder, self.mode = Path(folder), mode
-        self._asked: set[str] = set()  # by this object: what refresh does not ask again
+        self._asked: set[str] = set()  # requests of this object, which `refresh` does not ask again
 
     def find(self, request: Mapping[str, Any], about: str) -> dict[str, Any]:
         """The entry of a request, or a new one. Its `status` is `open` until it is `answered` or `gave_up`.
 
-        Raises LedgerMiss in replay where nothing final is recorded, ValueError naming the file where it is damaged.
+        Raises LedgerMiss in mode `replay` if no final answer is recorded, and ValueError, with the file, if the entry is damaged.
         """
         name = digest(request)
         file = self.folder / f"{name}.json"
@@ -48,17 +48,17 @@ class Ledger:
                 f"record it by the same run with mode 'record' and an endpoint for {request['model']!r}"
             )
         if self.mode == "refresh" and name not in self._asked:
-            # What was tried before stays readable, and does not count against the tries of this run.
+            # Earlier attempts stay readable, but they do not count as tries of this run.
             entry |= {"status": "open", "attempts": [], "earlier": [*entry.get("earlier", []), *entry["attempts"]]}
         return entry
 
     def held(self, request: Mapping[str, Any]) -> FileLock:
-        """A lock on one request, so that of two processes that ask the same one pays, and both use its answer."""
+        """A lock on one request. If two processes ask the same question, only one pays, and both use its answer."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / f".{digest(request)}.lock")
 
     def save(self, entry: Mapping[str, Any]) -> None:
-        """Write an entry, whole."""
+        """Write a complete entry."""
         name = digest(entry["request"])
         write_atomically(self.folder / f"{name}.json", json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
         self._asked.add(name)

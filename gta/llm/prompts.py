@@ -1,4 +1,4 @@
-"""The questions to the language model, by domain, from one readable file that users can replace."""
+"""The questions to the language model for each domain. They are in one readable file, which users can replace."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,19 +14,20 @@ NEEDED = {"describe": ("{name}",), "habitat": ("{name}",), "distinguish": ("{a}"
 
 @dataclass(frozen=True)
 class Prompts:
-    """describe, habitat: about {name}; distinguish: about {a} and {b}, with {known_a} and {known_b}. habitat: None asks nothing."""
+    """describe, habitat: questions about {name}; habitat is not asked if it is None. distinguish: a question about {a} and {b}, which may
+    contain {known_a} and {known_b}."""
 
     describe: str
     distinguish: str
     habitat: str | None = None
 
     def asked_of(self, model: str) -> str:
-        """The model and a hash of the questions: what stands for their answers in a row."""
+        """The model and a hash of the questions: it identifies the answers in the rows of results."""
         return f"{model}/{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
 
 
 def load(domain: str = "general", file: Path = FILE) -> Prompts:
-    """The questions of a domain. Raises ValueError, naming the file, for an unknown domain or a question without its fields."""
+    """The questions of a domain. Raises ValueError, with the file, for an unknown domain or a question without its fields."""
     data = yaml.safe_load(Path(file).read_text())
     if domain not in data["domains"]:
         raise ValueError(f"{file}: no domain {domain!r}{nearest(domain, data['domains'])}; known: {', '.join(data['domains'])}")
