@@ -4,6 +4,7 @@ The loss comes from *Improved Zero-Shot Classification by Adapting VLMs with Tex
 image matches every text of its batch that belongs to one of its classes.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,27 +16,72 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from gta.affinity import largest
 from gta.encoders.encoder import Encoder
 from gta.settings import Settings
+from gta.transduct import log_odds
 
 
 @dataclass(frozen=True)
 class Selection:
-    """images: (P,) row numbers, in an order that does not depend on how the images are stored; classes: (P, M) bool."""
+    """images: (P,) row numbers; classes: (P, M) bool."""
 
     images: Tensor
     classes: Tensor
 
 
-def confident_images(assignments: Tensor, count: int = 8) -> Selection:
+def confident_images(logits: Tensor, count: int = 8, key: Callable[[int], bytes] | None = None) -> Selection:
     """For each class the `count` images with the largest z_.j; an image chosen by several classes belongs to all of them.
 
-    assignments: (N, M). The order is by class, then by falling z.
+    logits: (N, M), of which z is the softmax: images are ranked by log-odds, since z itself is 1 for most of them. key: of an image's
+    content, by which equals are chosen; without it the lower row comes first. The order is by class, then by falling z.
     """
-    top = assignments.topk(min(count, len(assignments)), dim=0).indices.T.cpu()  # (M, count)
-    images = torch.tensor(list(dict.fromkeys(top.flatten().tolist())))
-    classes = (top[None] == images[:, None, None]).any(2)
+    odds, count = log_odds(logits.double()).T, min(count, len(logits))  # (M, N)
+    top = odds.gather(1, rows := largest(odds, count)).sort(dim=1, descending=True, stable=True)
+    rows = rows.gather(1, top.indices).cpu()
+    if key is not None:
+        last = top.values[:, -1:]
+        for j in ((odds >= last).sum(1) > count).nonzero()[:, 0].tolist():
+            better = rows[j][(top.values[j] > last[j]).cpu()].tolist()
+            equals = (odds[j] == last[j]).nonzero()[:, 0].tolist()
+            rows[j] = torch.tensor([*better, *sorted(equals, key=key)[: count - len(better)]])
+    images = torch.tensor(list(dict.fromkeys(rows.flatten().tolist())))
+    classes = (rows[None] == images[:, None, None]).any(2)
     return Selection(images, classes)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step of adapt sees. images: (B,) rows; texts: one for each image; positives: (B, B) bool, image x text; views: of
+    each image, a seed from which it is augmented, or the augmented images themselves, uint8 (B, 3, H, W)."""
+
+    images: Tensor
+    texts: list[str]
+    positives: Tensor
+    views: list[int] | Tensor
+
+
+def draw_batches(selection: Selection, texts: Sequence[Sequence[str]], size: int, seed: str, key: Callable[[int], bytes]) -> list[Batch]:
+    """All images once, each with one text, every text of its classes equally likely, and one view.
+
+    What is drawn for an image depends on `seed` and its own content alone, never on its rank or on the other images: an image
+    keeps its text and its view where others are swapped. Images stand in the order of their draw and are cut into batches.
+    texts: M lists; key: of an image's content, so that equal images get equal draws.
+    """
+    drawn = [hashlib.sha256(seed.encode() + key(row)).digest() for row in selection.images.tolist()]
+    batches = []
+    for part in torch.tensor(sorted(range(len(drawn)), key=drawn.__getitem__)).split(size):
+        chosen = [_text(drawn[i], selection.classes[i], texts) for i in part.tolist()]
+        owners = torch.tensor([owner for _, owner in chosen])
+        views = [int.from_bytes(drawn[i][8:16]) >> 1 for i in part.tolist()]
+        batches.append(Batch(selection.images[part], [text for text, _ in chosen], selection.classes[part][:, owners], views))
+    return batches
+
+
+def _text(drawn: bytes, classes: Tensor, texts: Sequence[Sequence[str]]) -> tuple[str, int]:
+    """A text of an image's classes, (M,) bool, and the class that owns it."""
+    offered = [(text, j) for j in classes.nonzero()[:, 0].tolist() for text in texts[j]]
+    return offered[int.from_bytes(drawn[16:24]) * len(offered) >> 64]
 
 
 def with_support(selection: Selection, labels: Tensor, queries: int) -> Selection:
@@ -71,37 +117,28 @@ def natural_augmentation(size: int) -> Callable[[Tensor], Tensor]:
 def adapt(
     encoder: Encoder,
     original: Callable[[int], Tensor],
-    selection: Selection,
-    texts: Sequence[Sequence[str]],
+    batches: Sequence[Batch],
     settings: Settings,
     augment: Callable[[Tensor], Tensor],
-    seed: int,
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
     progress: bool = False,
 ) -> float:
-    """One pass over the selected images in shuffled batches, each with one text drawn from the texts of its classes.
+    """One pass over the batches: each image with its text, and with its view.
 
-    original: from a row number to the image, uint8 (3, h, w), that `augment` is given; texts: M lists; groups: which
-    parameters learn, and how fast, by default `parameter_groups`. Changes the encoder's weights in place and returns the
-    mean loss. The optimiser is made anew; normalisation layers stay in eval mode. What is drawn depends on `seed` alone,
-    on a GPU too, where worker processes decode and augment ahead.
+    original: from a row number to the image, uint8 (3, h, w), that `augment` is given; batches: as `draw_batches` gives them; groups:
+    which parameters learn, and how fast, by default `parameter_groups`. Changes the encoder's weights in place and returns the
+    mean loss. The optimiser is made anew; normalisation layers stay in eval mode. On a GPU worker processes decode and augment ahead.
     """
     optimizer = torch.optim.AdamW(
         (groups or parameter_groups)(encoder.model, settings), betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay, fused=True
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        batches = torch.randperm(len(selection.images)).split(settings.batch_size)
-        drawn = [draw_texts(selection.classes[batch], texts) for batch in batches]
-    loader = _views_ahead(original, augment, selection, batches, seed, encoder.device)
     losses = []
-    steps = tqdm(
-        zip(batches, drawn, loader, strict=True), "adapting", len(batches), unit="batch", delay=5, leave=False, disable=not progress
-    )
-    for batch, (sentences, owners), views in steps:
-        positives = selection.classes[batch][:, owners].to(encoder.device)
+    loader = _views_ahead(original, augment, batches, encoder.device)
+    steps = tqdm(zip(batches, loader, strict=True), "adapting", len(batches), unit="batch", delay=5, leave=False, disable=not progress)
+    for batch, views in steps:
         scale = encoder.model.logit_scale.exp()
-        loss = adaptation_loss(encoder.image_features(views), encoder.text_features(sentences), positives, scale)
+        texts = encoder.text_features(batch.texts)
+        loss = adaptation_loss(encoder.image_features(views), texts, batch.positives.to(encoder.device), scale)
         encoder.model.zero_grad()
         loss.backward()
         optimizer.step()
@@ -110,37 +147,35 @@ def adapt(
     return float(torch.stack(losses).mean())
 
 
-def _views_ahead(original: Callable, augment: Callable, selection: Selection, batches: Sequence[Tensor], seed: int, device: torch.device):
-    """Batches of augmented images, made by worker processes ahead of a GPU; on a CPU they would take what training needs."""
+def _views_ahead(original: Callable, augment: Callable, batches: Sequence[Batch], device: torch.device) -> DataLoader:
+    """The views of each batch, made by worker processes ahead of a GPU; on a CPU they would take what training needs."""
     cuda = device.type == "cuda"
-    views = _Views(original, augment, selection.images.tolist(), seed)
+    views = [(int(row), view) for batch in batches for row, view in zip(batch.images, batch.views, strict=True)]
+    order = torch.arange(len(views)).split([len(batch.images) for batch in batches])
     workers = min(8, os.cpu_count() or 1) if cuda else 0
-    order = [batch.tolist() for batch in batches]
     # The generator is the loader's own, so that it draws nothing from the global one.
-    return DataLoader(views, batch_sampler=order, num_workers=workers, pin_memory=cuda, generator=torch.Generator())
+    return DataLoader(
+        _Views(original, augment, views),
+        batch_sampler=[part.tolist() for part in order],
+        num_workers=workers,
+        pin_memory=cuda,
+        generator=torch.Generator(),
+    )
 
 
 class _Views(Dataset):
     """Augmented images, each from a random state of its own: the same in any order and on any number of workers."""
 
-    def __init__(self, original: Callable[[int], Tensor], augment: Callable[[Tensor], Tensor], rows: list[int], seed: int):
-        self._original, self._augment, self._rows, self._seed = original, augment, rows, seed
+    def __init__(self, original: Callable[[int], Tensor], augment: Callable[[Tensor], Tensor], views: list[tuple[int, int | Tensor]]):
+        self._original, self._augment, self._views = original, augment, views
 
     def __getitem__(self, i: int) -> Tensor:
+        row, view = self._views[i]
+        if isinstance(view, Tensor):
+            return view
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed * 2**20 + i)
-            return self._augment(self._original(self._rows[i]))
-
-
-def draw_texts(classes: Tensor, texts: Sequence[Sequence[str]]) -> tuple[list[str], Tensor]:
-    """For each image one text, every text of its classes equally likely, and the class that owns it.
-
-    classes: (B, M) bool. Returns B strings and (B,) class numbers.
-    """
-    counts = torch.tensor([len(of_class) for of_class in texts])
-    owners = torch.multinomial(classes * counts.double(), 1).squeeze(1)
-    ranks = (torch.rand(len(owners)) * counts[owners]).long()
-    return [texts[c][k] for c, k in zip(owners.tolist(), ranks.tolist(), strict=True)], owners
+            torch.manual_seed(view)
+            return self._augment(self._original(row))
 
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict]:

@@ -29,9 +29,14 @@ def confused_pairs(assignments: Tensor, margin: float = 0.1) -> list[Pair]:
     """
     if assignments.shape[1] < 2:
         return []
-    top = assignments.topk(2, dim=1)
-    close = top.values[:, 0] - top.values[:, 1] < margin
-    counts = Counter(map(tuple, top.indices[close].sort(dim=1).values.tolist()))
+    import torch
+
+    from gta.transduct import answer
+
+    first = answer(assignments)[:, None]
+    second = answer(assignments.scatter(1, first, -1))[:, None]
+    close = (assignments.gather(1, first) - assignments.gather(1, second))[:, 0] < margin
+    counts = Counter(map(tuple, torch.cat([first, second], 1)[close].sort(dim=1).values.tolist()))
     return sorted(((a, b, count) for (a, b), count in counts.items()), key=lambda pair: (-pair[2], pair))
 
 
@@ -47,7 +52,7 @@ def pairs_to_ask(pairs: Sequence[Pair], beta: int, bank: Bank) -> list[Pair]:
     return [pair for pair in new if pair[2] > beta] or new[:1]
 
 
-def random_pairs(count: int, bank: Bank, seed: int) -> list[Pair]:
+def random_pairs(count: int, bank: Bank, seed: str) -> list[Pair]:
     """The control: `count` pairs, each as likely, among those not asked before."""
     m = len(bank.class_names)
     new = [(a, b, 0) for a in range(m) for b in range(a + 1, m) if _is_new(a, b, bank)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gta.adapt import adapt, confident_images, natural_augmentation, with_support
+from gta.adapt import Batch, adapt, confident_images, draw_batches, natural_augmentation, with_support
 from gta.affinity import knn_graph
 from gta.attributes import Bank, beginning
 from gta.checkpoints import Checkpoints
@@ -81,6 +81,8 @@ def run(
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
     affinity: Callable[[Tensor, Tensor | None, int], Tensor] = knn_graph,
     select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]] = pairs_to_ask,
+    draw: Callable[..., list[Batch]] = draw_batches,
+    dtype: torch.dtype | None = None,
     features: Tensor | None = None,
     checkpoints: Checkpoints | Path | str | None = None,
     progress: bool = True,
@@ -91,12 +93,14 @@ def run(
     attributes: the bank to begin with, or its file, by default "a photo of a NAME."; llm: asked about confused pairs with
     `questions`, None leaves the bank as it is. A bank with a log of pairs is that of a whole run and is replayed: each
     iteration gets the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the
-    few-shot setting. augment: from one uint8 image to another, by default that for photographs; groups: which parameters
-    learn, as in `gta.adapt.adapt`; affinity: from features, support features and the number of neighbours to the graph;
-    select_pairs: which confused pairs are asked about. features: of all images by `encoder` as it is, support last, where they
-    are known already.
-    `encoder` is not changed. The adaptation after the last transduction, which nothing would use, is left out. checkpoints:
-    a folder; the same call goes on where it was, after a kill too, and gives the same result.
+    few-shot setting. dtype: of the weights that adapt, of features and solver, by default the encoder's own; in float64 the answer is
+    the same on every machine. `encoder` is not changed. The adaptation after the last transduction, which nothing would use, is
+    left out. checkpoints: a folder; the same call goes on where it was, after a kill too, and gives the same result.
+
+    What may be replaced: augment, from one uint8 image to another, by default that for photographs; groups, which parameters learn,
+    as in `gta.adapt.adapt`; affinity, from features, support features and the number of neighbours to the graph; select_pairs, which
+    confused pairs are asked about; draw, from the confident images to the batches that adapt sees, as `gta.adapt.draw_batches`;
+    features, of all images by `encoder` as it is, support last, where they are known already.
 
     Raises ValueError for a bank of other classes, or one to replay beside an llm or under another memory; what llm raises.
     """
@@ -106,10 +110,17 @@ def run(
     parts = [as_images(part, encoder, progress) for part in (images, *(support or ())[:1])]
     labels = torch.as_tensor(support[1]).long() if support else torch.empty(0, dtype=torch.long)
     augment = augment or natural_augmentation(encoder.image_size)
-    identity: list = [encoder.weights_sha256, settings.model_dump(), bank.to_json(), llm and llm.model, questions and asdict(questions)]
-    hooks = (augment, groups, affinity, select_pairs)
+    identity: list = [
+        encoder.weights_sha256,
+        str(dtype or encoder.dtype),
+        settings.model_dump(),
+        bank.to_json(),
+        llm and llm.model,
+        questions and asdict(questions),
+    ]
+    hooks = (augment, groups, affinity, select_pairs, draw)
     identity += [[hook and _describe(hook) for hook in hooks], [part.sha256 for part in parts], labels.tolist()]
-    method = _Method(encoder.copy(), settings, llm, questions, parts, labels, replayed, *hooks, features, progress)
+    method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, progress)
     method.begin(bank, checkpoints, identity)
     for _ in method.iterations():
         method.once("encode", method.encode)
@@ -135,6 +146,7 @@ class _Method:
     groups: Callable[[nn.Module, Settings], list[dict]] | None
     affinity: Callable[[Tensor, Tensor | None, int], Tensor]
     select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]]
+    draw: Callable[..., list[Batch]]
     features: Tensor | None  # of the untouched encoder
     progress: bool
 
@@ -172,7 +184,8 @@ class _Method:
             return
         self.bar.set_postfix(stage=stage, refresh=time.time() - self.bar.last_print_t > 1 if self.progress else False)
         start = time.perf_counter()
-        work()
+        with self.encoder.threads():
+            work()
         if self.encoder.device.type == "cuda":
             torch.cuda.synchronize()  # so that a stage's seconds are its own
         self.state.done[stage] = time.perf_counter() - start
@@ -187,7 +200,7 @@ class _Method:
         state = self.state
         if "features" not in state.tensors or self.settings.adapt:
             if state.iteration == 0 and self.features is not None:
-                encoded = [self.features.to(self.encoder.device)]
+                encoded = [self.features.to(self.encoder.device, self.encoder.dtype)]
             else:
                 encoded = [self.encoder.encode_images(part.pixels, progress=self.progress) for part in self.images]
             state.tensors["features"] = {"images": torch.cat(encoded)}
@@ -208,7 +221,7 @@ class _Method:
                 state.beta = pair_threshold(pairs, self.settings.pair_share)
             state.asked = self.select_pairs(pairs, state.beta or 0, state.bank)
             if self.settings.pairs == "random":
-                state.asked = random_pairs(len(state.asked), state.bank, seed=self.settings.seed * 1000 + t)
+                state.asked = random_pairs(len(state.asked), state.bank, f"{self.settings.seed} {self.settings.draw} {t}")
             if state.asked:
                 state.bank = distinguish(state.bank, state.asked, self.llm, t, self.questions).within(self.shorten)
 
@@ -224,9 +237,11 @@ class _Method:
         state.finished = settled or state.iteration == self.settings.iterations - 1
         if state.finished or not self.settings.adapt:
             return
-        selection = with_support(confident_images(state.z, self.settings.confident), self.labels, len(state.z))
-        texts, seed = state.bank.at(state.iteration).texts, self.settings.seed * 1000 + state.iteration
-        state.loss = adapt(self.encoder, self._original, selection, texts, self.settings, self.augment, seed, self.groups, self.progress)
+        confident = confident_images(state.tensors["z"]["logits"], self.settings.confident, self._key)
+        selection = with_support(confident, self.labels, len(state.z))
+        seed = f"{self.settings.seed} {self.settings.draw} {state.iteration} "
+        batches = self.draw(selection, state.bank.at(state.iteration).texts, self.settings.batch_size, seed, self._key)
+        state.loss = adapt(self.encoder, self._original, batches, self.settings, self.augment, self.groups, self.progress)
         state.tensors["weights"] = self.encoder.model.state_dict()
 
     def result(self) -> Result:
@@ -271,7 +286,12 @@ class _Method:
             rounds=ROUNDS if settings.transduct else 0,
             inner=INNER if settings.transduct else 0,
         )
-        state.tensors["z"] = {"z": result.assignments, "prototypes": result.prototypes, "variance": result.variance}
+        state.tensors["z"] = {
+            "z": result.assignments,
+            "logits": result.logits,
+            "prototypes": result.prototypes,
+            "variance": result.variance,
+        }
         state.objective = result.objective[-1] if settings.transduct else None
         state.tensors.setdefault("clip", {"z": prior})
 
@@ -280,8 +300,17 @@ class _Method:
         return [self.state.tensors["texts"]["texts"][[row[text] for text in of_class]] for of_class in bank.texts]
 
     def _original(self, row: int) -> Tensor:
+        images, row = self._place(row)
+        return images.original(row)
+
+    def _key(self, row: int) -> bytes:
+        images, row = self._place(row)
+        return images.key(row)
+
+    def _place(self, row: int) -> tuple[Images, int]:
+        """The images, query or support, that hold a row, and its number there."""
         beyond = row - len(self.images[0])
-        return self.images[0].original(row) if beyond < 0 else self.images[1].original(beyond)
+        return (self.images[0], row) if beyond < 0 else (self.images[1], beyond)
 
 
 def _describe(hook: Callable) -> str:

@@ -53,6 +53,7 @@ class Settings(Checked):
     lr_projection: float = Field(1e-6, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     seed: int = Field(0, ge=0)
+    draw: int = Field(0, ge=0)  # which images, views and texts adapt happens to meet: another draw of the same experiment
 
     @property
     def digest(self) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from gta.attributes import Bank
 from gta.checkpoints import Checkpoint, Checkpoints
 from gta.generate import Pair
+from gta.transduct import answer
 
 
 @dataclass
@@ -51,7 +52,7 @@ class State:
     def changed(self) -> float | None:
         """Share of the labels that differ from those of the iteration before."""
         before = self.tensors.get("labels")
-        return float((self.z.argmax(1).cpu() != before["labels"][-1]).float().mean()) if before else None
+        return float((answer(self.z).cpu() != before["labels"][-1]).float().mean()) if before else None
 
     def close_iteration(self) -> None:
         """Write the history of an iteration, and begin the next."""
@@ -65,7 +66,7 @@ class State:
             "loss": self.loss,
             **{f"seconds_{stage}": seconds for stage, seconds in self.done.items()},
         }
-        labels = self.z.argmax(1).cpu()[None].int()
+        labels = answer(self.z).cpu()[None].int()
         before = [self.tensors["labels"]["labels"]] if "labels" in self.tensors else []
         self.tensors["labels"] = {"labels": torch.cat([*before, labels])}
         self.history, self.iteration = [*self.history, summary], self.iteration + 1

@@ -28,14 +28,17 @@ LAPLACIAN = 1 / 6  # weight of the graph: 1 / (2 * 3 neighbours)
 CONFIDENT = 8  # images that initialise a prototype
 GAMMAS = (0.002, 0.01, 0.02, 0.2)
 ROUNDS, INNER = 10, 5  # outer rounds, and updates of z in each
+TIE = 1e-6  # z that differ by less are equal: two classes with the same texts differ by rounding alone
 FLOOR = 1e-10  # of a variance, where images do not differ at all
 
 
 @dataclass(frozen=True)
 class Transduction:
-    """assignments (N, M), rows sum to 1; prototypes (M, d), unit rows; variance (d,); objective: J after each round."""
+    """assignments (N, M), rows sum to 1; logits (N, M): assignments = softmax(logits), which tell images apart whose z is 1 to the
+    last digit; prototypes (M, d), unit rows; variance (d,); objective: J after each round."""
 
     assignments: Tensor
+    logits: Tensor
     prototypes: Tensor
     variance: Tensor
     objective: list[float]
@@ -61,7 +64,8 @@ def text_prior(features: Tensor, text_features: Sequence[Tensor], logit_scale: f
         raise
     owner = torch.repeat_interleave(torch.arange(len(counts)), counts).to(x.device)
     means = x.new_zeros(len(counts), x.shape[1]).index_add_(0, owner, texts) / counts.to(x)[:, None]
-    return (x @ (logit_scale * means).T).softmax(1)
+    distinct, of_class = means.unique(dim=0, return_inverse=True)  # so that classes with the same texts tie exactly
+    return (x @ (logit_scale * distinct).T)[:, of_class].softmax(1)
 
 
 @torch.no_grad()
@@ -122,6 +126,7 @@ def transduct(
             torch.addmm(unary, graph, z, alpha=LAPLACIAN, out=logits)
             torch.softmax(logits, 1, out=z)
         if step == rounds:
+            logits = logits if inner else z.log()
             break
         counts, sums = z.mean(0) + weight * shots, z.T @ x / len(x) + weight * shot_sums
         mu = _prototypes(sums, counts, mu)
@@ -130,7 +135,7 @@ def transduct(
         variance = residual.clamp_min(FLOOR)
         gauss = len(x) * total / (2 * TEMPERATURE) * float((residual / variance + variance.log()).sum())
         objective.append(gauss + _label_terms(z, prior, lam, graph, pull, logits))
-    return Transduction(z, mu, variance, objective)
+    return Transduction(z, logits.double(), mu, variance, objective)
 
 
 @torch.no_grad()
@@ -192,10 +197,28 @@ def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tens
     return lambda z: int((z[rows].argmax(1) == truth).sum())
 
 
+def log_odds(logits: Tensor) -> Tensor:
+    """log( z / (1 - z) ) of z = softmax(logits), (N, M), exact where z is 1 to the last digit: what confidence is ranked by."""
+    top = logits.argmax(1, keepdim=True)
+    others = logits.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)  # of all but the likeliest class
+    log_z = logits - torch.logaddexp(others, logits.gather(1, top))
+    return torch.where(torch.arange(logits.shape[1], device=top.device) == top, logits - others, log_z - torch.log1p(-log_z.exp()))
+
+
+def answer(assignments: Tensor) -> Tensor:
+    """The class of each image, (N,): the largest z of (N, M), and of z that are equal up to rounding (`TIE`) the first class."""
+    return (assignments >= assignments.amax(1, keepdim=True) - TIE).byte().argmax(1)
+
+
+def tied(assignments: Tensor) -> Tensor:
+    """Which images have two classes that are equally likely up to rounding, bool (N,): `answer` gives the first of the two."""
+    return (assignments >= assignments.amax(1, keepdim=True) - TIE).sum(1) > 1
+
+
 def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor) -> Tensor:
     """The mean of a class's support images, or of its 8 most confident images where it has none, or of all images."""
     mean_image = _prototypes(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1])
-    top = largest(prior.T, min(CONFIDENT, len(x)))
+    top = largest(log_odds(prior.log()).T, min(CONFIDENT, len(x)))
     confidence = prior.T.gather(1, top)
     confident = _prototypes((confidence[:, :, None] * x[top]).sum(1), confidence.sum(1), mean_image)
     return _prototypes(shot_sums, shots, confident)

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gta.scores.statistics import SETTING, verdict
+import pandas as pd
+
+from gta.scores.statistics import SETTING, over_encoders
 
 # ABOUT: columns that say what a row is about and how it was made; the others are measurements.
 # ONCE: columns that a page shows only once, above the table, if all rows have the same value.
@@ -52,14 +54,22 @@ def verdicts(pairs: Sequence[Mapping[str, str]], by_run: Mapping[str, str | None
         seeds = sorted({pair["seed"] for of in methods.values() for pair in of}, key=lambda seed: (len(seed), seed))
         lines = []
         for names, of in methods.items():
-            p = [float(pair["p_holm"]) for pair in of]
-            told = {pair["seed"]: (_interval(pair), by_run.get(pair["run_id"])) for pair in of}
-            word = verdict([float(pair["difference"]) for pair in of], p)
-            lines.append({"names": names, "seeds": [told.get(seed) for seed in seeds], "p": max(p), "verdict": word})
+            differences = pd.Series([float(pair["difference"]) for pair in of])
+            said = over_encoders(differences, pd.Series([pair["seed"] for pair in of]))
+            cells = {seed: _cell_of([pair for pair in of if pair["seed"] == seed], by_run) for seed in {pair["seed"] for pair in of}}
+            mean = _points(said["mean"], said.mean_low, said.mean_high) if len(cells) > 1 else ""
+            lines.append({"names": names, "seeds": [cells.get(seed) for seed in seeds], "mean": mean, "verdict": said.verdict})
         found.append({"setting": setting, "seeds": seeds, "lines": lines})
     return found
 
 
-def _interval(pair: Mapping[str, str]) -> str:
-    difference, low, high = (float(pair[name]) for name in ("difference", "low", "high"))
-    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+def _cell_of(pairs: Sequence[Mapping[str, str]], by_run: Mapping[str, str | None]) -> tuple[str, str | None]:
+    """The difference of one encoder, with the range of its draws, and the page of its first run."""
+    differences = [float(pair["difference"]) for pair in pairs]
+    text = _points(sum(differences) / len(differences), *((min(differences), max(differences)) if len(pairs) > 1 else ()))
+    return text, by_run.get(pairs[0]["run_id"])
+
+
+def _points(mean: float, *between: float) -> str:
+    around = f" [{between[0]:+.1f}, {between[1]:+.1f}]" if between else ""
+    return f"{mean:+.1f}{around}".replace("-", "−")

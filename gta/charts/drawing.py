@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from gta.charts.style import PALETTE
 METHODS = {"CLIP": "0.55", "TransCLIP": PALETTE[0], "GTA-CLIP": PALETTE[1]}
 MARKS = {"CLIP": "D", "TransCLIP": "s", "GTA-CLIP": "o"}
 VERDICTS = {"better": PALETTE[2], "worse": PALETTE[4], "": "0.55"}  # except grey, none is the colour of a method
-SAID = {"better": "better in every seed", "worse": "worse in every seed", "": "neither"}
+SAID = {"better": "better: the 95 % interval over encoders is above 0", "worse": "worse: it is below 0", "": "neither"}
 
 
 def aside(seeds: Iterable[int], step: float = 0.22) -> dict[int, float]:
@@ -24,17 +25,18 @@ def aside(seeds: Iterable[int], step: float = 0.22) -> dict[int, float]:
 
 
 def draw_seeds(axis: Axes, height: float, lines: pd.DataFrame, places: dict[int, float]) -> None:
-    """Draw one comparison: the difference of each seed with its interval, in the colour of the verdict, and a bar at their mean.
-
-    lines: its lines in `gta.charts.frames.told_apart`; places: the offsets of `aside`.
-    """
+    """Draw the lines of one comparison, as `gta.charts.frames.told_apart` returns them: for each encoder a dot at the mean over its
+    draws and a thin line over their range, and at the mean over encoders a bar as wide as its 95 % interval, in the colour of the
+    verdict. places: of `aside`."""
     color = VERDICTS[lines.verdict.iloc[0]]
+    low, high = lines.mean_low.iloc[0], lines.mean_high.iloc[0]
+    if np.isfinite(low):
+        axis.barh(height, high - low, left=low, height=0.8, color=color, alpha=0.22, lw=0)
+        axis.vlines(lines["mean"].iloc[0], height - 0.4, height + 0.4, color=color, lw=2)
     for line in lines.to_dict("records"):
         y = height + places[line["seed"]]
-        axis.plot([line["low"], line["high"]], [y, y], color=color, lw=1.5)
-        axis.plot([line["difference"]], [y], "o", color=color, ms=3.5)
-    if len(lines) > 1:
-        axis.vlines(lines["mean"].iloc[0], height - 0.38, height + 0.38, color=color, lw=2.5, alpha=0.45)
+        axis.plot([line["low"], line["high"]], [y, y], color=color, lw=1)
+        axis.plot([line["difference"]], [y], "o", color=color, ms=3)
 
 
 def tell_verdicts(figure: Figure) -> None:

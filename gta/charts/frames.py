@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from gta.scores.results import Row
-from gta.scores.statistics import label, verdict
+from gta.scores.statistics import label, over_encoders
 
 WITHHELD = "names withheld"  # variants that begin with this use texts without class names
 EMBEDDED = {"digits": 0, "aviary": 1}
@@ -21,9 +22,15 @@ def dataset_of(name: str) -> str:
 
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """The rows as a frame with the `label` of each method and variant. Worlds and draws count as seeds of one dataset."""
+    """The rows as a frame with the `label` of each method and variant: one line for each encoder, with means over its draws. Worlds
+    count as seeds of one dataset."""
     frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields))
-    return in_order(frame.assign(dataset=frame.dataset.map(dataset_of), label=list(map(label, frame.method, frame.variant))), "backbone")
+    means = ["accuracy", "gain", "gain_low", "gain_high", "seconds"]
+    key = ["table", *METHOD, "seed"]
+    frame[means] = frame.groupby(key)[means].transform("mean")
+    frame = frame.drop_duplicates(key)
+    frame = frame.assign(dataset=frame.dataset.map(dataset_of), label=list(map(label, frame.method, frame.variant)))
+    return in_order(frame, "backbone")
 
 
 def in_order(frame: pd.DataFrame, *then: str) -> pd.DataFrame:
@@ -54,25 +61,41 @@ def bare(variant: str) -> str:
 
 
 def told_apart(paired: pd.DataFrame) -> pd.DataFrame:
-    """Add two columns to the lines of `gta.scores.statistics.paired`: `mean`, the mean difference over seeds, and their `verdict`.
-
-    Worlds and draws count as seeds of one dataset.
-    """
+    """One line for each comparison and encoder, from the lines of `gta.scores.statistics.paired`: `difference`, the mean over draws;
+    `low` and `high`, the smallest and the largest of them; images won and lost in all draws; and, the same for all encoders, what
+    `gta.scores.statistics.over_encoders` says. Worlds and draws of images count as seeds of one dataset."""
     frame = paired.assign(dataset=paired.dataset.map(dataset_of))
-    grouped = frame.groupby(COMPARISON)[["difference", "p_holm"]]
-    said = grouped.apply(lambda of: pd.Series({"mean": of.difference.mean(), "verdict": verdict(list(of.difference), list(of.p_holm))}))
-    return frame.join(said, on=COMPARISON) if len(frame) else frame.assign(mean=0.0, verdict="")
+    if frame.empty:
+        return frame.assign(mean=0.0, mean_low=0.0, mean_high=0.0, spread=0.0, verdict="", encoders=0, draws=0)
+    said = frame.groupby(COMPARISON)[["difference", "seed"]].apply(lambda of: over_encoders(of.difference, of.seed))
+    drawn = frame.groupby([*COMPARISON, "seed"], sort=False)
+    lines = drawn.agg(
+        difference=("difference", "mean"),
+        low=("difference", "min"),
+        high=("difference", "max"),
+        better=("better", "sum"),
+        worse=("worse", "sum"),
+    )
+    return lines.reset_index().join(said, on=COMPARISON)
 
 
 def comparisons(paired: pd.DataFrame) -> pd.DataFrame:
     """Summarise the lines of `gta.scores.statistics.paired`: one line for each method, variant and reference, which are its index.
 
-    The columns are the mean `difference` over seeds, the `verdict` of all seeds, and each seed's difference with its interval.
+    The columns are the mean `difference`, its 95 % `interval` over encoders, the `verdict`, the standard deviation between `draws` of
+    one encoder, and each encoder's mean with the range of its draws.
     """
     frame = told_apart(paired)
-    frame["text"] = [f"{line.difference:+.1f} [{line.low:+.1f}, {line.high:+.1f}]" for line in frame.itertuples()]
-    lines = frame.groupby(COMPARISON)[["mean", "verdict"]].first().rename(columns={"mean": "difference"})
-    return lines.join(frame.pivot(index=COMPARISON, columns="seed", values="text").add_prefix("seed "))
+    frame["interval"] = list(map(interval, frame.mean_low, frame.mean_high))
+    frame["text"] = [f"{d:+.1f}" + (f" ({a:+.1f} to {b:+.1f})" if a < b else "") for d, a, b in frame[["difference", "low", "high"]].values]
+    lines = frame.groupby(COMPARISON)[["mean", "interval", "verdict", "spread"]].first()
+    lines = lines.rename(columns={"mean": "difference", "spread": "between draws"})
+    return lines.join(frame.pivot(index=COMPARISON, columns="seed", values="text").add_prefix("encoder "))
+
+
+def interval(low: float, high: float) -> str:
+    """An interval in points; nothing for that of a single encoder."""
+    return f"[{low:+.1f}, {high:+.1f}]" if np.isfinite(low) else ""
 
 
 def shown(table: pd.DataFrame, digits: int = 1) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What one run of the method looks like: images, confused pairs, texts and its history; no label is used."""
+"""Figures of one run of the method: images, confused pairs, texts and its history. They use no labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from gta.charts.style import PALETTE
 from gta.generate import Pair
+from gta.transduct import answer
 
 
 def gallery(images: Sequence, titles: Sequence[str], columns: int = 10) -> Figure:
     """Images in a grid, each with a title; images are arrays or paths."""
-    rows = max(1, -(-len(images) // columns))  # no image is an empty row
+    rows = max(1, -(-len(images) // columns))  # one empty row if there are no images
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.05, rows * 1.3), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
@@ -30,18 +31,18 @@ def gallery(images: Sequence, titles: Sequence[str], columns: int = 10) -> Figur
 
 
 def changed_images(before: Tensor, after: Tensor, count: int) -> list[tuple[int, int, int]]:
-    """Up to `count` images whose label differs, evenly spread over all that do: (image, old class, new class).
+    """Up to `count` images whose label changed, evenly spaced among all such images: (image, old class, new class).
 
-    before, after: (N, M).
+    before, after: assignments (N, M).
     """
-    old, new = before.argmax(1), after.argmax(1)
+    old, new = answer(before), answer(after)
     rows = (old != new).nonzero().flatten()
     chosen = rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
     return [(int(i), int(old[i]), int(new[i])) for i in chosen]
 
 
 def pair_heatmap(pairs: Sequence[Pair], class_names: Sequence[str]) -> Figure:
-    """How many images are undecided between each two classes."""
+    """A heat map of the number of images that are undecided between two classes."""
     counts = np.zeros((len(class_names),) * 2, dtype=int)
     for a, b, count in pairs:
         counts[a, b] = counts[b, a] = count
@@ -53,7 +54,7 @@ def pair_heatmap(pairs: Sequence[Pair], class_names: Sequence[str]) -> Figure:
 
 
 def pair_similarity(frame: pd.DataFrame, most: int = 20) -> Figure:
-    """Of `gta.studies.inspection.pair_similarity`: an arrow a pair from the cosine before to the one after, the first `most` pairs."""
+    """Arrows from the cosine before to the cosine after, for the first `most` pairs of `gta.studies.inspection.pair_similarity`."""
     shown = frame.head(most)
     figure, axis = plt.subplots(figsize=(7, 0.32 * len(shown) + 1.2))
     for y, row in enumerate(shown.itertuples()):

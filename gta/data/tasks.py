@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torchvision.transforms import v2
 
 from gta.adapt import natural_augmentation
 from gta.data import copies, lock, manifests, parts, shots
@@ -19,6 +18,7 @@ from gta.files import IMAGE_SUFFIXES, ROOT
 from gta.names import nearest
 from gta.worlds import aviary, digits
 from gta.worlds.glyphs import DIGITS, FACTS
+from gta.worlds.views import BirdView, GlyphView
 
 NAMES = ("digits", "aviary")
 HALVES = parts.HALVES
@@ -78,7 +78,7 @@ def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task
         query_ids, images, _ = digits.load("query")
         template, sentence = "a picture of the digit {}", "a picture of the digit {name} with {attribute}"
         nameless = "a character with {attribute}"
-        names, augment = tuple(DIGITS), glyph_augmentation
+        names, augment = tuple(DIGITS), glyph_view
         return Task(name, name, tuple(query_ids), list(images), names, template, sentence, nameless, augment, "glyphs", facts=FACTS)
     if (world := _world(name)) is not None:
         return _aviary(world, cache)
@@ -265,7 +265,7 @@ def _aviary(world: aviary.World, cache: Path) -> Task:
         aviary.BIRD,
         aviary.SENTENCE,
         aviary.NAMELESS + " with {attribute}",
-        bird_augmentation,
+        BirdView,
         "aviary",
         embedded=aviary.ENCODERS,
         baseline="CLIP+attributes",
@@ -273,16 +273,9 @@ def _aviary(world: aviary.World, cache: Path) -> Task:
     )
 
 
-def bird_augmentation(size: int) -> Callable[[Tensor], Tensor]:
-    """A crop of at least half the area, a flip, and a change of brightness and contrast. Hues stay, because colours are attributes."""
-    crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
-    return v2.Compose([crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.2, 0.2)])
-
-
-def glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
-    """A small rotation, translation, scaling and shear. There is no flip, because it may turn one character into another."""
-    bilinear = v2.InterpolationMode.BILINEAR
-    return v2.RandomAffine(degrees=8, translate=(0.06, 0.06), scale=(0.9, 1.1), shear=8, interpolation=bilinear)
+def glyph_view(size: int) -> GlyphView:
+    """Of glyphs that are as large as the encoder reads them already."""
+    return GlyphView()
 
 
 def _folder(name: str) -> list[Path]:

@@ -17,14 +17,14 @@ BLOCK = 2048  # images that a killed run loses at most
 
 
 def features_of(encoder: Encoder, images: Images, folder: Path, progress: bool = True) -> Tensor:
-    """Unit features, float32 (N, d) on the CPU; those that `folder` does not hold yet are encoded and added to it.
+    """Unit features (N, d) on the CPU; those that `folder` does not hold yet are encoded and added to it.
 
-    The file is named by the weights, the preprocessing and the kind of device; a damaged one is made again.
+    The file is named by the weights, the preprocessing, the kind of device and the arithmetic; a damaged one is made again.
     """
-    kind = f"{encoder.weights_sha256} {encoder.preprocessing} {encoder.device.type}"
+    kind = f"{encoder.weights_sha256} {encoder.preprocessing} {encoder.device.type} {encoder.dtype}"
     file = Path(folder) / f"{hashlib.sha256(kind.encode()).hexdigest()[:16]}.safetensors"
     known = _read(file)
-    keys = [hashlib.sha256(pixels.numpy().tobytes()).digest() for pixels in images.pixels]
+    keys = [images.key(row) for row in range(len(images))]
     new = [row for key, row in {key: row for row, key in enumerate(keys)}.items() if key not in known]
     bar = tqdm(total=len(new), desc="encoding", unit="image", delay=5, disable=not progress)
     for start in range(0, len(new), BLOCK):

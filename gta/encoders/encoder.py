@@ -3,7 +3,8 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from gta.encoders import weights
 from gta.names import nearest
 
 WORDS = "tokenizer.json"
+TINY = 10_000_000  # parameters of a model that one thread runs best
 EMBEDDED = Path(__file__).parent.parent / "worlds" / "encoders"  # of the digits: what `embedded` means by default
 
 
@@ -57,37 +59,43 @@ class Encoder:
         """The model's own scale tau, 100 for the OpenAI weights."""
         return self.model.logit_scale.exp().item()
 
-    def copy(self) -> "Encoder":
-        """The same encoder with weights of its own."""
-        return replace(self, model=copy.deepcopy(self.model))
+    def copy(self, dtype: torch.dtype | None = None) -> "Encoder":
+        """The same encoder with weights of its own, and with the arithmetic of `dtype` where one is given."""
+        model = copy.deepcopy(self.model)
+        return replace(self, model=model if dtype is None else model.to(dtype))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the features: that of the weights, and at least float32."""
+        return torch.promote_types(self._dtype, torch.float32)
 
     def image_features(self, pixels: Tensor) -> Tensor:
         """Unit features (B, d) of a batch of uint8 pixels (B, 3, H, W); differentiable."""
         if self.device.type == "cuda":  # a pinned copy runs beside the batch before it
             pixels = (pixels if pixels.is_pinned() else pixels.pin_memory()).to(self.device, non_blocking=True)
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, device=self.device, dtype=self.dtype).view(1, 3, 1, 1) for v in (self.mean, self.std))
         with self._autocast():
-            features = self.model.encode_image(((pixels.float() / 255 - mean) / std).to(self._dtype))
-        return F.normalize(features.float(), dim=-1)  # outside of autocast: bf16 is too coarse for unit rows
+            features = self.model.encode_image(((pixels.to(self.dtype) / 255 - mean) / std).to(self._dtype))
+        return F.normalize(features.to(self.dtype), dim=-1)  # outside of autocast: bf16 is too coarse for unit rows
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Unit features (n, d) of texts; differentiable."""
         with self._autocast():
             features = text_forward(self.model, self.tokens(texts).to(self.device))
-        return F.normalize(features.float(), dim=-1)
+        return F.normalize(features.to(self.dtype), dim=-1)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, batch_size: int | None = None, progress: bool = False) -> Tensor:
-        """Unit features, float32 (N, d), of uint8 pixels (N, 3, H, W), on the encoder's device."""
-        with tqdm(total=len(pixels), desc="encoding", unit="image", delay=5, leave=False, disable=not progress) as bar:
+        """Unit features (N, d) in `dtype`, of uint8 pixels (N, 3, H, W), on the encoder's device."""
+        with self.threads(), tqdm(total=len(pixels), desc="encoding", unit="image", delay=5, leave=False, disable=not progress) as bar:
             return _in_batches(self.image_features, pixels, batch_size or self._batch_size, bar)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int | None = None, progress: bool = False) -> Tensor:
-        """Unit features, float32 (n, d), of texts; batches are of similar length, so that little padding is read."""
+        """Unit features (n, d) in `dtype`, of texts; batches are of similar length, so that little padding is read."""
         order = text_lengths(self.tokens(texts)).argsort(stable=True)
         ordered = [texts[i] for i in order.tolist()]
-        with tqdm(total=len(texts), desc="encoding", unit="text", delay=5, leave=False, disable=not progress) as bar:
+        with self.threads(), tqdm(total=len(texts), desc="encoding", unit="text", delay=5, leave=False, disable=not progress) as bar:
             features = _in_batches(self.text_features, ordered, batch_size or self._batch_size, bar)
         return features[order.argsort().to(features.device)]
 
@@ -110,6 +118,17 @@ class Encoder:
         if isinstance(self.tokenizer, WordTokenizer):
             return self.tokenizer.length(text) <= self.tokenizer.context_length
         return bool(self.tokenizer([text])[0, -1] == self.tokenizer([""])[0, -1])
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """One thread while the block runs where the model is tiny: on a busy machine more of them wait for each other."""
+        before = torch.get_num_threads()
+        if self.device.type == "cpu" and sum(p.numel() for p in self.model.parameters()) < TINY:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _autocast(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and self._dtype == torch.float32)
@@ -148,6 +167,7 @@ def load(
     revision: str | None = None,
     seed: int = 0,
     device: str | None = None,
+    dtype: torch.dtype | None = None,
     embedded: Path = EMBEDDED,
 ) -> Encoder:
     """An encoder by name.
@@ -158,6 +178,8 @@ def load(
     one a seed.
     pretrained: a tag or a checkpoint file; `random` leaves the weights as initialised with `seed`.
     revision: of the Hub repository that the weights are in. device: by default the GPU where there is one.
+    dtype: of the weights, and so the arithmetic of features and solver: by default float64 for `embedded` and the models made from it,
+    which then give the same labels on every machine, and float32 for all others.
     Raises ValueError and `gta.encoders.weights.MissingWeights`, as `gta.encoders.weights.load` does.
     """
     folder = embedded if name == "embedded" else Path(name)
@@ -165,14 +187,14 @@ def load(
     if seeds := sorted(file.stem[4:] for file in folder.glob("seed*.safetensors")):
         if str(seed) not in seeds:
             raise ValueError(f"{name!r} has no encoder of seed {seed}; its seeds: {', '.join(seeds)}")
-        return _encoder(_from_folder(folder, folder / f"seed{seed}.safetensors"), name, device)
+        return _encoder(_from_folder(folder, folder / f"seed{seed}.safetensors"), name, device, dtype or torch.float64)
     if (folder / WORDS).exists() and isinstance(Tokenizer.from_file(str(folder / WORDS)).model, WordLevel):
-        return _encoder(_from_folder(folder, folder / weights.WEIGHTS[0]), name, device)
+        return _encoder(_from_folder(folder, folder / weights.WEIGHTS[0]), name, device, dtype or torch.float64)
     plain = pretrained is None or (pretrained == "openai" and name in weights.OPENAI)
     called = name if plain else f"{name} {pretrained}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _encoder(weights.load(name, pretrained, revision), called, device)
+        return _encoder(weights.load(name, pretrained, revision), called, device, dtype or torch.float32)
 
 
 def _from_folder(folder: Path, file: Path) -> weights.Loaded:
@@ -184,14 +206,15 @@ def _from_folder(folder: Path, file: Path) -> weights.Loaded:
     return weights.Loaded(model, tokenizer, {"size": model.visual.image_size, **config["preprocess_cfg"]}, config["model_cfg"], file.name)
 
 
-def _encoder(loaded: weights.Loaded, name: str, device: str) -> Encoder:
+def _encoder(loaded: weights.Loaded, name: str, device: str, dtype: torch.dtype) -> Encoder:
     config = PreprocessCfg(**loaded.preprocess)
     steps = image_transform_v2(config, is_train=False).transforms
     resize = [step for step in steps if not isinstance(step, (transforms.ToTensor, transforms.Normalize))]
     if sum(isinstance(module, nn.Conv2d) for module in loaded.model.modules()) > 1:  # more than the patches of a ViT
         loaded.model.to(memory_format=torch.channels_last)
+    sha256 = weights_hash(loaded.model)
     return Encoder(
-        model=loaded.model.to(device).eval(),
+        model=loaded.model.to(device, dtype).eval(),
         tokenizer=loaded.tokenizer,
         store=transforms.Compose([*resize, transforms.PILToTensor()]),
         preprocessing=json.dumps(asdict(config), sort_keys=True),
@@ -200,17 +223,23 @@ def _encoder(loaded: weights.Loaded, name: str, device: str) -> Encoder:
         std=tuple(config.std),
         name=name,
         source=loaded.source,
-        weights_sha256=weights_hash(loaded.model),
+        weights_sha256=sha256,
     )
 
 
 def weights_hash(model: nn.Module) -> str:
-    """A hash of every weight and its name."""
+    """A hash of every weight and its name; weights in float64 are hashed as float32, as which they are stored."""
     digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
+    for key, tensor in sorted(stored_weights(model).items()):
         digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
+
+
+def stored_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The state of a model as files hold it: on the CPU, contiguous, float64 as float32."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return {name: tensor.float() if tensor.dtype == torch.float64 else tensor for name, tensor in state.items()}
 
 
 class WordTokenizer:

@@ -55,6 +55,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def key(self, row: int) -> bytes:
+        """A hash of an image's content, whatever its place and name."""
+        return hashlib.sha256(self.pixels[row].numpy().tobytes()).digest()
+
     @classmethod
     def of_pixels(cls, pixels: Tensor) -> "Images":
         """Of uint8 (N, 3, H, W), already as the encoder reads them; the rows are their own originals."""

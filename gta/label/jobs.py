@@ -8,13 +8,11 @@ from urllib.parse import urlsplit
 
 import torch
 from pydantic import Field
-from torch import Tensor
-from torchvision.transforms import v2
+from torch import Tensor, nn
 
 from gta import encoders
 from gta.adapt import natural_augmentation
 from gta.attributes import Bank
-from gta.data import tasks
 from gta.encoders.encoder import Encoder
 from gta.files import ROOT
 from gta.label.inputs import Classes, Found, find_images, read_classes, read_labelled
@@ -24,6 +22,7 @@ from gta.settings import Checked, Settings
 from gta.worlds import aviary, digits
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
+from gta.worlds.views import BirdView, GlyphView
 
 EMBEDDED = "embedded"
 ON_A_CPU = 10  # iterations with a real CLIP where there is no GPU; the paper's number is 30
@@ -84,7 +83,7 @@ class Job:
     @property
     def augmentation(self) -> Callable[[int], Callable[[Tensor], Tensor]]:
         """The augmentation of the domain. Glyphs have one without flips, which change a character; drawn birds have their own too."""
-        own = {GLYPHS: _glyph_augmentation, AVIARY: tasks.bird_augmentation}
+        own: dict[str, Callable[[int], nn.Module]] = {GLYPHS: GlyphView, AVIARY: BirdView}
         return own.get(self.classes.domain or "", natural_augmentation)
 
     @property
@@ -158,11 +157,6 @@ def _device(name: str | None) -> str:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {chosen!r} cannot be used here; leave it out, or name cpu. {str(error).splitlines()[0]}") from None
     return chosen
-
-
-def _glyph_augmentation(size: int) -> Callable[[Tensor], Tensor]:
-    """The benchmark's augmentation for images of any size. It does not crop, so the images are first brought to one size."""
-    return v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), tasks.glyph_augmentation(size)])
 
 
 def _with_template(classes: Classes, options: Options) -> Classes:

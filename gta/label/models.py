@@ -21,7 +21,7 @@ from torch import Tensor
 from gta import encoders
 from gta.attributes import Bank
 from gta.encoders import weights
-from gta.encoders.encoder import WORDS, Encoder, WordTokenizer, weights_hash
+from gta.encoders.encoder import WORDS, Encoder, WordTokenizer, stored_weights, weights_hash
 from gta.label.unknowns import unfitness
 from gta.loop import Result
 from gta.settings import Checked
@@ -81,8 +81,7 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         config["preprocess_cfg"].pop("size")  # open_clip takes the size from the model
         _save_tokenizer(part, encoder.tokenizer, config["model_cfg"]["text_cfg"])
         (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.model.state_dict().items()}
-        save_file(state, part / weights.WEIGHTS[0])
+        save_file({name: tensor.clone() for name, tensor in stored_weights(encoder.model).items()}, part / weights.WEIGHTS[0])
         tensors = {name: getattr(classifier, name).cpu().contiguous() for name in ("texts", "prototypes", "variance")}
         save_file(tensors, part / TENSORS)
         facts = {name: getattr(classifier, name) for name in ("class_names", "logit_scale", "lam")}

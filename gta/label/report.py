@@ -26,6 +26,7 @@ from gta.label.jobs import Job
 from gta.label.run import Outcome
 from gta.names import fill
 from gta.scores.results import VERSIONS
+from gta.transduct import answer
 
 PICTURES = 1600  # in the galleries of all classes together
 A_CLASS = 10  # the largest number of pictures of a class, of each kind (most certain, least certain)
@@ -64,7 +65,7 @@ class _Page:
 
     def __post_init__(self) -> None:
         self.z, self.names = self.outcome.result.assignments, self.job.classes.names
-        self.labels = self.z.argmax(1)
+        self.labels = answer(self.z)
         if self.job.options.reject_above is not None:
             self.labels[self.outcome.unfitness > self.job.options.reject_above] = -1
         top = self.z.topk(min(2, len(self.names)), dim=1)
@@ -90,7 +91,7 @@ class _Page:
 
     def sizes(self) -> list[dict]:
         """One row for each class, the largest class first."""
-        clip = Counter(self.outcome.clip.argmax(1).tolist())
+        clip = Counter(answer(self.outcome.clip).tolist())
         counts = Counter(self.labels.tolist())
         most = max(counts.values())
         rows = []
@@ -125,7 +126,7 @@ class _Page:
 
     def changed(self) -> dict:
         """The images whose label differs from CLIP's: how many of each kind, and the most certain ones."""
-        before, after = self.outcome.clip.argmax(1), self.z.argmax(1)
+        before, after = answer(self.outcome.clip), answer(self.z)
         rows = (before != after).nonzero().flatten()
         kinds = Counter(zip(before[rows].tolist(), after[rows].tolist(), strict=True)).most_common(20)
         rows = rows[self.margin[rows].argsort(descending=True, stable=True)]

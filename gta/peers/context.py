@@ -37,7 +37,8 @@ def words_as_context(encoder: Encoder, words: str) -> Tensor:
 def random_context(encoder: Encoder, seed: int, length: int = CONTEXT, classes: int = 1) -> Tensor:
     """CoOp's start (classes, length, w): normal, of standard deviation 0.02; one a class for class-specific contexts."""
     width = token_embedding(encoder).embedding_dim
-    return (SPREAD * torch.randn(classes, length, width, generator=torch.Generator().manual_seed(seed))).to(encoder.device)
+    drawn = torch.randn(classes, length, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (SPREAD * drawn).to(encoder.device, encoder.dtype)
 
 
 def meta_network(encoder: Encoder, width: int, seed: int) -> nn.Sequential:
@@ -46,7 +47,8 @@ def meta_network(encoder: Encoder, width: int, seed: int) -> nn.Sequential:
     narrow = max(1, d // REDUCTION)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(d, narrow), nn.ReLU(), nn.Linear(narrow, width)).to(encoder.device)
+        first, second = nn.Linear(d, narrow, dtype=torch.float64), nn.Linear(narrow, width, dtype=torch.float64)
+        return nn.Sequential(first, nn.ReLU(), second).to(encoder.device, encoder.dtype)
 
 
 @dataclass

@@ -12,12 +12,12 @@ The released code maps K onto the range of the cosines and takes the negative: t
 from collections.abc import Sequence
 from pathlib import Path
 
-import faiss
 import torch
 from torch import Tensor
 
+from gta import names
+from gta.affinity import nearest
 from gta.files import IMAGE_SUFFIXES
-from gta.names import nearest
 from gta.peers.cache import affinity, best, one_hot, tip_adapter
 
 TEMPERATURE = 0.5
@@ -32,12 +32,10 @@ def retrieve(pool: Tensor, text_features: Sequence[Tensor], per_class: int = PER
     pool: (P, d) unit rows; text_features: M tensors (n_j, d), unit rows: one "photo" prompt, or CuPL's sentences, which share
     `per_class` equally. An image is taken once by a class, but may be taken by several.
     """
-    index = faiss.IndexFlatIP(pool.shape[1])
-    index.add(pool.float().cpu().numpy())
     rows: list[int] = []
     classes: list[int] = []
     for label, texts in enumerate(text_features):
-        ranked = torch.from_numpy(index.search(texts.float().cpu().numpy(), min(per_class, len(pool)))[1])
+        ranked = nearest(texts, pool, per_class)[1]
         # The nearest of every text, then the second nearest of every text, until there are enough.
         taken = list(dict.fromkeys(ranked.T.flatten().tolist()))[:per_class]
         rows += taken
@@ -54,7 +52,7 @@ def generated(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], Ten
     files = sorted(file for file in Path(folder).glob("*/*") if file.suffix.lower() in IMAGE_SUFFIXES)
     found = {file.parent.name for file in files}
     for name in sorted(found - known.keys()):
-        raise ValueError(f"{folder}: the sub-folder {name!r} is no class{nearest(name, known)}")
+        raise ValueError(f"{folder}: the sub-folder {name!r} is no class{names.nearest(name, known)}")
     for name in sorted(known.keys() - found):
         raise ValueError(f"{folder}: no image of the class {name!r}; a support set needs some of each")
     return files, torch.tensor([known[file.parent.name] for file in files])

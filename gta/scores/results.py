@@ -3,7 +3,7 @@
 import hashlib
 import io
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from gta.data import manifests, parts, tasks
 from gta.encoders.encoder import Encoder
 from gta.files import shipped, write_atomically
 from gta.settings import Checked, Settings
+from gta.transduct import answer, tied
 
 
 class Row(Checked):
@@ -25,6 +26,8 @@ class Row(Checked):
     n_total: the images that count; an image does not count if its class is not among the given names. gain: accuracy minus that of
     the row `baseline` of the same run, in points, with its 95 % paired bootstrap interval over images. seconds: the time of the
     method, with encoding. Few-shot methods and peers share the features of one encoding; their seconds do not include it.
+    draw: which of several draws of images, views and texts the method adapted with; a method that draws nothing has draw 0. ties: images
+    with two classes that are equally likely, of which the first counts.
     """
 
     run_id: str
@@ -35,6 +38,7 @@ class Row(Checked):
     variant: str = ""
     shots: int = Field(0, ge=0)
     seed: int = Field(ge=0)
+    draw: int = Field(0, ge=0)
     n_correct: int = Field(ge=0)
     n_total: int = Field(ge=1)
     accuracy: float
@@ -43,6 +47,7 @@ class Row(Checked):
     gain_low: float
     gain_high: float
     seconds: float = Field(ge=0)
+    ties: int = Field(0, ge=0)
     device: str
     versions: str
     weights: str
@@ -64,7 +69,7 @@ class Row(Checked):
 VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
 PUBLISHED = shipped("results/published.csv")
 TOLERANCE = 0.3  # points; rounding and precision may explain such a difference between plain CLIP here and in the paper
-TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed"]
+TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed", "draw"]
 
 
 def correct(task_name: str, assignments: Tensor) -> np.ndarray:
@@ -73,7 +78,7 @@ def correct(task_name: str, assignments: Tensor) -> np.ndarray:
     An image whose class is not among the names cannot be labelled correctly and does not count (`gta.data.parts`, unseen).
     """
     labels, counted = _labels(task_name, assignments)
-    return (assignments.argmax(1).numpy() == labels)[counted]
+    return (answer(assignments).numpy() == labels)[counted]
 
 
 def _labels(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +177,7 @@ def measure(
     encoder: Encoder,
     settings: Settings,
     outcomes: Mapping,
+    drawn: Collection[tuple[str, str]],
     source_hash: str,
     status: str = "done",
     shots: int = 0,
@@ -204,6 +210,9 @@ def measure(
     }
     scored = {key: correct(task.source, assignments) for key, (assignments, _, _) in outcomes.items()}
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
+        draw = settings.draw if (method, variant) in drawn else 0
+        if draw != settings.draw:  # measured once, with draw 0; here it is only compared with
+            continue
         identity = [table, task.name, backbone, encoder.weights_sha256, llm, method, variant, settings.digest, str(shots)]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
         right = scored[method, variant]
@@ -211,9 +220,11 @@ def measure(
         points = {"gain": gain, "gain_low": low, "gain_high": high, "accuracy": 100 * right.mean()}
         rows.append(
             Row(
+                ties=int(tied(assignments).sum()),
                 **settled,
                 **{key: round(float(value), 4) for key, value in points.items()},
                 run_id=run_id,
+                draw=draw,
                 method=method,
                 variant=variant,
                 baseline=", ".join(filter(None, baseline)),

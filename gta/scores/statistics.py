@@ -1,9 +1,9 @@
 """Paired comparisons of two methods on the same images, from the per-image predictions of their runs.
 
-The interval is the paired bootstrap of `gta.scores.results.paired_gain`. The p-value is that of the exact McNemar test (Psychometrika
-1947). It uses the images that exactly one of the two methods labels correctly; under the null hypothesis, each method is correct on half
-of them. A family is all comparisons with one reference on one dataset, encoder, number of shots and seed. The p-values of a family are
-corrected by Holm's procedure (Scand. J. Statist. 1979).
+One comparison, of one encoder and one draw: its interval is the paired bootstrap of `gta.scores.results.paired_gain`, and its p-value that
+of the exact McNemar test (Psychometrika 1947), corrected by Holm's procedure (Scand. J. Statist. 1979) within a family: all comparisons
+with one reference on one dataset, encoder, number of shots and draw. Both say how much of the difference the images explain, and nothing
+of another encoder or another draw. What is called a gain rests on all of them (`over_encoders`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from gta.scores.results import Row, paired_gain
 
 SETTING = ["table", "dataset", "backbone", "shots", "seed"]
-COLUMNS = [*SETTING, "method", "variant", "reference", "run_id", "difference", "low", "high", "better", "worse", "p", "p_holm"]
+COLUMNS = [*SETTING, "draw", "method", "variant", "reference", "run_id", "difference", "low", "high", "better", "worse", "p", "p_holm"]
+LEVEL = 0.95
 
 
 def mcnemar(right: np.ndarray, reference: np.ndarray) -> tuple[int, int, float]:
@@ -44,20 +46,51 @@ def paired(rows: Iterable[Row], right: Mapping[str, np.ndarray], references: Seq
     with its 95 % interval, the numbers of images won and lost, and McNemar's p-value, uncorrected and corrected. Raises ValueError if
     a baseline is not among the rows.
     """
-    settings: dict[tuple, list[Row]] = {}
+    settings: dict[tuple, dict[str, dict[int, Row]]] = {}
     for row in rows:
-        settings.setdefault(tuple(getattr(row, name) for name in SETTING), []).append(row)
+        of_setting = settings.setdefault(tuple(getattr(row, name) for name in SETTING), {})
+        of_setting.setdefault(label(row.method, row.variant), {})[row.draw] = row
     lines = []
-    for setting, of_setting in settings.items():
-        by_label = {label(row.method, row.variant): row for row in of_setting}
+    for setting, by_label in settings.items():
+        baselines = {name: next(iter(draws.values())).baseline for name, draws in by_label.items()}
         common = [label(*reference) for reference in references if label(*reference) in by_label]
-        for name in dict.fromkeys([*(row.baseline for row in of_setting), *common]):
-            if name not in by_label:
-                raise ValueError(f"no row {name!r} to compare with among those of {setting}")
-            against = right[by_label[name].run_id]
-            chosen = [row for row in of_setting if name in (row.baseline, *common)]
-            lines += _family(setting, [row for row in chosen if row is not by_label[name]], name, right, against)
+        for reference in dict.fromkeys([*baselines.values(), *common]):
+            if reference not in by_label:
+                raise ValueError(f"no row {reference!r} to compare with among those of {setting}")
+            chosen = [name for name in by_label if name != reference and reference in (baselines[name], *common)]
+            for draw in sorted({draw for name in chosen for draw in by_label[name]} | set(by_label[reference])):
+                family = [(by_label[name], by_label[reference]) for name in chosen if draw in by_label[name] or draw in by_label[reference]]
+                lines += _family(setting, draw, [(of_draw(a, draw), of_draw(b, draw)) for a, b in family], right)
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def of_draw(draws: Mapping[int, Row], draw: int) -> Row:
+    """The row of a draw; a method that draws nothing was measured once, and stands beside every draw of the others."""
+    return draws.get(draw) or next(iter(draws.values()))
+
+
+def t_interval(differences: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """Student's interval for the mean of what is independent between encoders: one number for each; infinite for a single one.
+
+    With five encoders it takes 4 degrees of freedom, so that it holds for few of them (`tests/scores/test_statistics.py` shows it).
+    """
+    count, mean = len(differences), float(np.mean(differences))
+    if count < 2:
+        return -np.inf, np.inf
+    half = float(student.ppf((1 + level) / 2, count - 1)) * float(np.std(differences, ddof=1)) / count**0.5
+    return mean - half, mean + half
+
+
+def over_encoders(difference: pd.Series, seed: pd.Series) -> pd.Series:
+    """What the paired differences of several encoders (`seed`) and draws say: the mean over encoders of each one's mean over its draws,
+    its Student interval over encoders, the standard deviation between draws of one encoder, and the verdict."""
+    of_encoder = difference.groupby(seed.to_numpy())
+    means = of_encoder.mean()
+    low, high = t_interval(list(means))
+    within = of_encoder.var(ddof=1).dropna()
+    spread = float(within.mean() ** 0.5) if len(within) else float("nan")
+    said = {"mean": means.mean(), "mean_low": low, "mean_high": high, "spread": spread, "verdict": verdict(low, high)}
+    return pd.Series({**said, "encoders": len(means), "draws": int(of_encoder.size().max())})
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -65,18 +98,18 @@ def read(file: Path) -> pd.DataFrame:
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: run the target that makes it, as `results/index.csv` lists it")
     frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    whole = dict.fromkeys(["shots", "seed", "better", "worse"], int)
+    whole = dict.fromkeys(["shots", "seed", "draw", "better", "worse"], int)
     return frame.astype({**whole, **dict.fromkeys(["difference", "low", "high", "p", "p_holm"], float)})
 
 
-def _family(setting: tuple, rows: Sequence[Row], name: str, right: Mapping[str, np.ndarray], against: np.ndarray) -> list[dict]:
+def _family(setting: tuple, draw: int, pairs: Sequence[tuple[Row, Row]], right: Mapping[str, np.ndarray]) -> list[dict]:
     lines = []
-    for row in rows:
-        difference, low, high = paired_gain(right[row.run_id], against)
-        better, worse, p = mcnemar(right[row.run_id], against)
-        line = {"method": row.method, "variant": row.variant, "reference": name, "run_id": row.run_id, "p": p}
-        lines.append({**dict(zip(SETTING, setting, strict=True)), **line, "difference": difference, "low": low, "high": high})
-        lines[-1] |= {"better": better, "worse": worse}
+    for row, reference in pairs:
+        difference, low, high = paired_gain(right[row.run_id], right[reference.run_id])
+        better, worse, p = mcnemar(right[row.run_id], right[reference.run_id])
+        names = {"method": row.method, "variant": row.variant, "reference": label(reference.method, reference.variant)}
+        line = {**dict(zip(SETTING, setting, strict=True)), "draw": draw, **names, "run_id": row.run_id, "p": p}
+        lines.append({**line, "difference": difference, "low": low, "high": high, "better": better, "worse": worse})
     for line, adjusted in zip(lines, holm([line["p"] for line in lines]), strict=True):
         line["p_holm"] = adjusted
     return lines
@@ -96,14 +129,6 @@ def right_images(files: Iterable[Path]) -> dict[str, np.ndarray]:
     return found
 
 
-def verdict(differences: Sequence[float], p_holm: Sequence[float], level: float = 0.05) -> str:
-    """`better` or `worse` if all differences (one for each seed) have that sign and all corrected p-values are below the level.
-
-    Otherwise the empty string. Only a result with a verdict may be bold.
-    """
-    if max(p_holm, default=1) < level:
-        if min(differences) > 0:
-            return "better"
-        if max(differences) < 0:
-            return "worse"
-    return ""
+def verdict(low: float, high: float) -> str:
+    """`better` or `worse` if the interval over encoders excludes 0, otherwise the empty string. Only a verdict may be bold."""
+    return "better" if low > 0 else "worse" if high < 0 else ""

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from gta.files import write_atomically
@@ -12,14 +13,22 @@ from gta.scores.results import Row, read_table, write_table
 
 
 def summary(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row a method: mean accuracy and gain over its baseline, then each seed's gain with its interval. Worlds are one dataset."""
+    """A row a method: mean accuracy; the mean gain over its baseline with its 95 % interval over encoders and the verdict; encoders,
+    draws, and the standard deviation of the gain between draws of one encoder. Worlds are one dataset."""
     frame = pd.DataFrame([row.model_dump() for row in rows])
     frame["dataset"] = frame.dataset.str.partition(":")[0]  # aviary:3, the world that goes with seed 3
-    frame["interval"] = [f"{row.gain:+.1f} [{row.gain_low:+.1f}, {row.gain_high:+.1f}]" for row in frame.itertuples()]
     names = ["dataset", "backbone", "baseline", "method", "variant", *(["shots"] if frame.shots.nunique() > 1 else [])]
-    means = frame.groupby(names)[["accuracy", "gain", "seconds"]].mean().round(1)
-    by_seed = frame.pivot(index=names, columns="seed", values="interval").add_prefix("gain of seed ")
-    return means.join(by_seed).sort_values(["baseline", "accuracy"]).reset_index()
+    lines = []
+    for key, of in frame.groupby(names):
+        said = statistics.over_encoders(of.gain, of.seed)
+        single = not np.isfinite(said.mean_low) or said.mean_low == said.mean_high
+        line = dict(zip(names, key, strict=True)) | {"accuracy": of.groupby("seed").accuracy.mean().mean(), "gain": said["mean"]}
+        line |= {"95 % interval": "" if single else f"{said.mean_low:+.1f} to {said.mean_high:+.1f}", "verdict": said.verdict}
+        line |= {"encoders": said.encoders, "draws": said.draws, "between draws": said.spread}
+        lines.append(line | {"seconds": of.seconds.mean()})
+    table = pd.DataFrame(lines).round({"accuracy": 1, "gain": 1, "between draws": 2, "seconds": 1})
+    table["between draws"] = [f"{value:.2f}" if value == value else "" for value in table["between draws"]]
+    return table.sort_values([*names[:2], "baseline", "accuracy"], ignore_index=True)
 
 
 def combine(folders: Iterable[Path], file: Path, references: Sequence[tuple[str, str]] = ()) -> None:

@@ -19,6 +19,7 @@ from gta.encoders.images import load_images
 from gta.loop import run
 from gta.scores.results import read_table
 from gta.settings import Settings
+from gta.transduct import answer
 from gta.worlds import aviary
 from gta.worlds.aviary import NAMELESS, PHRASES, SIBLINGS, World
 from gta.worlds.birds import ATTRIBUTES
@@ -136,7 +137,7 @@ def study(folder: Path, seed: int, settings: Settings, cache: Path = tasks.CACHE
         run(encoder, images, task.class_names, settings, attributes=of, augment=augment, progress=False)
         for of in (bank, without_errors(world, bank))
     ]
-    accuracies = [100 * float((result.assignments.argmax(1).numpy() == truth).mean()) for result in results]
+    accuracies = [100 * float((answer(result.assignments).numpy() == truth).mean()) for result in results]
     of_encoders = {"before": encoder, "after": results[0].encoder}
     attributes = pd.DataFrame({when: attribute_accuracy(of, images.pixels, world.birds("query")) for when, of in of_encoders.items()})
     return Study(errors_by_family(world, said(folder)), coverage(world, bank), statements(world, bank), attributes, *accuracies)

@@ -114,5 +114,7 @@ def _iterates(study: Study, values: Sequence[int]) -> None:
         seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
         if t == study.settings.iterations:
             study.outcomes["GTA-CLIP", ""] = (state.z, seconds, BASELINE)
+            study.drawn.add(("GTA-CLIP", ""))
         elif t in values:
             study.outcomes["GTA-CLIP", variant("T", t)] = (state.z, seconds, BASELINE)
+            study.drawn.add(("GTA-CLIP", variant("T", t)))

@@ -145,6 +145,6 @@ def write_solver_calls(study: Study, parameters: AblationReleased, calls: Mappin
     chosen by them but the figure's `oracle_best`. In the few-shot setting the file has no row."""
     hashed, status = hashes.source_hash(shipped(f"notebooks/{TABLE}.ipynb")), parameters.status
     rows, _ = results.measure(
-        "solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, hashed, status, llm=study.asked
+        "solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, calls.keys(), hashed, status, llm=study.asked
     )
     results.write_table(ROOT / parameters.out / "solver_calls.csv", rows)

@@ -27,6 +27,7 @@ class RunParameters(Checked):
     pretrained: str | None
     revision: str | None
     seed: int
+    draw: int = 0
     store: str
     llm: str
     ledger: str
@@ -51,7 +52,9 @@ class RunParameters(Checked):
     @property
     def settings(self) -> Settings:
         chosen = 2 if self.smoke else self.iterations
-        return settings_for(self.backbone, self.dataset, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
+        return settings_for(
+            self.backbone, self.dataset, seed=self.seed, draw=self.draw, **({} if chosen is None else {"iterations": chosen})
+        )
 
 
 class Attributes(RunParameters):

@@ -36,7 +36,7 @@ class Study:
     """A task as all runs of a notebook see it, and what they gave.
 
     checkpoints: a folder, from which an interrupted run goes on. outcomes: {(method, variant): (assignments (N, M) on the CPU,
-    seconds, the key to compare with)}.
+    seconds, the key to compare with)}; drawn: those that adapted, and so depend on the draw.
     """
 
     task: tasks.Task
@@ -47,6 +47,7 @@ class Study:
     questions: Prompts
     checkpoints: Path | None = None
     outcomes: dict[Key, tuple[Tensor, float, Key]] = field(default_factory=dict)
+    drawn: set[Key] = field(default_factory=set)
 
     @classmethod
     def of(
@@ -116,8 +117,14 @@ class Study:
         """The row that others are compared with: plain CLIP, or CLIP with attributes where a name says nothing."""
         return self.task.baseline, ""
 
+    def repeats(self, changes: Mapping[str, Any]) -> bool:
+        """Whether a run with these changes would only measure again what the study of draw 0 measures: it draws nothing."""
+        return self.settings.draw > 0 and not changes.get("adapt", self.settings.adapt)
+
     def add(self, method: str, variant: str, result: Result, baseline: Key | None = None) -> None:
-        """Keep what a run gave."""
+        """Keep what a run gave, and whether it drew anything, which only adaptation does."""
+        if any(step["loss"] is not None for step in result.history):
+            self.drawn.add((method, variant))
         self.outcomes[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
 
     def add_once(self, bank: Bank, suffix: str = "", variant: str = "", baseline: Key | None = None) -> Result:
@@ -133,7 +140,7 @@ class Study:
 
     def score(self, backbone: str, table: str, source_hash: str, status: str, shots: int = 0):
         """Rows and per-image predictions of all outcomes, as `gta.scores.results.measure` gives them."""
-        made = (self.task, backbone, self.encoder, self.settings, self.outcomes)
+        made = (self.task, backbone, self.encoder, self.settings, self.outcomes, self.drawn)
         return results.measure(table, *made, source_hash, status, shots, self.asked)
 
     def write(self, parameters: RunParameters, notebook: str, table: str, shots: int = 0) -> list[results.Row]:

@@ -81,6 +81,8 @@ def zero_shot(study: Study, variants: Sequence[str] = tuple(VARIANTS)) -> dict[s
     runs = {}
     for variant in variants:
         changes, begin = VARIANTS[variant]
+        if study.repeats(changes):
+            continue
         baseline = ("CLIP+attributes", WITHHELD) if begin == WITHHELD else None
         if begin not in beginnings:
             beginnings[begin] = _begin(study, begin)

@@ -84,7 +84,7 @@ def test_measure_scores_the_largest_entry(encoder):
     half = torch.where((torch.arange(len(labels)) % 2 == 0)[:, None], truth, wrong)
     outcomes = {("CLIP", ""): wrong, ("GTA-CLIP", ""): truth, ("GTA-CLIP", "half"): half}
     outcomes = {key: (z, 1.0, ("CLIP", "")) for key, z in outcomes.items()}
-    rows, predictions = results.measure("t", task, "embedded", encoder, settings_for("embedded"), outcomes, "hash")
+    rows, predictions = results.measure("t", task, "embedded", encoder, settings_for("embedded"), outcomes, (), "hash")
     assert [(r.n_correct, round(r.gain)) for r in rows] == [(0, 0), (1393, 100), (697, 50)]
     assert len({r.run_id for r in rows}) == 3
     assert predictions[f"{rows[1].run_id}.top5"].shape == (1393, 5)
