@@ -2,9 +2,9 @@
 
     logits = CLIP's logits + alpha exp(-beta (1 - f F^T)) L
 
-F are the features of the support images, L their one-hot classes. Tip-Adapter-F learns F by cross-entropy from that start.
-alpha and beta are the paper's or those best on validation images; the released selection of the epoch and of both on the test
-set is left out: here the last epoch counts.
+F are the features of the support images, L their one-hot classes. Tip-Adapter-F starts from F and learns it by cross-entropy. alpha
+and beta are the paper's, or the best on validation images. The released code selects the epoch, alpha and beta on the test set; here
+the last epoch is used instead.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 ALPHA, BETA = 1.0, 5.5  # the paper's
 EPOCHS, RATE, BATCH = 20, 1e-3, 256
-# The released grid spans the same; the paper's curves are flat between these.
+# The released grid has the same range. The paper's curves are flat between these values.
 ALPHAS = tuple(round(0.1 + k * 2.9 / 20, 3) for k in range(20))
 BETAS = tuple(round(1 + k * 6 / 40, 3) for k in range(40))
 
@@ -27,14 +27,14 @@ def affinity(features: Tensor, keys: Tensor, beta: float) -> Tensor:
 
 
 def keys_of(views: Tensor) -> Tensor:
-    """Cache keys (S, d), unit rows, from features (V, S, d) of V augmented views: their mean, as in the released code."""
+    """Cache keys (S, d), unit rows: the mean of the features (V, S, d) of V augmented views, as in the released code."""
     return F.normalize(views.mean(0), dim=1)
 
 
 def tip_adapter(clip: Tensor, features: Tensor, keys: Tensor, labels: Tensor, *, alpha: float = ALPHA, beta: float = BETA) -> Tensor:
-    """Logits (N, M): those of CLIP, `clip` (N, M), and alpha times the cache's.
+    """Logits (N, M): the sum of CLIP's logits and alpha times those of the cache.
 
-    features: (N, d), keys: (S, d), unit rows; labels: (S,) integers in 0..M-1.
+    clip: CLIP's logits (N, M); features: (N, d), keys: (S, d), unit rows; labels: (S,) integers in 0..M-1.
     """
     return clip + alpha * affinity(features, keys, beta) @ one_hot(labels, clip)
 
@@ -50,9 +50,9 @@ def fit_keys(
     beta: float = BETA,
     epochs: int = EPOCHS,
 ) -> Tensor:
-    """Keys (S, d) of Tip-Adapter-F: AdamW at 1e-3 with a cosine over `epochs` passes, batches of 256, an epoch a view.
+    """Learn the keys (S, d) of Tip-Adapter-F: AdamW at 1e-3 with a cosine schedule over `epochs`, batches of 256, one view for each epoch.
 
-    scale: CLIP's; classes: its class features (M, d); views: (V, S, d) features of augmented support images.
+    scale: CLIP's logit scale; classes: class features (M, d); views: features (V, S, d) of augmented support images.
     """
     keys = keys_of(views).clone().requires_grad_()
     optimizer = torch.optim.AdamW([keys], lr=RATE, eps=1e-4)
@@ -71,7 +71,7 @@ def fit_keys(
 
 
 def search(clip: Tensor, features: Tensor, keys: Tensor, labels: Tensor, truth: Tensor) -> dict[str, float]:
-    """alpha and beta of `tip_adapter` for validation images, of CLIP's logits (V, M), features (V, d) and classes `truth` (V,)."""
+    """The best alpha and beta of `tip_adapter` on V validation images: CLIP's logits (V, M), features (V, d), classes `truth` (V,)."""
 
     def logits(**values: float) -> Tensor:
         return tip_adapter(clip, features, keys, labels, **values)
@@ -80,10 +80,10 @@ def search(clip: Tensor, features: Tensor, keys: Tensor, labels: Tensor, truth: 
 
 
 def best(logits: Callable[..., Tensor], labels: Tensor, start: Mapping[str, float], **grid: Iterable[float]) -> dict[str, float]:
-    """The values of a grid with which most validation images are right, or `start`, the paper's, where none is better than it.
+    """The values of a grid with the most correct validation images, or `start`, the paper's values, if no others are better.
 
-    logits: from one value of each name in `grid` to (V, M); labels: (V,) of the validation images. Few of them leave many
-    values equal, of which the paper's, then the first, is taken.
+    logits: from one value of each name in `grid` to (V, M); labels: (V,) of the validation images. With few images many values are
+    equally good; then the paper's are chosen, else the first ones.
     """
     candidates = [dict(start), *(dict(zip(grid, values, strict=True)) for values in product(*grid.values()))]
     right = [int((logits(**values).argmax(1) == labels).sum()) for values in candidates]
@@ -91,5 +91,5 @@ def best(logits: Callable[..., Tensor], labels: Tensor, start: Mapping[str, floa
 
 
 def one_hot(labels: Tensor, like: Tensor) -> Tensor:
-    """L, (S, M), in the dtype of `like` (N, M)."""
+    """One-hot classes L, (S, M), in the dtype of `like` (N, M)."""
     return F.one_hot(labels, like.shape[1]).to(like)

@@ -1,8 +1,8 @@
 """CoOp and CoCoOp: learned context words before the class name (IJCV 2022, arXiv 2109.01134; CVPR 2022, arXiv 2203.05557).
 
-CoOp learns vectors v_1..v_M, the same for all classes or class-specific, and reads [v_1] .. [v_M] [name] with the frozen text encoder
-(equation 2). CoCoOp shifts them for each image x by a small network of its features: v_m(x) = v_m + h(x) (equation 3). Both are
-trained by cross-entropy over class texts with SGD. The image encoder is frozen too, so images come as features of augmented views.
+CoOp learns vectors v_1..v_M, which are shared by all classes or class-specific. The frozen text encoder encodes [v_1] .. [v_M] [name]
+(equation 2). CoCoOp adds to them the output of a small network h of the image features: v_m(x) = v_m + h(x) (equation 3). Both are
+trained with SGD by cross-entropy over class texts. The image encoder is frozen too, so the input is features of augmented views.
 """
 
 import math
@@ -16,33 +16,33 @@ from torch.nn import functional as F
 from gta.encoders.encoder import Encoder, text_lengths
 from gta.peers.reading import Prompts, token_embedding
 
-RATE, WARMUP_RATE, MOMENTUM, DECAY = 2e-3, 1e-5, 0.9, 5e-4  # SGD's; the first epoch is the warm-up
-CONTEXT, SPREAD = 16, 0.02  # CoOp's M, and the standard deviation of its start
-BATCH, EPOCHS = 32, {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}  # CoOp's, epochs by shots
+RATE, WARMUP_RATE, MOMENTUM, DECAY = 2e-3, 1e-5, 0.9, 5e-4  # of SGD; the first epoch is the warm-up
+CONTEXT, SPREAD = 16, 0.02  # CoOp's M, and the standard deviation of its initial vectors
+BATCH, EPOCHS = 32, {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}  # CoOp's batch size, and its epochs by number of shots
 COCOOP_BATCH, COCOOP_EPOCHS, REDUCTION = 1, 10, 16
 
 
 def epochs_for(shots: int) -> int:
-    """CoOp's, of the next listed number of shots."""
+    """CoOp's number of epochs for the next listed number of shots."""
     return next((epochs for listed, epochs in EPOCHS.items() if shots <= listed), max(EPOCHS.values()))
 
 
 def words_as_context(encoder: Encoder, words: str) -> Tensor:
-    """The embeddings (1, L, w) of the tokens of some words, such as "a photo of a": a start for the context."""
+    """The token embeddings (1, L, w) of some words, such as "a photo of a": an initial context."""
     tokens = encoder.tokens([words])
-    inside = tokens[:, 1 : int(text_lengths(tokens).max()) - 1]  # without start and end
+    inside = tokens[:, 1 : int(text_lengths(tokens).max()) - 1]  # without the start and end tokens
     return token_embedding(encoder)(inside.to(encoder.device)).detach()
 
 
 def random_context(encoder: Encoder, seed: int, length: int = CONTEXT, classes: int = 1) -> Tensor:
-    """CoOp's start (classes, length, w): normal, of standard deviation 0.02; one a class for class-specific contexts."""
+    """CoOp's initial context (classes, length, w): normal with standard deviation 0.02. classes: 1, or M for class-specific contexts."""
     width = token_embedding(encoder).embedding_dim
     drawn = torch.randn(classes, length, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return (SPREAD * drawn).to(encoder.device, encoder.dtype)
 
 
 def meta_network(encoder: Encoder, width: int, seed: int) -> nn.Sequential:
-    """CoCoOp's h: two linear maps with a bottleneck of a sixteenth, from image features (B, d) to shifts of the context (B, w)."""
+    """CoCoOp's h, from image features (B, d) to shifts of the context (B, w): two linear layers with a bottleneck of d / 16."""
     d = encoder.encode_texts([""]).shape[1]
     narrow = max(1, d // REDUCTION)
     with torch.random.fork_rng(devices=[]):
@@ -53,7 +53,7 @@ def meta_network(encoder: Encoder, width: int, seed: int) -> nn.Sequential:
 
 @dataclass
 class Learned:
-    """A learned context (1 or C, L, w), shifted by `meta` of the image's features where there is one; `scale` is CLIP's."""
+    """A learned context (1 or C, L, w). meta: CoCoOp's h, which shifts the context for each image, or None; scale: CLIP's logit scale."""
 
     prompts: Prompts
     context: Tensor
@@ -61,7 +61,7 @@ class Learned:
     scale: float
 
     def logits(self, features: Tensor) -> Tensor:
-        """Logits (B, C) of unit image features (B, d); differentiable in the context and in `meta`."""
+        """Logits (B, C) of unit image features (B, d). They are differentiable in the context and in `meta`."""
         if self.meta is None:
             return self.scale * features @ self.prompts.features(self.context).T
         shifted = self.context + self.meta(features)[:, None, None, :]  # (B, 1, L, w)
@@ -69,18 +69,18 @@ class Learned:
 
     @torch.no_grad()
     def predict(self, features: Tensor, batch: int = 256) -> Tensor:
-        """Logits (N, C)."""
+        """Logits (N, C) of unit image features (N, d), without gradients."""
         return torch.cat([self.logits(part) for part in features.split(batch)])
 
     def for_classes(self, prompts: Prompts) -> "Learned":
-        """The same context before other names. Raises ValueError for class-specific contexts, which have no words for others."""
+        """The same context with other class names. Raises ValueError for a class-specific context, which has no vectors for them."""
         if len(self.context) != 1:
             raise ValueError("a class-specific context knows no other classes than its own; learn a unified one")
         return Learned(prompts, self.context, self.meta, self.scale)
 
 
 def rate(epoch: int, epochs: int) -> float:
-    """SGD's in an epoch: a cosine from `RATE` that begins after the one epoch of warm-up, as in the released code."""
+    """The learning rate of an epoch: one epoch of warm-up, then a cosine schedule from `RATE`, as in the released code."""
     return RATE * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2 if epoch else WARMUP_RATE
 
 
@@ -96,9 +96,9 @@ def learn(
     batch: int,
     seed: int,
 ) -> Learned:
-    """CoOp (`meta` None), or CoCoOp, from a start of the context.
+    """Train CoOp (`meta` is None) or CoCoOp from an initial context.
 
-    views: (V, S, d), unit features of V augmented views of S images, of which an epoch takes the next; labels: (S,).
+    views: (V, S, d), unit features of V augmented views of S images; each epoch uses the next view; labels: (S,).
     """
     context = context.clone().requires_grad_()
     learned = Learned(prompts, context, meta, scale)
@@ -128,9 +128,9 @@ def coop(
     class_specific: bool = False,
     from_words: bool = False,
 ) -> Learned:
-    """CoOp with 16 random vectors, batches of 32; the paper's epochs are `EPOCHS` by shots.
+    """Train CoOp with 16 random vectors and batches of 32. The paper's numbers of epochs are in `EPOCHS`, by shots.
 
-    from_words: start from those of the template instead, as CoCoOp does and as the CoCoOp paper has CoOp do beside it.
+    from_words: start from the words of the template instead, like CoCoOp, and like CoOp in the CoCoOp paper.
     """
     words, _, ending = template.partition("{}")
     classes = len(class_names) if class_specific else 1
@@ -142,7 +142,7 @@ def coop(
 def cocoop(
     encoder: Encoder, class_names: Sequence[str], template: str, views: Tensor, labels: Tensor, *, seed: int, epochs: int = COCOOP_EPOCHS
 ) -> Learned:
-    """CoCoOp from the words of a template, such as "a photo of a {}.", one image at a time."""
+    """Train CoCoOp from the words of a template, such as "a photo of a {}.", with batches of one image."""
     words, _, ending = template.partition("{}")
     context = words_as_context(encoder, words)
     meta = meta_network(encoder, context.shape[-1], seed)

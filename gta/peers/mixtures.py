@@ -1,4 +1,4 @@
-"""Clustering from scikit-learn, started at the class texts: what transduction is worth without a text prior or a graph."""
+"""scikit-learn's clustering with the class texts as initial centres: transduction without a text prior and without a graph."""
 
 import numpy as np
 import torch
@@ -8,20 +8,21 @@ from torch import Tensor
 
 
 def k_means(features: Tensor, classes: Tensor, scale: float) -> Tensor:
-    """Assignments (N, M): softmax of -`scale` times half the squared distances to the centres that k-means ends with.
+    """Assignments (N, M): the softmax of -`scale` times half the squared distances to the final centres of k-means.
 
-    features: (N, d) and classes: (M, d), unit rows. The largest entry of a row is the label that k-means itself gives.
+    features: (N, d) and classes: (M, d), unit rows. The largest entry of a row is the label of k-means.
     """
     fitted = KMeans(len(classes), init=_array(classes), n_init=1).fit(_array(features))
     centres = torch.from_numpy(fitted.cluster_centers_).to(features)
-    # -|f - c|^2 / 2 = f.c - |c|^2 / 2 but for what is the same for all classes: the largest entry is k-means' own label.
+    # -|f - c|^2 / 2 = f.c - |c|^2 / 2 - |f|^2 / 2; the last term is the same for all classes, so softmax cancels it.
     return (scale * (features @ centres.T - centres.square().sum(1) / 2)).softmax(1)
 
 
 def gaussian_mixture(features: Tensor, classes: Tensor) -> Tensor:
-    """Assignments (N, M): the posterior of a mixture with a diagonal covariance a class, started at the class texts.
+    """Assignments (N, M): the posterior of a Gaussian mixture with one diagonal covariance for each class, and class texts as initial
+    means.
 
-    The first variances are 1 / d and the first weights equal, so that the first labels are those of CLIP.
+    The initial variances are 1 / d and the initial weights are equal, so that the initial labels are those of CLIP.
     """
     m, d = classes.shape
     mixture = GaussianMixture(

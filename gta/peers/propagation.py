@@ -1,8 +1,9 @@
 """ZLaP: label propagation from texts to images over their neighbour graph (CVPR 2024, arXiv 2404.04072, section 3).
 
-Nodes are class texts and images. Each image has edges to its k nearest images, weight cosine, and to its k nearest texts, weight
-cosine^gamma, since cosines across modalities are low and close; no text has an edge to a text; negative weights are 0.
-With W symmetrised, S = D^-1/2 W D^-1/2, the score of class j at the images is that of L^-1 y_j, L = I - alpha S, y_j one at text j.
+Nodes are class texts and images. Each image has edges to its k nearest images, with weight cosine, and to its k nearest texts, with
+weight cosine^gamma, because cosines between modalities are small and similar. There are no edges between texts, and negative weights
+are 0. W is symmetrised, S = D^-1/2 W D^-1/2, and L = I - alpha S. The scores of class j are the entries of L^-1 y_j at the images,
+where y_j is 1 at text j and 0 elsewhere.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor
 from gta.affinity import nearest
 
 NEIGHBORS, POWER, ALPHA = 5, 5.0, 0.3  # the paper's k, gamma and alpha in the transductive setting
-TOLERANCE = 1e-10  # of what is left of the Neumann series, relative
+TOLERANCE = 1e-10  # relative size of the omitted terms of the Neumann series
 
 
 @torch.no_grad()
@@ -25,9 +26,9 @@ def zlap(
     power: float = POWER,
     alpha: float = ALPHA,
 ) -> Tensor:
-    """Assignments (N, M): each image's class scores over their sum; equal where no text reaches an image.
+    """Assignments (N, M): the class scores of each image, divided by their sum. They are equal if no path leads from a text to the image.
 
-    features: (N, d), classes: (M, d), unit rows; neighbors: 0 leaves the images without edges to one another.
+    features: (N, d), classes: (M, d), unit rows; neighbors: k of the image graph; 0 means no edges between images.
     """
     n, m = len(features), len(classes)
     similarity, text = nearest(features, classes, max(1, neighbors))
@@ -43,7 +44,7 @@ def zlap(
     normalised = value.repeat(2) * scale[both[0]] * scale[both[1]]
     graph = torch.sparse_coo_tensor(both, normalised, (n + m, n + m), check_invariants=False).coalesce()
 
-    # L^-1 = sum_t alpha^t S^t: no eigenvalue of S is beyond 1, so the terms left out are below alpha^T / (1 - alpha).
+    # L^-1 = sum_t alpha^t S^t. No eigenvalue of S exceeds 1 in size, so the omitted terms are below alpha^T / (1 - alpha).
     start = torch.eye(n + m, m, dtype=value.dtype, device=value.device)
     scores = start
     for _ in range(math.ceil(math.log(TOLERANCE) / math.log(alpha)) if alpha else 0):

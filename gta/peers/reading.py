@@ -1,11 +1,11 @@
-"""Texts with vectors in place of words before a class name, read by a frozen text tower: what learned contexts are learned through.
+"""Encode texts [context vectors] [class name] with a frozen text encoder, with gradients for the context vectors.
 
-One sequence: under a causal text encoder what precedes the name is read alike for all classes. So a context that they share is read
-once, and the names stand side by side behind it, each blind to the others: the same features, for the work of 1 + L + (tokens of all
-names) tokens in place of C times the longest text. Contexts that classes do not share are read as texts of their own.
+One sequence: in a causal text encoder, the tokens before the name are encoded in the same way for all classes. So a shared context is
+encoded once, and all names follow it in one sequence; a mask hides each name from the others. The features are the same, and the work is
+that of 1 + L + (tokens of all names) tokens instead of C times the longest text. Class-specific contexts are encoded as separate texts.
 
-Memory: the texts of a step are encoded in chunks that keep nothing for the backward pass but their input; each is computed again there.
-So it is the memory of one chunk, whatever the number of classes, for a third more time.
+Memory: the texts are encoded in chunks. A chunk keeps only its input for the backward pass and is computed again there. So the memory is
+that of one chunk for any number of classes, and the time is about a third longer.
 """
 
 import math
@@ -24,10 +24,10 @@ CHUNK = 64  # texts encoded at once
 
 
 class Prompts:
-    """Texts [context] [name], with places for `length` context vectors, and their features.
+    """Texts [context] [name] with `length` context vectors, and their features.
 
-    encoder: its text tower is never changed; ending: what follows a name; chunk: classes encoded at once. Raises ValueError where
-    they do not fit the encoder's context or its text tower has no embedding of tokens.
+    encoder: its text encoder is not changed; ending: the text after a name; chunk: classes encoded at once. Raises ValueError if the
+    texts are too long for the encoder, or if its text encoder has no token embedding.
     """
 
     def __init__(self, encoder: Encoder, class_names: Sequence[str], ending: str, length: int, chunk: int = CHUNK):
@@ -38,12 +38,12 @@ class Prompts:
         room, longest = names.shape[1], int(text_lengths(names).max()) + length
         if longest > room:
             raise ValueError(f"{length} context vectors and the longest class name take {longest} tokens, the encoder reads {room}")
-        places = names.new_ones(len(names), length)  # any token but padding and the end
+        places = names.new_ones(len(names), length)  # placeholders: any token except padding and end
         self.tokens = torch.cat([names[:, :1], places, names[:, 1:]], 1)[:, :room]
         self._sequences = [Sequenced.of(self.model, part, length) for part in self.tokens.split(chunk)] if causal(self.model) else None
 
     def features(self, context: Tensor) -> Tensor:
-        """Unit features (..., C, d) of the C classes from context vectors (..., C, L, w), or (..., 1, L, w) that all classes share."""
+        """Unit features (..., C, d) of C classes from context vectors: (..., C, L, w), or (..., 1, L, w) if all classes share them."""
         if context.shape[-3] == 1 and self._sequences:
             return self._after_one_context(context)
         context = context.expand(*context.shape[:-3], len(self.tokens), *context.shape[-2:])
@@ -53,7 +53,7 @@ class Prompts:
         return torch.cat(_in_parts(self._read_texts, parts, rows)).view(*context.shape[:-2], -1)
 
     def _after_one_context(self, context: Tensor) -> Tensor:
-        """As `features`, of contexts (..., 1, L, w): one sequence a context and chunk of classes."""
+        """`features` for shared contexts (..., 1, L, w): one sequence for each context and chunk of classes."""
         assert self._sequences
         rows = context.flatten(0, -3)  # (R, L, w)
         at_once = rows.split(max(1, self._chunk // len(self.tokens)))
@@ -62,7 +62,7 @@ class Prompts:
         return torch.cat(per_row).view(*context.shape[:-3], len(self.tokens), -1)
 
     def _read_texts(self, tokens: Tensor, context: Tensor) -> Tensor:
-        """Unit features (n, d) of texts (n, room) with contexts (n, L, w) of their own, by the encoder's own forward pass."""
+        """Unit features (n, d) of texts (n, room), each with its own context of (n, L, w), by the encoder's forward pass."""
 
         def insert(module: nn.Module, arguments: tuple, embedded: Tensor) -> Tensor:
             return torch.cat([embedded[:, :1], context.to(embedded), embedded[:, 1 + self.length :]], 1)
@@ -75,7 +75,7 @@ class Prompts:
             hook.remove()
 
     def _read_sequence(self, sequence: "Sequenced", context: Tensor) -> Tensor:
-        """Unit features (R, c, d) of the c names of a sequence after each of R contexts (R, L, w)."""
+        """Unit features (R, c, d) of the c names of a sequence, for each of R contexts (R, L, w)."""
         model, count = self.model, len(context)
         before = torch.cat([sequence.start.expand(count, 1, -1), context.to(sequence.start)], 1)
         x = torch.cat([before + model.positional_embedding[: 1 + self.length], sequence.names.expand(count, -1, -1)], 1)
@@ -88,10 +88,10 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Sequenced:
-    """c names in one sequence of P + n places, P = 1 + L of them for the start and the context that they share.
+    """c names in one sequence of P + n tokens. The first P = 1 + L are the start token and the shared context.
 
-    start: (1, w), the start's embedding; names: (n, w), embeddings and positions of all names' tokens, one name after the other;
-    mask: (P + n, P + n), 0 where the place of a row sees that of a column, else -inf; ends: (c,), the place of each name's end.
+    start: (1, w), embedding of the start token; names: (n, w), token plus position embeddings of all names, one name after the other;
+    mask: (P + n, P + n), 0 if the token of the row attends to that of the column, else -inf; ends: (c,), the end token of each name.
     """
 
     start: Tensor
@@ -101,11 +101,11 @@ class Sequenced:
 
     @classmethod
     def of(cls, model: open_clip.CLIP, tokens: Tensor, length: int) -> "Sequenced":
-        """Of texts (c, room) with `length` places for a context after the start."""
+        """The sequence of texts (c, room) that have `length` placeholders after the start token."""
         before, device = 1 + length, tokens.device
-        counts = tokens.argmax(1) + 1 - before  # CLIP reads a text at its largest token, the end
+        counts = tokens.argmax(1) + 1 - before  # the end token is the largest one
         owner = torch.arange(len(tokens), device=device).repeat_interleave(counts)
-        place = torch.arange(len(owner), device=device) - (counts.cumsum(0) - counts)[owner] + before  # in its text
+        place = torch.arange(len(owner), device=device) - (counts.cumsum(0) - counts)[owner] + before  # position in its text
         sees = torch.ones(before + len(owner), before + len(owner), dtype=torch.bool, device=device).tril()
         sees[before:, before:] &= owner[:, None] == owner
         embedding = model.token_embedding.weight
@@ -115,7 +115,7 @@ class Sequenced:
 
 
 def causal(model: nn.Module) -> bool:
-    """Whether no token sees what comes after it, and a text is read at its end: CLIP's own text towers."""
+    """Whether the text encoder is CLIP's: each token attends only to earlier tokens, and the feature is that of the end token."""
     return (
         isinstance(model, open_clip.CLIP)
         and model.attn_mask is not None
@@ -125,7 +125,7 @@ def causal(model: nn.Module) -> bool:
 
 
 def token_embedding(encoder: Encoder, model: nn.Module | None = None) -> nn.Embedding:
-    """Of an encoder's text tower, or of a copy of its `model`. Raises ValueError where it has none of open_clip's kind."""
+    """The token embedding of an encoder, or of a copy of its model. Raises ValueError if it has none of open_clip's kind."""
     model = encoder.model if model is None else model
     embedding = getattr(getattr(model, "text", model), "token_embedding", None)
     if not isinstance(embedding, nn.Embedding):
@@ -134,11 +134,11 @@ def token_embedding(encoder: Encoder, model: nn.Module | None = None) -> nn.Embe
 
 
 def _in_parts(read: Callable[..., Tensor], parts: Sequence[tuple], context: Tensor) -> list[Tensor]:
-    """`read` of each part; of several, those that a gradient is wanted through are read again in the backward pass."""
-    again = len(parts) > 1 and torch.is_grad_enabled() and context.requires_grad  # one alone is held in any case
+    """Call `read` for each part. If there are several parts and a gradient is needed, they are computed again in the backward pass."""
+    again = len(parts) > 1 and torch.is_grad_enabled() and context.requires_grad  # for one part this would save no memory
     return [checkpoint(read, *part, use_reentrant=False) if again else read(*part) for part in parts]
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """Unit rows, in float32 at least."""
+    """Rows of unit norm, at least in float32."""
     return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)

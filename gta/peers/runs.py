@@ -1,4 +1,4 @@
-"""The runs that make the peers' tables: every method on the same features, splits and seed, and transduction on top of each."""
+"""The runs for the peers' tables: every method on the same features, splits and seed, alone and with transduction on top."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from gta.transduct import select_gamma, text_prior, transduct
 
 
 def all_tables(bench: Bench, parameters: Peers) -> list[tuple[str, int, Bench]]:
-    """From names alone, from labelled images, and from base classes to new ones: (table, shots, what was measured)."""
+    """Run the zero-shot, few-shot and base-to-new tables. Returns (table, shots, bench with its outcomes) for each part."""
     store, source, seed = ROOT / parameters.store, bench.task.source, bench.settings.seed
     zero_shot(bench, parameters.unlabelled, ROOT / parameters.generated if parameters.generated else None, store)
     measured = [("peers_zero_shot", 0, bench)]
@@ -30,7 +30,7 @@ def all_tables(bench: Bench, parameters: Peers) -> list[tuple[str, int, Bench]]:
         few_shot(labelled, support, shots, parameters.epochs)
         measured.append(("peers_few_shot", shots, labelled))
         print(f"{shots} shots, chosen on {len(support.val_labels)} validation images:", labelled.chosen)
-    if bench.task.facts:  # of an embedded dataset all training images are at hand
+    if bench.task.facts:  # an embedded dataset, whose training images are available
         bound = bench.fresh()
         upper_bound(bound)
         measured.append(("peers_few_shot", 0, bound))
@@ -44,8 +44,8 @@ def all_tables(bench: Bench, parameters: Peers) -> list[tuple[str, int, Bench]]:
 
 
 def zero_shot(bench: Bench, pool: Sequence | None = None, generated: Path | None = None, store: Path | None = None) -> None:
-    """Methods that see no label at all. pool, generated: unlabelled images that SuS-X retrieves from, and a folder of generated
-    ones, a sub-folder a class; without either it is left out."""
+    """Measure the methods that use no labels. pool: unlabelled images that SuS-X retrieves from; generated: a folder of generated
+    images, with one sub-folder for each class. SuS-X runs for each of the two that is given."""
     task, encoder, x, scale = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale
 
     def on_top(prior: Tensor) -> Tensor:
@@ -87,13 +87,13 @@ def zero_shot(bench: Bench, pool: Sequence | None = None, generated: Path | None
 
 
 def _tip_x(bench: Bench, keys: Tensor, labels: Tensor) -> Tensor:
-    """With the hyperparameters that need no validation images."""
+    """TIP-X with its default hyperparameters, which need no validation images."""
     labels = labels.to(keys.device)
     return susx.tip_x(bench.clip(), bench.features, keys, labels, bench.class_features()).softmax(1)
 
 
 def few_shot(bench: Bench, support: Support, shots: int, epochs: int | None = None) -> None:
-    """Methods that see `shots` labelled images a class. epochs: of CoOp and CoCoOp, by default the papers'."""
+    """Measure the methods that use `shots` labelled images of each class. epochs: of CoOp and CoCoOp, by default the papers'."""
     task, encoder, x, seed = bench.task, bench.encoder, bench.features, bench.settings.seed
     labels, val, val_labels, classes = support.labels, support.val_features, support.val_labels, bench.class_features()
     keys, clip, val_clip = cache.keys_of(support.views), bench.clip(), bench.clip(val)
@@ -138,21 +138,21 @@ def few_shot(bench: Bench, support: Support, shots: int, epochs: int | None = No
     bench.measure("CoOp", lambda: coop(False), on_top)
     bench.measure("CoOp", lambda: coop(True), on_top, "class-specific")
     bench.measure("CoCoOp", cocoop, on_top)
-    bench.chosen["GTA-CLIP-FS"] = {"gamma": gammas[0]}  # that of TransCLIP-FS
+    bench.chosen["GTA-CLIP-FS"] = {"gamma": gammas[0]}  # the gamma of TransCLIP-FS
     gta_clip(bench, support, gamma=gammas[0])
 
 
 def upper_bound(bench: Bench) -> None:
-    """Logistic regression on the features of all labelled images of an embedded dataset."""
+    """Measure logistic regression on the features of all labelled images of an embedded dataset."""
     bench.measure(bench.task.baseline, lambda: bench.clip().softmax(1))
     bench.outcomes.update(classifier(bench.task, bench.encoder))
 
 
 def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, epochs: int | None = None) -> None:
-    """CoOp and CoCoOp learn from `shots` images of each base class, then name the images of base and of new classes (CoCoOp, section 4.1).
+    """Train CoOp and CoCoOp on `shots` images of each base class, and test them on base and on new classes (CoCoOp, section 4.1).
 
-    bases, news: the two halves of a dataset; support: of the base classes. The other methods learn nothing and stand beside them. As
-    in that paper CoOp starts from the template's words; from the random vectors of its own paper it is a variant.
+    bases, news: the two halves of a dataset; support: of the base classes. Methods without training are measured for comparison. As in
+    that paper, CoOp starts from the words of the template; a variant starts from random vectors, as in CoOp's own paper.
     """
     encoder, names, template, seed = bases.encoder, bases.task.class_names, bases.task.template, bases.settings.seed
     views, labels, of_coop = support.views, support.labels, epochs or context.epochs_for(shots)
@@ -179,7 +179,7 @@ def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, epochs:
 
 
 def _on_half(bench: Bench, learned: Mapping[Key, tuple[context.Learned, float]]) -> None:
-    """learned: {(method, variant): (a context, the seconds that it took)}."""
+    """Measure learned contexts on one half. learned: {(method, variant): (context, seconds of its training)}."""
     ending = bench.task.template.partition("{}")[2]
 
     def on_top(prior: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The peers' rows as tables for readers."""
+"""Tables for readers from the rows of the peers."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ NAME = ["dataset", "backbone", "shots", "method", "variant"]
 
 
 def frame_of(rows: Iterable[Row], table: str) -> pd.DataFrame:
-    """The rows of a table, with the label of each method, whether it is transduction `on_top` of another, and its interval."""
+    """The rows of a table, with a label, whether they are transduction `on_top` of another method, and the interval of the gain."""
     frame = pd.DataFrame([row.model_dump() for row in rows if row.table == table])
     if frame.empty:
         raise ValueError(f"no rows of table {table!r}")
-    frame["dataset"] = frame.dataset.str.replace(r":\d+", "", regex=True)  # the worlds of the aviary are seeds of one dataset
+    frame["dataset"] = frame.dataset.str.replace(r":\d+", "", regex=True)  # worlds of the aviary count as seeds of one dataset
     frame["label"] = [", ".join(filter(None, names)) for names in zip(frame.method, frame.variant, strict=True)]
     frame["on_top"] = frame.variant.str.endswith("+ transduction") | frame.method.str.startswith("TransCLIP")
     frame["interval"] = [f"{row.gain:+.1f} [{row.gain_low:+.1f}, {row.gain_high:+.1f}]" for row in frame.itertuples()]
@@ -22,8 +22,8 @@ def frame_of(rows: Iterable[Row], table: str) -> pd.DataFrame:
 
 
 def standings(rows: Iterable[Row], table: str) -> pd.DataFrame:
-    """A row a method: mean accuracy, seconds and gain over CLIP, the mean accuracy with transduction on top and what that adds,
-    then each seed's gain over CLIP with its interval. The best come last."""
+    """One row for each method: mean accuracy, seconds and gain over CLIP, the mean accuracy with transduction on top and its gain, then
+    each seed's gain over CLIP with its interval. The best method comes last."""
     frame = frame_of(rows, table)
     alone, on_top = frame[~frame.on_top], frame[frame.on_top]
     means = alone.groupby([*NAME, "label"])[["accuracy", "seconds", "gain"]].mean()
@@ -36,7 +36,7 @@ def standings(rows: Iterable[Row], table: str) -> pd.DataFrame:
 
 
 def on_top(rows: Iterable[Row], table: str) -> pd.DataFrame:
-    """What transduction adds to each method: the mean over seeds, then each seed's gain with its interval."""
+    """The gain of transduction on top of each method: the mean over seeds, then each seed's gain with its interval."""
     frame = frame_of(rows, table)
     frame = frame[frame.on_top]
     names = ["dataset", "backbone", "shots", "baseline"]
@@ -46,7 +46,7 @@ def on_top(rows: Iterable[Row], table: str) -> pd.DataFrame:
 
 
 def harmonic(rows: Iterable[Row], table: str = "peers_base_to_new") -> pd.DataFrame:
-    """Accuracy on base and on new classes and their harmonic mean, of each seed, then averaged: a row a method, the best last."""
+    """One row for each method, the best last: accuracy on base and on new classes and their harmonic mean, averaged over seeds."""
     frame = frame_of(rows, table)
     halves = frame.dataset.str.rpartition("#")
     frame["dataset"], frame["half"] = halves[0], halves[2]
