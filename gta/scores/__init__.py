@@ -1,4 +1,4 @@
-"""What an answer is worth: rows, intervals, tables. The only room that sees labels of query images.
+"""Scoring of answers: rows, confidence intervals and tables. Only this room sees the labels of query images.
 
 May import everything up to `gta.data` and `gta.worlds`. Begin with `results.py`.
 """

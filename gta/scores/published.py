@@ -1,4 +1,4 @@
-"""The paper's figures beside ours: the difference of each cell, its uncertainty, and whether it lies within what is expected."""
+"""Compare the paper's numbers with ours: the difference of each cell, its uncertainty, and whether it is within the tolerance."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,29 +8,29 @@ from scipy.stats import binomtest
 
 from gta.scores.results import PUBLISHED, TOLERANCE, Row
 
-# Points that may lie between two faithful runs: rounding and precision for CLIP; ties in the graph for transduction; answers of
-# another language model and the draws of adaptation for the whole method.
+# Points by which two correct runs may differ: by rounding and precision for CLIP, by ties in the graph for transduction, and by answers
+# of another language model and random draws of adaptation for the whole method.
 TOLERANCES = {"CLIP": TOLERANCE, "TransCLIP": 0.5, "TransCLIP-FS": 0.5, "GTA-CLIP": 1.0, "GTA-CLIP-FS": 1.0}
-OURS = {("zero_shot", "TransCLIP-ZS"): "TransCLIP", ("few_shot", "GTA-CLIP"): "GTA-CLIP-FS"}  # what is called otherwise here
-AS_PUBLISHED = {"TransCLIP-FS": "released"}  # the variant that was published; of other methods the one without a variant
+OURS = {("zero_shot", "TransCLIP-ZS"): "TransCLIP", ("few_shot", "GTA-CLIP"): "GTA-CLIP-FS"}  # methods with another name here
+AS_PUBLISHED = {"TransCLIP-FS": "released"}  # the published variant; other methods have none
 KEY = ["table", "dataset", "backbone", "method", "shots"]
 AVERAGE = "average of 12"
 COLUMNS = [*KEY, "published", "ours", "seeds", "difference", "low", "high", "tolerance", "verdict", "source", "evidence"]
 
 
 def read() -> pd.DataFrame:
-    """The published figures, by our names of methods: KEY, accuracy in %, source, evidence."""
+    """The published numbers, with our names of methods: KEY, accuracy in %, source, evidence."""
     frame = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
     frame["method"] = [OURS.get(named, named[1]) for named in zip(frame.table, frame.method, strict=True)]
     return frame.astype({"accuracy": float, "shots": int})
 
 
 def compare(rows: Iterable[Row]) -> pd.DataFrame:
-    """A line a published cell: ours minus theirs in points, where it was run.
+    """One line for each published cell, with our accuracy minus the published one in points, if it was run.
 
-    ours: the mean over seeds; low, high: the difference at the ends of the 95 % interval of ours, Clopper and Pearson's over images
-    (the published figures come without one); tolerance: as TOLERANCES; verdict: `within`, `outside`, `not run`, or `not comparable`
-    where the paper's datasets are not known. Smoke runs and variants do not count.
+    ours: the mean over seeds; low, high: the difference at the ends of the 95 % interval of our accuracy, the Clopper-Pearson interval
+    over images (the published numbers have no interval); tolerance: as in TOLERANCES; verdict: `within`, `outside`, `not run`, or
+    `not comparable` if the paper's datasets are not known. Smoke runs and variants do not count.
     """
     counted = [row.model_dump() for row in rows if row.status == "done" and row.variant == AS_PUBLISHED.get(row.method, "")]
     ours = pd.DataFrame(counted, columns=list(Row.model_fields))
@@ -58,8 +58,8 @@ def _line(cell: dict, measured: dict[tuple, pd.DataFrame]) -> dict:
 
 
 def _interval(parts: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """Of the mean over seeds, which all label the same images: as wide as that of one of them. Of a mean over datasets, whose images
-    are drawn apart: each side by the root of the summed squares."""
+    """The 95 % interval of a mean. All seeds label the same images, so the interval of their mean is as wide as that of one seed. The
+    images of datasets are independent, so each side of their mean is the root of the summed squares, divided by their number."""
     sides = []
     for part in parts:
         interval = binomtest(round(part.n_correct.mean()), int(part.n_total.iloc[0])).proportion_ci()
@@ -70,13 +70,13 @@ def _interval(parts: Sequence[pd.DataFrame]) -> tuple[float, float]:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """How many published cells of each table and method were run, and how many of those lie within the tolerance."""
+    """For each table and method, how many published cells are within the tolerance, outside, not run, or not comparable."""
     counts = frame.groupby(["table", "method"]).verdict.value_counts().unstack(fill_value=0)
     return counts.reindex(columns=["within", "outside", "not run", "not comparable"], fill_value=0).reset_index()
 
 
 def table_1(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of `compare`: the published accuracies of Table 1 in the form of `gta.charts.gains.steps`, averages over datasets first."""
+    """The published accuracies of Table 1, from `compare`, in the form of `gta.charts.gains.steps`. The means over datasets come first."""
     cells = frame[(frame.table == "zero_shot") & (frame.shots == 0)]
     wide = cells.pivot(index=["dataset", "backbone"], columns="method", values="published")[["CLIP", "TransCLIP", "GTA-CLIP"]]
     means = wide.groupby("backbone").mean().assign(dataset="mean of 12").set_index("dataset", append=True).swaplevel()

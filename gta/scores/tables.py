@@ -1,4 +1,4 @@
-"""Tables for readers, made from the rows of many runs."""
+"""Tables for readers from the rows of many runs."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ from gta.scores.results import Row, read_table, write_table
 
 
 def summary(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row a method: mean accuracy; the mean gain over its baseline with its 95 % interval over encoders and the verdict; encoders,
-    draws, and the standard deviation of the gain between draws of one encoder. Worlds are one dataset."""
+    """One row for each method: mean accuracy; mean gain over its baseline, with its 95 % interval over encoders and the verdict; encoders,
+    draws, and the standard deviation of the gain between draws of one encoder. All worlds count as one dataset."""
     frame = pd.DataFrame([row.model_dump() for row in rows])
-    frame["dataset"] = frame.dataset.str.partition(":")[0]  # aviary:3, the world that goes with seed 3
+    frame["dataset"] = frame.dataset.str.partition(":")[0]  # aviary:3 is the world of seed 3
     names = ["dataset", "backbone", "baseline", "method", "variant", *(["shots"] if frame.shots.nunique() > 1 else [])]
     lines = []
     for key, of in frame.groupby(names):
@@ -32,10 +32,10 @@ def summary(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def combine(folders: Iterable[Path], file: Path, references: Sequence[tuple[str, str]] = ()) -> None:
-    """One table from the rows of many runs, and `<table>_paired.csv` beside it, from their per-image predictions.
+    """Write one table from the rows of many runs, and `<table>_paired.csv` beside it, from their per-image predictions.
 
-    Runs never share a file, so none can lose another's rows. A baseline that several runs measured is one row, that of the first
-    folder; runs that measured it differently are an error. references: as in `gta.scores.statistics.paired`.
+    Each run has its own files, so no run can lose the rows of another. If several runs measured a baseline, the row of the first folder
+    is used; ValueError is raised if their results differ. references: as in `gta.scores.statistics.paired`.
     """
     folders = list(map(Path, folders))
     measured: dict[str, Row] = {}
@@ -49,18 +49,18 @@ def combine(folders: Iterable[Path], file: Path, references: Sequence[tuple[str,
 
 
 def paired_of(table: Path) -> Path:
-    """Where the paired comparisons of a table stand."""
+    """The file of the paired comparisons of a table."""
     return table.with_name(f"{table.stem}_paired.csv")
 
 
 def concatenate(files: Iterable[Path], file: Path) -> None:
-    """One CSV from those that runs wrote beside their rows; texts stay as they are."""
+    """Write one CSV from the CSVs of several runs. All values stay text."""
     frames = [pd.read_csv(part, dtype=str, keep_default_na=False) for part in files]
     write_atomically(file, pd.concat(frames).to_csv(index=False))
 
 
 def with_summary(document: str, table: str) -> str:
-    """A Markdown text with the summary of a table between the marks that it has for it."""
+    """Put the summary of a table into a Markdown document, between its two marks. Raises ValueError if there are no such marks."""
     begin, end = f"<!-- results: {table} -->", "<!-- end -->"
     before, _, rest = document.partition(begin)
     _, found, after = rest.partition(end)

@@ -1,6 +1,6 @@
-"""What only a world of which everything is known can show: the statements of a run, and its labels, beside the truth.
+"""Compare the statements and labels of a run with the truth, which is completely known for a world of the aviary.
 
-Everything here looks at labels or at facts that no method may see: it explains results, and nothing is chosen by it.
+This module uses labels and facts that no method may see. It explains results; nothing is chosen from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from gta.worlds.birds import ATTRIBUTES
 def attribute_accuracy(encoder: Encoder, pixels: Tensor, birds: np.ndarray) -> pd.Series:
     """For each attribute, the percentage of images whose nearest text among its values is the true one.
 
-    pixels: uint8 (N, 3, H, W); birds: int (N, 10), what each shows.
+    pixels: uint8 (N, 3, H, W); birds: int (N, 10), the true values of each image.
     """
     features = encoder.encode_images(pixels)
     right = {}
@@ -39,20 +39,20 @@ def attribute_accuracy(encoder: Encoder, pixels: Tensor, birds: np.ndarray) -> p
 
 
 def says_apart(world: World, species: int) -> str:
-    """A species, and what is not true of all its siblings."""
+    """A species, and its facts that are not true of all its siblings."""
     first = species // SIBLINGS * SIBLINGS
     shared = set.intersection(*(set(world.facts[name]) for name in world.names[first : first + SIBLINGS]))
     return f"{world.names[species]}: {', '.join(fact for fact in world.facts[world.names[species]] if fact not in shared)}"
 
 
 def examples(world: World, columns: int) -> list[int]:
-    """The first query images of each species of the first family, `columns` of each."""
+    """The first `columns` query images of each species of the first family."""
     labels = world.labels("query")
     return [int(i) for species in range(SIBLINGS) for i in np.flatnonzero(labels == species)[:columns]]
 
 
 def statements(world: World, bank: Bank) -> pd.DataFrame:
-    """Every statement of a bank: the class, the phrase, against which class and when it was said, and whether it is true."""
+    """Every statement of a bank: its class, phrase, the class that it is against, its iteration, and whether it is true."""
     rows = [
         {"name": name, "phrase": said.text.partition(" with ")[2], "against": said.against, "iteration": said.iteration}
         for name, of_class in zip(bank.class_names, bank.attributes, strict=True)
@@ -64,8 +64,8 @@ def statements(world: World, bank: Bank) -> pd.DataFrame:
 
 
 def coverage(world: World, bank: Bank) -> pd.DataFrame:
-    """Of each asked pair: whether they are siblings, in how many attributes they truly differ, and how many of these
-    differences a true statement about either names, before the run asked anything and at its end."""
+    """For each asked pair: whether the classes are siblings, in how many attributes they truly differ, and how many of these differences
+    are named by a true statement about one of them, before the first question and at the end of the run."""
     start, end = (statements(world, of) for of in (bank.at(-1), bank))
     rows = []
     for iteration, a, b, count in bank.asked:
@@ -87,7 +87,7 @@ def _told(frame: pd.DataFrame, names: tuple[str, str], differences: list[tuple[s
 
 
 def without_errors(world: World, bank: Bank) -> Bank:
-    """The bank without its wrong statements; a class that has no other keeps the sentence of its name."""
+    """The bank without its wrong statements. A class without other statements keeps the sentence of its name."""
     empty = Bank.from_template(bank.class_names, bank.template, bank.sentence)
     kept = [
         tuple(a for a in of_class if a.source == "template" or a.text.partition(" with ")[2] in world.facts[name])
@@ -99,14 +99,14 @@ def without_errors(world: World, bank: Bank) -> Bank:
 
 
 def said(folder: Path) -> dict[str, np.ndarray]:
-    """From the files of a run, the classes (N,) that each of its methods says."""
+    """The labels (N,) of each method of a run, from the files of the run."""
     with np.load(folder / "predictions.npz") as predictions:
         rows = read_table(folder / "rows.csv")
         return {", ".join(filter(None, (row.method, row.variant))): predictions[f"{row.run_id}.top5"][:, 0] for row in rows}
 
 
 def errors_by_family(world: World, labelled: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """For each method, given the classes (N,) that it says: percentages right, taken for a sibling, and for another family."""
+    """For each method, the percentages of images that are labelled correctly, as a sibling, and as another family. labelled: (N,) each."""
     truth = world.labels("query")
     rows = {}
     for method, classes in labelled.items():
@@ -117,8 +117,8 @@ def errors_by_family(world: World, labelled: Mapping[str, np.ndarray]) -> pd.Dat
 
 @dataclass(frozen=True)
 class Study:
-    """Of one run on one world: `errors_by_family`, `coverage` and `statements`; attributes: their accuracy `before` and `after`;
-    accuracy of GTA-CLIP in percent: as it was, and `without_errors`, replayed without the wrong statements."""
+    """Results about one run on one world: `errors_by_family`, `coverage` and `statements`; attributes: their accuracy `before` and
+    `after` adaptation; accuracy: of GTA-CLIP in percent; without_errors: the same, replayed without the wrong statements."""
 
     errors: pd.DataFrame
     coverage: pd.DataFrame
@@ -129,7 +129,7 @@ class Study:
 
 
 def study(folder: Path, seed: int, settings: Settings, cache: Path = tasks.CACHE) -> Study:
-    """Read what a run of `notebooks/zero_shot.ipynb` left in its folder, and replay GTA-CLIP from its bank, twice."""
+    """Read the results of a run of `notebooks/zero_shot.ipynb`, and replay GTA-CLIP from its bank, with and without wrong statements."""
     world, task, bank = aviary.world(seed), tasks.load(f"aviary:{seed}", cache=cache), Bank.load(folder / "attributes.json")
     encoder = encoders.load("embedded", seed=settings.seed, embedded=task.embedded)
     images, augment, truth = load_images(task.images, encoder), task.augmentation(encoder.image_size), world.labels("query")
@@ -144,8 +144,8 @@ def study(folder: Path, seed: int, settings: Settings, cache: Path = tasks.CACHE
 
 
 def of_all(studies: Sequence[Study]) -> pd.DataFrame:
-    """A row a world: pairs asked about, siblings among them, their true differences and how many were told before and after;
-    statements at first and asked for, and how many of each are wrong; accuracy with and without the wrong ones."""
+    """One row for each world: asked pairs, siblings among them, their true differences and how many of them were named before and after;
+    first statements and asked statements, and how many of each are wrong; accuracy with and without the wrong ones."""
     rows = []
     for one in studies:
         pairs, first = one.coverage, one.statements.iteration.isna()
@@ -157,11 +157,11 @@ def of_all(studies: Sequence[Study]) -> pd.DataFrame:
 
 
 def mean_errors(studies: Sequence[Study]) -> pd.DataFrame:
-    """`errors_by_family`, the mean over worlds, in the order of what is right."""
+    """The mean of `errors_by_family` over worlds, sorted by the percentage of correct labels."""
     return pd.concat([one.errors for one in studies]).groupby(level=0).mean().sort_values("right")
 
 
 def attributes_by_world(studies: Sequence[Study]) -> pd.DataFrame:
-    """Attribute accuracies before and after adaptation; index: (attribute, world)."""
+    """The accuracy of each attribute before and after adaptation. Index: (attribute, world)."""
     order = [(attribute, world) for attribute in ATTRIBUTES for world in range(len(studies))]
     return pd.concat({world: one.attributes for world, one in enumerate(studies)}).swaplevel().loc[order]

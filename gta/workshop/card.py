@@ -1,15 +1,14 @@
-"""What the model cards of the embedded encoders report: `python -m gta.workshop.card glyphs` rewrites measures.csv and
-curves.png beside the weights, and `birds` those of the birds.
+"""Measure the embedded encoders for their model cards: `python -m gta.workshop.card glyphs` rewrites measures.csv and
+curves.png beside the weights; `birds` does the same for the encoders of birds.
 
-Of the glyphs, on held-out styles, where the truth is known because we drew it: accuracy by name over all
-34 characters, and how often a true attribute is nearer to an image than a false one. Of the text encoder: the cosine of a
-name's text to the same text with a true, and with a false attribute (how much an attribute says beside a name). On the
-unlabelled handwriting, without labels: the cosine to the nearest neighbour, the share of images that are predicted as their
-nearest neighbour is, and the mean confidence.
+Glyphs, on rendered images of held-out styles: the accuracy by name over all 34 characters, and how often a true attribute is nearer to
+an image than a false one. Text encoder: the cosine between the text of a name and the same text with a true or with a false attribute
+(how much an attribute adds to a name). Handwriting, without labels: the cosine to the nearest neighbour, the share of images with
+the same prediction as their nearest neighbour, and the mean confidence.
 
-Of the birds, the attributes of random birds, in the style of pretraining and in that of the worlds: the shift between
-them. Of a world that is reported nowhere: the cosine to the nearest neighbour, the share of the three nearest that are of the
-same species, and the mean confidence by its true facts. Of its names: the cosine between two of them as texts.
+Birds: the accuracy of each attribute on random birds, in the style of pretraining and in that of the worlds, which shows the domain shift.
+On a world that no result uses: the cosine to the nearest neighbour, the share of the three nearest neighbours of the same species, the
+mean confidence with its true facts, and the mean cosine between the texts of two names.
 """
 
 import argparse
@@ -54,7 +53,7 @@ def held_out_measures(encoder: Encoder, count: int = 2000) -> dict[str, float]:
 
 
 def text_measures(encoder: Encoder) -> dict[str, float]:
-    """Mean cosine of each name's text to the same text with one of its attributes, and with one that is false."""
+    """The mean cosine between the text of a name and the same text with a true attribute, and with a false one."""
     rng, means = random.Random(0), {}
     names = [SENTENCE.format(kind=KIND[name], name=name) for name in NAMES]
     facts = sorted({fact for of_name in FACTS.values() for fact in of_name})
@@ -66,7 +65,7 @@ def text_measures(encoder: Encoder) -> dict[str, float]:
 
 
 def label_free_measures(encoder: Encoder) -> dict[str, float]:
-    """Of the unlabelled handwriting: nearest cosine, agreement with the nearest image in percent, mean confidence."""
+    """On handwriting without labels: cosine to the nearest image, agreement with it in percent, mean confidence."""
     task = tasks.load("digits")
     features = encoder.encode_images(load_images(task.images, encoder).pixels)
     texts = encoder.encode_texts([task.template.replace("{}", name) for name in task.class_names])
@@ -81,7 +80,7 @@ def glyph_measures(encoder: Encoder, seed: int) -> dict[str, float]:
 
 
 def bird_measures(encoder: Encoder, seed: int, count: int = 1000) -> dict[str, float]:
-    """Attribute accuracies in percent, for each style their mean and in the field each; and the measures of one world."""
+    """Attribute accuracies in percent: the mean for each style, and each one in the style `field`; and the measures of one world."""
     measures: dict[str, float] = {}
     for style in STYLES:
         rng = Generator(PCG64(2000))

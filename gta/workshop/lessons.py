@@ -1,9 +1,9 @@
-"""What the embedded encoders are pretrained on: rendered pictures, and captions that are true of them.
+"""The training data of the embedded encoders: rendered pictures, and captions that are true of them.
 
-A caption is a name, a name with attributes, or attributes alone. Birds have two kinds of names: those of `KNOWN` species,
-and hollow ones, said of any bird whose attributes follow. So a hollow name is a word that the encoder reads, and that tells it
-nothing; the species of every world bear hollow names. Random birds alone teach next to nothing but the habitat: species
-that are seen again and again, by a name, are what gets the learning going.
+A caption is a name, a name with attributes, or attributes alone. Birds have two kinds of names. The names in `KNOWN` each belong to one
+species. The hollow names belong to no species: a caption uses them for any bird, followed by its attributes. So the encoder can read a
+hollow name, but learns nothing from it; the species of every world have hollow names. With random birds alone, an encoder learns
+little more than the habitat; it needs named species that it sees many times.
 """
 
 import random
@@ -27,9 +27,9 @@ SENTENCE = "a picture of the {kind} {name}"
 
 @dataclass(frozen=True)
 class Lesson:
-    """folder: where the encoders go; model, preprocess: open_clip's configuration without the size of the vocabulary; texts:
-    those whose words are the vocabulary; batch: from a size, `train` or `held_out`, and two seeded sources, captions' and
-    pictures', to uint8 images (B, 3, H, W), B captions, and which caption is true of which image, bool (B, B)."""
+    """folder: where the encoders go; model, preprocess: open_clip's configuration without the vocabulary size; texts: their words are
+    the vocabulary; batch: from a size, `train` or `held_out`, and two random generators (of captions and of pictures) to uint8 images
+    (B, 3, H, W), B captions, and which caption (column) is true of which image (row), bool (B, B)."""
 
     folder: Path
     model: dict
@@ -43,9 +43,9 @@ class Lesson:
 
 
 def glyph_caption(name: str, rng: random.Random) -> tuple[str, str | None, frozenset[str]]:
-    """A true caption, the name that it says (or None), and the attributes that it says."""
+    """A true caption, the name in it (or None), and the attributes in it."""
     facts = frozenset(rng.sample(glyphs.FACTS[name], rng.choice([1, 1, 2])))
-    said = " and ".join(sorted(sorted(facts), key=lambda _: rng.random()))  # a set's own order is another in each process
+    said = " and ".join(sorted(sorted(facts), key=lambda _: rng.random()))  # the order of a set differs between processes
     sentence, kind = SENTENCE.format(kind=glyphs.KIND[name], name=name), rng.random()
     if kind < 0.3:
         return sentence, name, frozenset()
@@ -53,7 +53,7 @@ def glyph_caption(name: str, rng: random.Random) -> tuple[str, str | None, froze
 
 
 def glyph_batch(size: int, style: str, rng: random.Random, generator: torch.Generator) -> tuple[Tensor, list[str], Tensor]:
-    """Characters at random in one style, with captions."""
+    """Random characters of one style, with captions."""
     names = glyphs.NAMES
     characters = torch.randint(len(names), (size,), generator=generator)
     texts, said, facts = zip(*(glyph_caption(names[c], rng) for c in characters), strict=True)
@@ -64,14 +64,14 @@ def glyph_batch(size: int, style: str, rng: random.Random, generator: torch.Gene
     return glyphs.render(characters, style, generator), list(texts), torch.tensor(true_of)[:, characters].T
 
 
-PICTURES = {"train": 24_000, "held_out": 1_000}  # that are drawn before training, and drawn from in each batch
+PICTURES = {"train": 24_000, "held_out": 1_000}  # pictures rendered before training; each batch is sampled from them
 
 
 @cache
 def flock(part: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Studio pictures, uint8 (n, 3, SIDE, SIDE); their birds, int (n, 10); and their known species (n,), -1 where a bird is random.
+    """Studio pictures, uint8 (n, 3, SIDE, SIDE); their birds, int (n, 10); and their known species (n,), -1 for a random bird.
 
-    Every second bird of `train` is of a known species; all of `held_out` are random, so that no name helps.
+    Every second bird of `train` is of a known species. All birds of `held_out` are random, so that names give no information.
     """
     rng, style, n = Generator(PCG64(list(PICTURES).index(part))), STYLES["studio"], PICTURES[part]
     pictures, birds, species = np.empty((n, SIDE, SIDE, 3), np.uint8), rng.integers(SIZES, size=(n, len(SIZES))), np.full(n, -1)
@@ -84,7 +84,7 @@ def flock(part: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def bird_caption(bird: list[int], species: int, rng: random.Random) -> tuple[str, int, list[int]]:
-    """A true caption, the known species that it names (or -1), and the values (10,) that it says (-1 where it says nothing)."""
+    """A true caption, the known species that it names (or -1), and the values (10,) in it (-1 for attributes that it does not have)."""
     kind = rng.random()
     named = species >= 0 and kind < 0.35
     said = rng.sample(range(len(bird)), rng.choice([0, 0, 1, 2] if named else [1, 1, 2, 3, 4]))
@@ -95,7 +95,7 @@ def bird_caption(bird: list[int], species: int, rng: random.Random) -> tuple[str
 
 
 def bird_batch(size: int, style: str, rng: random.Random, generator: torch.Generator) -> tuple[Tensor, list[str], Tensor]:
-    """Pictures at random from a flock, with captions."""
+    """Random pictures of a flock, with captions."""
     pictures, birds, species = flock(style)
     rows = torch.randint(len(pictures), (size,), generator=generator)
     birds, species = birds[rows], species[rows]

@@ -1,7 +1,7 @@
 """Pretrain the embedded CLIP encoders: `python -m gta.workshop.pretrain glyphs --seeds 0 1 2 3 4`, or `birds`.
 
-The loss is the adaptation loss of step 3, an image paired with every caption of its batch that is true of it, so that
-two images of one letter, or of one bird, are not pushed apart. What is shown and said is in `gta.workshop.lessons`.
+The loss is the adaptation loss of step 3. All captions of the batch that are true of an image are its positives, so that two
+images of one letter or one bird are not pushed apart. The images and captions come from `gta.workshop.lessons`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from gta.workshop.lessons import LESSONS, Lesson
 
 
 def train_tokenizer(texts: list[str]) -> Tokenizer:
-    """The vocabulary of all captions: padding is 0 and the end token is last, where open_clip looks for it."""
+    """A tokenizer with the words of all captions. Padding is 0 and the end token is the last one, as open_clip expects."""
     words = sorted({word for text in texts for word in text.split()})
     vocabulary = {word: i for i, word in enumerate(["<pad>", "<unk>", "<start>", *words, "<end>"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -36,14 +36,14 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
 
 
 def preprocess(images: Tensor, lesson: Lesson) -> Tensor:
-    """What the saved preprocessing does to uint8 (B, 3, H, W): float (B, 3, size, size)."""
+    """Apply the saved preprocessing to uint8 (B, 3, H, W); returns float (B, 3, size, size)."""
     size = lesson.model["vision_cfg"]["image_size"]
     resized = F.interpolate(images.float(), size=(size, size), mode="bicubic", antialias=True).clamp(0, 255) / 255
     return (resized - lesson.preprocess["mean"][0]) / lesson.preprocess["std"][0]
 
 
 def train(model: open_clip.CLIP, tokenize, lesson: Lesson, seed: int, steps: int) -> list[tuple[int, float, float]]:
-    """Train in place, seeded; the curve is (step, mean training loss since the last point, loss on one held-out batch of 512)."""
+    """Train in place. Returns the curve: (step, mean training loss since the last point, loss on one held-out batch of 512)."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     matrices, others = ([p for p in model.parameters() if (p.ndim >= 2) is wanted] for wanted in (True, False))
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
@@ -68,7 +68,7 @@ def train(model: open_clip.CLIP, tokenize, lesson: Lesson, seed: int, steps: int
             model.logit_scale.clamp_(max=math.log(100))
         losses.append(loss.item())
         if step % 50 == 0 or step == steps:
-            model.eval()  # the statistics of batch norms are of training alone
+            model.eval()  # batch norms must collect statistics only in training
             with torch.no_grad():
                 curve.append((step, sum(losses) / len(losses), loss_of(*held_out).item()))
             model.train()
@@ -77,7 +77,7 @@ def train(model: open_clip.CLIP, tokenize, lesson: Lesson, seed: int, steps: int
 
 
 def pretrain(lesson: Lesson, seed: int, steps: int, folder: Path) -> None:
-    """Write `seed<seed>.safetensors` (fp16), its curve, and the tokenizer and configuration that all seeds share."""
+    """Pretrain one encoder. Writes `seed<seed>.safetensors` (fp16), its curve, and the tokenizer and configuration of all seeds."""
     tokenizer = train_tokenizer(lesson.texts)
     model_cfg = {**lesson.model, "text_cfg": {**lesson.model["text_cfg"], "vocab_size": tokenizer.get_vocab_size()}}
     config = {"model_cfg": model_cfg, "preprocess_cfg": lesson.preprocess}

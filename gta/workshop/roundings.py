@@ -1,8 +1,8 @@
-"""Whether a run gives the same answer where it is rounded otherwise: `python -m gta.workshop.roundings` (about five minutes).
+"""Check that a run gives the same result with other rounding errors: `python -m gta.workshop.roundings` (about five minutes).
 
-One machine plays several: older instructions change the order of sums in every matrix product, and so the last digits; so do two
-threads, and weights that differ in their 13th digit. A run on the digits and one on the aviary must give the same number of right labels
-after every iteration. Weights that differ in the 7th digit show what float32 would do: the change is reported, and has no limit.
+One machine simulates others. Older instructions or two threads change the order of sums in matrix products, and so the last digits;
+weights can also differ in their 13th digit. A run on the digits and one on the aviary must give the same number of correct labels after
+every iteration. Weights that differ in the 7th digit show the effect of float32; that difference is only reported.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from gta.worlds.fieldguide import language_model
 from gta.worlds.settings import settings_for
 
 OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
-# What another machine would do otherwise: the environment, the threads, and the noise on the weights.
+# For each simulated machine: environment variables, threads, and relative noise on the weights.
 ROUNDINGS: dict[str, tuple[dict[str, str], int, float]] = {
     "as it is": ({}, 1, 0.0),
     "older instructions": (OLDER, 1, 0.0),
@@ -40,9 +40,9 @@ DATASETS = ("digits", "aviary:0")
 
 
 def counts(dataset: str, threads: int, noise: float, iterations: int | None = None) -> list[int]:
-    """Right labels after every iteration of GTA-CLIP with the encoder of seed 0."""
+    """The number of correct labels after every iteration of GTA-CLIP, with the encoder of seed 0."""
     if threads > 1:
-        Encoder.threads = nullcontext  # type: ignore[assignment,method-assign]  # else a tiny encoder takes one by itself
+        Encoder.threads = nullcontext  # type: ignore[assignment,method-assign]  # otherwise a tiny encoder uses only one
     torch.set_num_threads(threads)
     task = tasks.load(dataset)
     encoder = encoders.load("embedded", embedded=task.embedded, device="cpu")
@@ -62,7 +62,7 @@ def counts(dataset: str, threads: int, noise: float, iterations: int | None = No
 
 
 def elsewhere(dataset: str, environment: dict[str, str], threads: int, noise: float, iterations: int | None = None) -> list[int]:
-    """`counts` in a process of its own, whose environment decides how it rounds."""
+    """`counts` in a new process, whose environment variables change its rounding."""
     asked = json.dumps([dataset, threads, noise, iterations])
     command = [sys.executable, "-m", "gta.workshop.roundings", "--counts", asked]
     done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What needs no download: real digits, rendered birds, encoders that saw neither, a field guide.
+"""Data and models that need no download: real digits, rendered birds, encoders trained on neither, and a field guide.
 
 May import the method. Begin with `digits.py` or `aviary.py`.
 """

@@ -1,9 +1,9 @@
-"""The aviary: worlds of 32 bird species in families of 4, by seed, of which everything is known.
+"""The aviary: worlds of 32 bird species in families of 4, one world for each seed. Everything about a world is known.
 
-A species is a value for each attribute and differs from its siblings in one or two. It bears a hollow name: a word that the
-encoders can read and that tells them nothing. A world's pictures are ordinary PNG files in a folder for each species, beside
-an index of what they show. Bytes depend on the seed alone: drawn in integers, and stored without compression, which
-differs between versions of zlib.
+A species has a value for each attribute and differs from its siblings in one or two attributes. It has a hollow name: a word that the
+encoders can read but that has no meaning for them. The pictures of a world are PNG files with one folder for each species, and an index
+of what they show. Their bytes depend only on the seed: they are drawn with integers and stored without compression, because
+compression differs between versions of zlib.
 """
 
 import csv
@@ -23,10 +23,10 @@ from gta.files import sha256, write_atomically
 from gta.worlds import birds
 from gta.worlds.birds import ATTRIBUTES, SIZES, STYLES, draw, draw_look
 
-ENCODERS = Path(__file__).with_name("bird_encoders")  # those that know birds and no species, one a seed
+ENCODERS = Path(__file__).with_name("bird_encoders")  # encoders that know birds but no species of a world, one for each seed
 FAMILIES, SIBLINGS = 8, 4
-PICTURES = {"query": 30, "train": 20}  # of each species: to be labelled, and labelled ones
-STRAYS = 20  # percent of the pictures that show a bird in another habitat than its own
+PICTURES = {"query": 30, "train": 20}  # of each species: images to label, and images with labels
+STRAYS = 20  # percent of the pictures that show a bird outside of its habitat
 
 PHRASES = list(ATTRIBUTES.values())
 BIRD, SENTENCE = "a picture of the bird {}", "a picture of the bird {name} with {attribute}"
@@ -56,13 +56,13 @@ _ONSETS = (
 )
 _ENDS = ("bin", "dle", "kin", "lo", "mer", "nix", "ra", "ret")
 NAMES = random.Random(0).sample([onset + end for onset in _ONSETS for end in _ENDS], 160)
-KNOWN, HOLLOW = NAMES[:64], NAMES[64:144]  # in pretraining, each of one species only, and of any bird
+KNOWN, HOLLOW = NAMES[:64], NAMES[64:144]  # names in pretraining: of one species each, and of any bird
 
 
 def draw_species(rng: Generator, families: int, besides: np.ndarray | None = None) -> np.ndarray:
-    """Birds, int (families * SIBLINGS, 10), all different: the first of each family, and those that differ from it in one attribute.
+    """Draw different birds, int (families * SIBLINGS, 10): in each family a first bird, and birds that differ from it in one attribute.
 
-    None is among `besides`, (n, 10).
+    No bird is among `besides`, (n, 10).
     """
     others = np.empty((0, len(SIZES)), int) if besides is None else besides
     while True:
@@ -83,7 +83,7 @@ def known_species() -> np.ndarray:
 
 @dataclass(frozen=True)
 class World:
-    """names: the 32 species, family by family; species: their birds, int (32, 10); seed."""
+    """names: the 32 species, family by family; species: their attribute values, int (32, 10); seed: of the world."""
 
     seed: int
     names: tuple[str, ...]
@@ -91,7 +91,7 @@ class World:
 
     @property
     def facts(self) -> dict[str, list[str]]:
-        """All that is true of each species."""
+        """All true facts about each species."""
         return {name: phrases(bird) for name, bird in zip(self.names, self.species, strict=True)}
 
     def labels(self, split: str) -> np.ndarray:
@@ -99,7 +99,7 @@ class World:
         return np.repeat(np.arange(len(self.names)), PICTURES[split])
 
     def birds(self, split: str) -> np.ndarray:
-        """What each picture shows, int (n, 10): its species, but for strays in the habitat."""
+        """The attribute values in each picture, int (n, 10): those of its species, except the habitat of strays."""
         shown = self.species[self.labels(split)]
         rng = Generator(PCG64([self.seed, 1, len(split)]))
         strays = rng.integers(100, size=len(shown)) < STRAYS
@@ -107,20 +107,20 @@ class World:
         return shown
 
     def pictures(self, split: str) -> list[np.ndarray]:
-        """uint8 (SIDE, SIDE, 3) each, in the style of the field."""
+        """The pictures of a split, uint8 (SIDE, SIDE, 3) each, in the style `field`."""
         style, rng = STYLES["field"], Generator(PCG64([self.seed, 2]))
         looks = [draw_look(style, rng) for _ in self.names]
         rng = Generator(PCG64([self.seed, 3, len(split)]))
         return [draw(bird, style, looks[c], rng) for bird, c in zip(self.birds(split), self.labels(split), strict=True)]
 
     def files(self, split: str) -> list[str]:
-        """Paths of the pictures in the world's folder."""
+        """The paths of the pictures in the folder of the world."""
         return [f"{split}/{name}/{k:02d}.png" for name in self.names for k in range(PICTURES[split])]
 
 
 @cache
 def world(seed: int) -> World:
-    """The world of a seed. Raises ValueError for a negative one."""
+    """The world of a seed. Raises ValueError for a negative seed."""
     if seed < 0:
         raise ValueError(f"aviary:{seed}: the seed of a world is 0 or more")
     rng = Generator(PCG64([seed, 0]))
@@ -134,10 +134,9 @@ def phrases(bird: np.ndarray) -> list[str]:
 
 
 def write(of: World, cache: Path) -> Path:
-    """The world's folder under `cache`: pictures, and `index.csv` with what each shows and its sha256.
+    """Write the world's folder below `cache`: pictures, and `index.csv` with the content and the SHA-256 of each.
 
-    What is there and whole is kept; what is not is drawn again, whole or not at all. The folder's name says which drawing code
-    made it.
+    A complete folder is kept; otherwise the whole folder is drawn again. Its name contains a hash of the drawing code.
     """
     code = "".join(sha256(Path(file)) for file in (__file__, birds.__file__))
     folder = Path(cache) / f"aviary-{of.seed}-{code[:4]}{code[64:68]}"

@@ -1,8 +1,8 @@
-"""Birds drawn from ten attributes, with Pillow and in integers alone: the same numbers give the same pixels on any machine.
+"""Draw birds from ten attributes, with Pillow and with integers only: the same numbers give the same pixels on any machine.
 
-A bird is a value for each of `ATTRIBUTES`. A picture adds what is no attribute: pose, scale, light, noise, a leaf in front.
-`STYLES` says how much: `studio`, in which encoders are pretrained, and `field`, darker, tinted, smaller, noisier and more
-often hidden, in which they are tested. In the field a species also has a `Look` of its own: shades and proportions.
+A bird has a value for each of `ATTRIBUTES`. A picture adds random changes that are no attributes: pose, scale, light, noise, a leaf in
+front. `STYLES` says how strong they are. Encoders are pretrained with the style `studio` and tested with `field`, whose birds are darker,
+tinted, smaller, noisier and more often hidden. In `field` a species also has its own `Look`: shades and proportions.
 """
 
 import math
@@ -13,7 +13,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw
 
 SIDE = 64  # pixels of a picture
-FINE = 4  # each pixel is the mean of FINE x FINE that are drawn
+FINE = 4  # each pixel is the mean of FINE x FINE drawn pixels
 
 COLORS = {
     "red": (205, 45, 40),
@@ -38,7 +38,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 SIZES = np.array([len(values) for values in ATTRIBUTES.values()])
 
-# Outlines in quarters of a pixel about the middle of the body, for a bird that looks to the right.
+# Outlines of a bird that looks to the right, in quarters of a pixel, relative to the middle of the body.
 _BILLS = (
     ((78, -58), (106, -38), (78, -18)),
     ((82, -46), (146, -40), (146, -36), (82, -30)),
@@ -64,7 +64,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Style:
-    """Ranges of what is random in a picture: scale, turn and light in 256ths, lengths in quarter pixels, levels of 255."""
+    """Ranges of the random changes of a picture: scale, turn and light in 256ths, lengths in quarter pixels, colour levels of 255."""
 
     scale: tuple[int, int]
     turn: int
@@ -74,7 +74,7 @@ class Style:
     shade: int  # of each colour, in each picture
     noise: int
     hidden: int  # percent of pictures with a leaf in front of the bird
-    own: int = 0  # how far a species' own shades are from the palette; its proportions vary by an eighth where this is not 0
+    own: int = 0  # the largest difference of a species' shades to the palette; if not 0, its proportions vary by an eighth
 
 
 STYLES = {
@@ -85,21 +85,21 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Look:
-    """What is a species' own beside its attributes: offsets of body, wings, belly, (3, 3), and width and height in 256ths."""
+    """The look of a species besides its attributes. shades: offsets of body, wings and belly, (3, 3); build: width, height in 256ths."""
 
     shades: np.ndarray
     build: tuple[int, int] = (256, 256)
 
 
 def draw_look(style: Style, rng: Generator) -> Look:
-    """The look of one species in a style."""
+    """Draw the look of one species in a style."""
     shades = rng.integers(-style.own, style.own + 1, (3, 3))
     width, height = rng.integers(-32, 33, 2).tolist() if style.own else (0, 0)
     return Look(shades, (256 + width, 256 + height))
 
 
 def draw(bird: np.ndarray, style: Style, look: Look, rng: Generator) -> np.ndarray:
-    """One picture, uint8 (SIDE, SIDE, 3), of a bird (10,), an index into each of `ATTRIBUTES`."""
+    """Draw one picture, uint8 (SIDE, SIDE, 3). bird: (10,), an index into the values of each of `ATTRIBUTES`."""
     body, wings, belly, pattern, bill, tail, crest, eye, legs, habitat = bird.tolist()
     image = Image.new("RGB", (SIDE * FINE, SIDE * FINE))
     pen = ImageDraw.Draw(image)
@@ -139,7 +139,7 @@ def draw(bird: np.ndarray, style: Style, look: Look, rng: Generator) -> np.ndarr
 
 
 class _Pose:
-    """From the bird's own coordinates to the canvas: build, scale, a small turn, left or right, shift."""
+    """A map from the coordinates of a bird to the canvas: build, scale, a small turn, left or right, shift."""
 
     def __init__(self, style: Style, build: tuple[int, int], rng: Generator):
         scale = int(rng.integers(*style.scale))
@@ -162,7 +162,7 @@ def _ellipse(x: int, y: int, across: int, down: int) -> Points:
 
 
 def _fill(pen: ImageDraw.ImageDraw, points: Points, color) -> None:
-    """A polygon, row by row with integer division. Pillow's own is in floating point, whose last bit differs between processors."""
+    """Fill a polygon row by row with integer division. Pillow uses floating point, whose last bit differs between processors."""
     rows: dict[int, list[int]] = {}
     for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
         if y0 > y1:
@@ -197,7 +197,7 @@ def _draw_habitat(pen: ImageDraw.ImageDraw, habitat: int, rng: Generator) -> Non
 
 
 def _expose(image: Image.Image, style: Style, rng: Generator) -> np.ndarray:
-    """The mean of each FINE x FINE pixels, under a light and a tint, with noise."""
+    """The mean of each FINE x FINE pixels, with random light, tint and noise."""
     fine = np.asarray(image).reshape(SIDE, FINE, SIDE, FINE, 3)
     pixels = fine.sum((1, 3), dtype=np.int64) // FINE**2
     light = rng.integers(*style.light) + rng.integers(-style.tint, style.tint + 1, 3)

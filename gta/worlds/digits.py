@@ -1,6 +1,7 @@
-"""scikit-learn's 1,797 handwritten digits (UCI), split for good: every 9th of a class trains, the 5th of 9 validates.
+"""scikit-learn's 1,797 handwritten digits (UCI) in fixed splits.
 
-`python -m gta.worlds.digits FOLDER` writes all of them as pictures, with a file of class names, to be labelled.
+Of every 9 images of a class, the first is for training, the fifth for validation, and the others are query images.
+`python -m gta.worlds.digits FOLDER` writes all of them as image files, with a file of class names, as input for labelling.
 """
 
 import sys
@@ -13,7 +14,7 @@ from sklearn.datasets import load_digits
 from gta.encoders.encoder import EMBEDDED
 from gta.worlds.glyphs import DIGITS
 
-ENCODERS = EMBEDDED  # those that know printed characters, one a seed
+ENCODERS = EMBEDDED  # encoders that know printed characters, one for each seed
 
 
 def load(split: str) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -29,7 +30,7 @@ def load(split: str) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def write(folder: Path) -> None:
-    """`images/0000.png` to `images/1796.png` and `classes.txt`; no name says what an image shows."""
+    """Write `images/0000.png` to `images/1796.png` and `classes.txt`. File names do not reveal the class of an image."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for row, image in enumerate(_grey(load_digits().images)):
         Image.fromarray(image).save(folder / f"images/{row:04d}.png")

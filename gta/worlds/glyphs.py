@@ -1,9 +1,9 @@
-"""Characters rendered from the fonts that matplotlib ships, warped and captioned: what the embedded encoders learn from.
+"""Render characters from matplotlib's fonts with random warps: the training images of the embedded encoders.
 
-Handwriting never enters. `STYLES` names three kinds of glyphs: `train`; `held_out`, fonts that are never trained on,
-leaning and drawn with stronger warps, on which the encoders are judged; and `hand`, those fonts bent in ways that are the
-same throughout one imagined hand, on which settings are chosen. Like handwriting, a hand is far from print as a whole,
-while its own examples of a character are close to one another.
+No real handwriting is used. `STYLES` has three kinds of glyphs. `train` is for training. `held_out` has fonts that are not in training,
+slanted and with stronger warps; the encoders are evaluated on it. `hand` is synthetic handwriting: the same fonts, with warps that are
+constant for one imagined writer (a hand); settings are chosen on it. Like real handwriting, a hand differs much from print, but its
+examples of one character are similar to each other.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-CANVAS = 48  # pixels a side at which a glyph is drawn and warped
-SCAN = 8  # pixels a side of the finished image: the resolution of the UCI digits
+CANVAS = 48  # side in pixels of the canvas on which a glyph is drawn and warped
+SCAN = 8  # side in pixels of the final image: the resolution of the UCI digits
 
 SHAPES = yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text())
 KIND = {name: kind for kind, names in SHAPES.items() for name in names}
@@ -32,7 +32,7 @@ _DEJAVU += [f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldIt
 
 @dataclass(frozen=True)
 class Style:
-    """Fonts, how far all glyphs lean, and the strength of every random change; lengths in half canvas widths."""
+    """Fonts, the constant slant of all glyphs (`lean`), and the strength of each random change; lengths in half canvas widths."""
 
     fonts: tuple[str, ...]
     lean: float
@@ -40,11 +40,11 @@ class Style:
     shear: float
     stretch: float
     warp: float
-    habits: float = 0.0  # strength of the warp that a hand gives to all it writes, and of those it gives to each character
+    habits: float = 0.0  # strength of the constant warps of a hand: one for all characters, and some for each character
 
 
 HELD_OUT = ("cmss10", "cmtt10", "cmti10", "STIXGeneralItalic")
-ALLOGRAPHS = 3  # ways in which a hand writes one character
+ALLOGRAPHS = 3  # the number of ways in which a hand writes one character
 
 
 STYLES = {
@@ -56,7 +56,7 @@ STYLES = {
 
 @cache
 def _atlas(style: str) -> Tensor:
-    """Every character of every font of a style, (fonts, characters, CANVAS, CANVAS) in [0, 1], each fitted to its box."""
+    """Every character of every font of a style, (fonts, characters, CANVAS, CANVAS) in [0, 1], each scaled to fit the canvas."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     fonts = [ImageFont.truetype(folder / f"{font}.ttf", 4 * CANVAS) for font in STYLES[style].fonts]
     return torch.stack([torch.stack([_draw(font, _symbol(name)) for name in NAMES]) for font in fonts])
@@ -80,8 +80,8 @@ def _draw(font: ImageFont.FreeTypeFont, symbol: str) -> Tensor:
 def render(characters: Tensor, style: str, generator: torch.Generator, hand: int = 0) -> Tensor:
     """Draw one image for each entry of `characters` (B,), indices into `NAMES`: uint8 (B, 3, SCAN, SCAN), light on dark.
 
-    `hand` seeds the habits of the style `hand`. A random font; rotation, shear, stretch and shift; a smooth random
-    displacement; a thinner or thicker stroke; the box average down to `SCAN` pixels that a coarse scanner takes; contrast and noise.
+    hand: the seed of the constant warps of the style `hand`. The steps: a random font; rotation, shear, stretch and shift; a smooth
+    random displacement; a thinner or thicker stroke; a box average down to `SCAN` pixels, like a coarse scanner; contrast and noise.
     """
     atlas, s = _atlas(style), STYLES[style]
     n = len(characters)
@@ -103,7 +103,7 @@ def render(characters: Tensor, style: str, generator: torch.Generator, hand: int
         coarse += s.habits * (everywhere + ways[characters, torch.randint(ALLOGRAPHS, (n,), generator=generator)])
     warp = F.interpolate(coarse, size=(CANVAS, CANVAS), mode="bicubic", align_corners=True)
     image = F.grid_sample(glyphs[:, None], grid + warp.permute(0, 2, 3, 1), align_corners=False)
-    # A blur, then a steep step at a random level, is a cheap dilation (low level) or erosion (high level) of the stroke.
+    # A blur and then a steep threshold at a random level is a fast dilation (low level) or erosion (high level) of the stroke.
     blurred = F.avg_pool2d(F.avg_pool2d(image, 5, 1, 2), 5, 1, 2)
     blurred = blurred / blurred.amax((2, 3), keepdim=True).clamp_min(1e-6)
     image = torch.sigmoid((blurred - uniform(0.15, 0.55, 1, 1, 1)) * 14)

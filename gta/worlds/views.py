@@ -1,7 +1,7 @@
-"""Augmentations of the embedded worlds, drawn and computed in float64.
+"""Augmentations of the embedded datasets, with random numbers and arithmetic in float64.
 
-torchvision draws and resizes in float32 or in 8-bit integers, by code that differs between processors: a pixel then differs by one
-now and then, and so does the answer of a run. In float64 such a difference is too small to reach a pixel.
+torchvision draws and resizes in float32 or in 8-bit integers, with code that differs between processors. Then some pixels differ by one
+level, which can change the result of a run. In float64 the differences are too small to change a pixel.
 """
 
 import math
@@ -15,8 +15,8 @@ BILINEAR = InterpolationMode.BILINEAR
 
 
 class GlyphView(nn.Module):
-    """A turn and a slant of at most 8 degrees, a shift of at most 6 % and a change of size of at most 10 %: a flip would turn one
-    character into another. From uint8 (3, H, W) to the same; square: the side to which an image of another shape is first cut."""
+    """Rotate and shear by at most 8 degrees, shift by at most 6 % and scale by at most 10 %. There is no flip, because it may turn one
+    character into another. From uint8 (3, H, W) to the same. square: images are first resized and cropped to that side."""
 
     def __init__(self, square: int | None = None):
         super().__init__()
@@ -36,8 +36,8 @@ class GlyphView(nn.Module):
 
 
 class BirdView(nn.Module):
-    """A crop of at least half of the area, a flip, and a change of light and of contrast by at most 20 %. Colours are attributes, so
-    no hue changes. From uint8 (3, h, w) to uint8 (3, size, size)."""
+    """Crop at least half of the area, flip, and change brightness and contrast by at most 20 %. Hues do not change, because colours are
+    attributes. From uint8 (3, h, w) to uint8 (3, size, size)."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -72,7 +72,7 @@ def _crop(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def _between(low: float, high: float, count: int) -> list[float]:
-    """Uniform numbers from torch's global generator: multiples of 2^-53, the same on every processor."""
+    """Uniform random numbers from torch's global generator. They are multiples of 2^-53, so they are the same on every processor."""
     return [low + (high - low) * u for u in torch.rand(count, dtype=torch.float64).tolist()]
 
 
