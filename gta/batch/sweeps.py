@@ -85,7 +85,7 @@ def sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
     found = {file.stem: _checked(Sweep, yaml.safe_load(file.read_text()), file) for file in sorted(folder.glob("*.yaml"))}
     for table, sweep in found.items():
         if taken := {f"{table}.csv", f"{table}_paired.csv", "rows.csv", "predictions.npz"} & set(sweep.outputs):
-            raise ValueError(f"{folder / table}.yaml: outputs: {', '.join(sorted(taken))} is made already; call it otherwise")
+            raise ValueError(f"{folder / table}.yaml: outputs: {', '.join(sorted(taken))} is made already; choose another name")
     return found
 
 

@@ -47,7 +47,7 @@ def read(dataset: str) -> Lock | None:
     try:
         return Lock.model_validate_json(file(dataset).read_text())
     except ValueError as error:
-        raise ValueError(f"{file(dataset)} is not a lock file; delete it to lock anew what is fetched next: {error}") from error
+        raise ValueError(f"{file(dataset)} is not a lock file; delete it, and the next fetch writes a new one: {error}") from error
 
 
 def write(lock: Lock) -> None:

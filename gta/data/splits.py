@@ -128,7 +128,7 @@ def _lines(file: Path) -> list[tuple[str, str]]:
     """The pairs of a text file with lines "KEY VALUE"."""
     pairs = [line.strip().partition(" ") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     if wrong := [key for key, space, _ in pairs if not space]:
-        raise ValueError(f"{file}: {wrong[0]!r} is alone in its line")
+        raise ValueError(f"{file}: {wrong[0]!r} has no value in its line")
     return [(key, value) for key, _, value in pairs]
 
 

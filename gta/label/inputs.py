@@ -229,5 +229,5 @@ def _told(reason: str) -> str:
         pixels, limit = (int(number) for number in re.findall(r"\d+", reason)[:2])
         return f"too large: {pixels:,} pixels, more than {limit:,}; save it smaller"
     if reason.startswith("cannot identify image file"):
-        return "no image inside: damaged, or of a kind that its suffix does not say; save it anew as PNG or JPEG"
+        return "no image inside: the file is damaged, or its suffix is wrong; save the image again as PNG or JPEG"
     return reason

@@ -120,7 +120,7 @@ def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
     except (SafetensorError, RuntimeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: a file is damaged: {str(error)[:300]}") from error
     if encoder.weights_sha256 != facts.weights_sha256:
-        raise ValueError(f"{folder / weights.WEIGHTS[0]} is not the encoder that {SHAPES} was made with; copy the folder anew")
+        raise ValueError(f"{folder / weights.WEIGHTS[0]} is not the encoder that {SHAPES} was made with; copy the folder again")
     size = tensors["variance"].shape[0] if "variance" in tensors else 0
     expected = {"texts": (len(facts.class_names), size), "prototypes": (len(facts.class_names), size), "variance": (size,)}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected or not size:
