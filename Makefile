@@ -9,8 +9,9 @@ BASE = runs$(if $(SMOKE),/smoke)
 .PHONY: demo publish test test-all check clean
 
 demo: $(READY)
-	snakemake demo $(if $(SMOKE),--config smoke=1)
+	snakemake demo --config draws=1 $(if $(SMOKE),smoke=1)
 	@python -m gta.scores.tables show $(BASE)/tables/zero_shot.csv
+	@$(if $(SMOKE),,python -m gta.scores.tables compare $(BASE)/tables/zero_shot.csv results/tables/zero_shot.csv)
 	@echo "table: $(BASE)/tables/zero_shot.csv   figure: $(BASE)/figures/zero_shot.png"
 	@echo "pages: $(BASE)/quickstart.html  $(BASE)/evolution.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
 

@@ -3,6 +3,7 @@
 #   snakemake TARGET              demo, aviary, peers, ablations, figures, site, all, publish, or a table: zero_shot, few_shot, robustness, ...
 #   snakemake TARGET --dry-run    what is done, stale, missing and failed, and what would be made
 #   --config smoke=1              shrinks every run and works under runs/smoke
+#   --config draws=1              runs what adapts once instead of five times
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
 import json
 import re
@@ -11,6 +12,8 @@ import shlex
 from gta.batch.steps import Batch
 
 OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in ("llm", "data") if key in config}}
+if "draws" in config:
+    OPTIONS["draws"] = int(config["draws"])
 BATCH = Batch(**OPTIONS)
 # Braces are Snakemake's own in a command.
 ASKED = shlex.quote(json.dumps(OPTIONS)).replace("{", "{{").replace("}", "}}")

@@ -32,6 +32,7 @@ class Batch:
     smoke: bool = False
     llm: str | None = None
     data: str = "data"
+    draws: int | None = None
     sweeps: Mapping[str, Sweep] = field(default_factory=sweeps)
     pages: Mapping[str, Page] = field(default_factory=pages)
 
@@ -44,7 +45,7 @@ class Batch:
         """The runs of the grids that are not among the steps, and what they need: one line for each table and reason."""
         found: dict[tuple[str, str], list[str]] = {}
         for table, sweep in self.sweeps.items():
-            for cell in sweep.cells(self.smoke):
+            for cell in sweep.cells(self.smoke, self.draws):
                 if reason := self._lacks(cell):
                     found.setdefault((table, reason), []).append(cell["dataset"])
         return [f"{table}: {len(runs)} runs on {', '.join(dict.fromkeys(runs))}: {reason}" for (table, reason), runs in found.items()]
@@ -57,7 +58,7 @@ class Batch:
         """
         steps: dict[str, Step] = {}
         for table, sweep in self.sweeps.items():
-            cells = [cell for cell in sweep.cells(self.smoke) if self._lacks(cell) is None]
+            cells = [cell for cell in sweep.cells(self.smoke, self.draws) if self._lacks(cell) is None]
             runs = [self._run(table, sweep, cell) for cell in cells]
             if twice := [name for name, count in Counter(name for name, _ in runs).items() if count > 1]:
                 raise ValueError(
@@ -157,7 +158,7 @@ class Batch:
         if self.smoke:
             raise ValueError("a smoke run is never published")
         for table, sweep in self.sweeps.items():
-            for cell in sweep.cells():
+            for cell in sweep.cells(draws=self.draws):
                 rows = f"{table}/{_folder(cell)}/rows.csv"
                 if (reason := self._lacks(cell)) and (results / rows).exists():
                     raise ValueError(f"{results / rows} was published and would be lost, since its run is left out: {reason}")

@@ -47,15 +47,17 @@ class Sweep(Checked):
                 raise ValueError(f"exclude: {', '.join(sorted(unknown))} is in no block of the grid")
         return self
 
-    def cells(self, smoke: bool = False) -> list[dict[str, Any]]:
-        """The parameters of each run. `{seed}` in the name of a dataset is replaced by the seed."""
+    def cells(self, smoke: bool = False, draws: int | None = None) -> list[dict[str, Any]]:
+        """The parameters of each run. `{seed}` in a dataset's name becomes the seed. draws: the most draws of a run; 2 in the smoke size."""
+        most = min(draws or 2, 2) if smoke else draws
         cells: list[dict[str, Any]] = []
         for block in self.grid:
             kept = {key: [v for v in values if not smoke or v in self.smoke.get(key, values)] for key, values in block.items()}
             for values in product(*kept.values()):
                 cell = dict(zip(kept, values, strict=True))
                 if not any(part.items() <= cell.items() for part in self.exclude):
-                    cells.append({**cell, "dataset": cell["dataset"].format(**cell)})
+                    capped = {"draws": min(cell["draws"], most)} if most and "draws" in cell else {}
+                    cells.append({**cell, **capped, "dataset": cell["dataset"].format(**cell)})
         return cells
 
 

@@ -210,8 +210,7 @@ def measure(
     }
     scored = {key: correct(task.source, assignments) for key, (assignments, _, _) in outcomes.items()}
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
-        draw = settings.draw if (method, variant) in drawn else 0
-        if draw != settings.draw:  # measured once, with draw 0; here it is only compared with
+        if (method, variant) not in drawn:  # draws nothing, and was measured with draw 0: here it is only compared with
             continue
         identity = [table, task.name, backbone, encoder.weights_sha256, llm, method, variant, settings.digest, str(shots)]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
@@ -224,7 +223,7 @@ def measure(
                 **settled,
                 **{key: round(float(value), 4) for key, value in points.items()},
                 run_id=run_id,
-                draw=draw,
+                draw=settings.draw,
                 method=method,
                 variant=variant,
                 baseline=", ".join(filter(None, baseline)),

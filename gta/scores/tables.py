@@ -9,7 +9,7 @@ import pandas as pd
 
 from gta.files import write_atomically
 from gta.scores import statistics
-from gta.scores.results import Row, read_table, write_table
+from gta.scores.results import TABLE_KEY, Row, read_table, write_table
 
 
 def summary(rows: Iterable[Row]) -> pd.DataFrame:
@@ -71,13 +71,32 @@ def with_summary(document: str, table: str) -> str:
     return before + "\n".join([begin, *lines, end]) + after
 
 
+def compared(rows: Iterable[Row], published: Iterable[Row]) -> str:
+    """Whether rows count as many right labels as the published ones of the same runs: a sentence, and a line for each that differs."""
+
+    def counts(table: Iterable[Row]) -> dict[tuple, int]:
+        return {tuple(getattr(row, name) for name in TABLE_KEY): row.n_correct for row in table}
+
+    here, there = counts(rows), counts(published)
+    both = [key for key in here if key in there]
+    lines = [f"  {' '.join(map(str, key))}: {here[key]} right here, {there[key]} published" for key in both if here[key] != there[key]]
+    unknown = f"; {len(here) - len(both)} rows are not published" if len(both) < len(here) else ""
+    if not both:
+        return "none of these rows is published"
+    if lines:
+        return "\n".join([f"{len(lines)} of {len(both)} rows differ from the published ones{unknown}:", *lines])
+    return f"as published: {len(both)} rows, every count the same{unknown}"
+
+
 def main(arguments: list[str]) -> None:
-    """`show TABLE...` prints summaries; `markdown TABLE FILE` puts one into a document;
+    """`show TABLE...` prints summaries; `compare TABLE PUBLISHED` says whether the counts are those that were published; `markdown TABLE FILE` puts one into a document;
     `combine TABLE FOLDER...` writes one table, and its paired comparisons, from runs."""
     match arguments:
         case ["show", *files]:
             for file in files:
                 print(file, summary(read_table(Path(file))).to_string(index=False), sep="\n")
+        case ["compare", table, published]:
+            print(compared(read_table(Path(table)), read_table(Path(published))))
         case ["markdown", table, document]:
             write_atomically(Path(document), with_summary(Path(document).read_text(), table))
         case ["combine", file, *folders]:

@@ -9,7 +9,7 @@ All twelve cells are valid. Where nothing is asked and nothing is adapted, all i
 cells are CLIP and TransCLIP, without and with attributes. Dynamic with both is the whole method.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from gta.attributes import Bank
 from gta.loop import Result
@@ -61,8 +61,8 @@ def components(study: Study, attributes: Attributes) -> dict[tuple[bool, bool], 
         if name(cell) not in study.outcomes:
             changes = {"generate": attributes == "dynamic", "transduct": transduct, "adapt": adapt}
             llm = study.llm if attributes == "dynamic" else None
-            runs[transduct, adapt] = study.run(_bank(study, attributes), llm, changes=changes)
-            study.add(*name(cell), runs[transduct, adapt], name(compared_with(cell)))
+            given: dict[str, Any] = {"baseline": name(compared_with(cell)), "changes": changes}
+            runs[transduct, adapt] = study.run_draws(*name(cell), _bank(study, attributes), llm, **given)
     return runs
 
 

@@ -19,6 +19,7 @@ from gta.llm.chat import ChatModel, LanguageModel, Question, Reply
 from gta.llm.ledger import Ledger
 from gta.loop import Result
 from gta.names import fill, nearest
+from gta.scores.statistics import label
 from gta.studies.parameters import RunParameters
 from gta.studies.random_words import vocabulary, waffle
 from gta.studies.study import Key, Study
@@ -164,21 +165,19 @@ def generation(study: Study, names: Names, variants: Sequence[str]) -> dict[str,
     base, (method, named) = _base(study, names), whole(names)
     static = describe(base, study.llm, study.questions)
     study.add_once(static, "+attributes", named, (method, named))
-    runs = {"": study.run(static, study.llm)}
-    study.add(method, named, runs[""], (method, named))
+    runs = {"": study.run_draws(method, named, static, study.llm, baseline=(method, named))}
     for variant in variants:
         bank, llm = _begin(study, base, variant)
-        runs[variant] = study.run(bank, llm, changes=VARIANTS[variant])
-        study.add(method, ", ".join(filter(None, (named, variant))), runs[variant], (method, named))
+        called = label(named, variant)
+        runs[variant] = study.run_draws(method, called, bank, llm, baseline=(method, named), changes=VARIANTS[variant])
     return runs
 
 
 def with_model(study: Study, names: Names, called: str, llm: ChatModel) -> Result:
     """The whole method with another language model, into `study.outcomes`."""
     method, named = whole(names)
-    result = study.run(describe(_base(study, names), llm, study.questions), llm)
-    study.add(method, ", ".join(filter(None, (named, called))), result, (method, named))
-    return result
+    static = describe(_base(study, names), llm, study.questions)
+    return study.run_draws(method, label(named, called), static, llm, baseline=(method, named))
 
 
 def _base(study: Study, names: Names) -> Bank:

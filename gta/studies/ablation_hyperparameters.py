@@ -32,8 +32,8 @@ class Factor:
 
 
 FACTORS: dict[str, Factor] = {
-    "T": Factor("iterations", "iterations T", (1, 2, 5, 10, 20)),
-    "k": Factor("confident", "confident images a class, k", (2, 4, 16, 32)),
+    "T": Factor("iterations", "iterations T", (1, 2, 3, 5, 10)),
+    "k": Factor("confident", "confident images a class, k", (2, 4, 8, 16, 32)),
     "alpha": Factor("margin", "margin alpha", (0.02, 0.05, 0.2, 0.5)),
     "beta": Factor("pair_share", "share of pairs that beta keeps", (0.05, 0.5, 1.0)),
     "neighbours": Factor("neighbors", "neighbours", (1, 5, 10)),
@@ -114,7 +114,5 @@ def _iterates(study: Study, values: Sequence[int]) -> None:
         seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
         if t == study.settings.iterations:
             study.outcomes["GTA-CLIP", ""] = (state.z, seconds, BASELINE)
-            study.drawn.add(("GTA-CLIP", ""))
         elif t in values:
             study.outcomes["GTA-CLIP", variant("T", t)] = (state.z, seconds, BASELINE)
-            study.drawn.add(("GTA-CLIP", variant("T", t)))

@@ -134,7 +134,8 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
         study.outcomes["TransCLIP-FS", variant] = (z, seconds, ("TransCLIP-FS", "") if variant else study.baseline)
         gammas[f"TransCLIP-FS {variant}".strip()] = gamma
         gamma = GAMMAS[-1] if carried else gamma
-        result = seen.gta_clip(study, gamma, **({"affinity": graph} if graph else {}))
+        options = {**seen.given, **({"affinity": graph} if graph else {})}
+        result = study.run(study.static, study.llm, changes={"gamma": gamma}, **options)
         study.add("GTA-CLIP-FS", variant, result, ("GTA-CLIP-FS", "") if variant else None)
         gammas[f"GTA-CLIP-FS {variant}".strip()] = gamma
     return gammas

@@ -75,10 +75,10 @@ class Shots:
         z = result.assignments.cpu()  # which waits for a GPU
         return gamma, z, time.perf_counter() - start
 
-    def gta_clip(self, study: Study, gamma: float, **options: Any) -> Result:
-        """GTA-CLIP-FS from the static attributes; options: of `gta.loop.run`."""
-        known = {"support": (self.images, self.labels.cpu()), "features": torch.cat([self.features, self.support])}
-        return study.run(study.static, study.llm, changes={"gamma": gamma}, **{**known, **options})
+    @property
+    def given(self) -> dict[str, Any]:
+        """What GTA-CLIP-FS is given of them: options of `gta.loop.run`."""
+        return {"support": (self.images, self.labels.cpu()), "features": torch.cat([self.features, self.support])}
 
 
 def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, float]:
@@ -94,5 +94,6 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
         gammas[f"TransCLIP-FS, {variant}"], z, seconds = seen.transclip(graph)
         study.outcomes["TransCLIP-FS", variant] = (z, seconds, study.baseline)
     gammas["GTA-CLIP-FS"] = gammas["TransCLIP-FS, aligned"]
-    study.add("GTA-CLIP-FS", "", seen.gta_clip(study, gammas["GTA-CLIP-FS"]))
+    options = {"changes": {"gamma": gammas["GTA-CLIP-FS"]}, **seen.given}
+    study.run_draws("GTA-CLIP-FS", "", study.static, study.llm, **options)
     return gammas

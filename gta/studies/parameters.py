@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from pydantic import Field
 
 from gta.attributes import Memory
 from gta.data import gallery, tasks
@@ -17,7 +18,8 @@ ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
 
 
 class RunParameters(Checked):
-    """What every notebook that asks a language model is given. pretrained, revision: as in `gta.encoders.load`; store: where
+    """What every notebook that asks a language model is given. draws: how often what adapts is run, each time with another draw of
+    images, views and texts. pretrained, revision: as in `gta.encoders.load`; store: where
     decoded images are kept; ledger, mode: as in `gta.llm.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own
     number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as published (`gta.scores.results.gate`); smoke: two
     iterations, never published."""
@@ -27,7 +29,7 @@ class RunParameters(Checked):
     pretrained: str | None
     revision: str | None
     seed: int
-    draw: int = 0
+    draws: int = Field(1, ge=1)
     store: str
     llm: str
     ledger: str
@@ -52,9 +54,7 @@ class RunParameters(Checked):
     @property
     def settings(self) -> Settings:
         chosen = 2 if self.smoke else self.iterations
-        return settings_for(
-            self.backbone, self.dataset, seed=self.seed, draw=self.draw, **({} if chosen is None else {"iterations": chosen})
-        )
+        return settings_for(self.backbone, self.dataset, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
 
 
 class Attributes(RunParameters):
@@ -136,8 +136,12 @@ class Aviary(Figure):
     worlds: int
 
     def folder(self, world: int) -> str:
-        """Of the run on a world, with the encoder of the same seed."""
-        return f"{self.runs}/aviary-{world}-embedded-s{world}"
+        """Of the run on a world, with the encoder of the same seed, whatever else its name says. Raises FileNotFoundError."""
+        pattern = f"{self.runs}/aviary-{world}-embedded*-s{world}"
+        found = sorted(ROOT.glob(pattern))
+        if not found:
+            raise FileNotFoundError(f"{pattern}: there is no such run; `snakemake aviary` makes it")
+        return str(found[-1])
 
     def settings(self, world: int) -> Settings:
         """Of that run."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any, Self, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from gta import encoders, hashes
@@ -28,6 +29,7 @@ from gta.studies.parameters import ONCE, RunParameters
 from gta.worlds.fieldguide import language_model
 
 Key = tuple[str, str]
+Outcome = tuple[Tensor, float, Key]
 S = TypeVar("S", bound="Study")
 
 
@@ -36,7 +38,7 @@ class Study:
     """A task as all runs of a notebook see it, and what they gave.
 
     checkpoints: a folder, from which an interrupted run goes on. outcomes: {(method, variant): (assignments (N, M) on the CPU,
-    seconds, the key to compare with)}; drawn: those that adapted, and so depend on the draw.
+    seconds, the key to compare with)} of draw 0; draws: how often what adapts is run; further: {draw: outcomes} of the draws after 0.
     """
 
     task: tasks.Task
@@ -46,8 +48,9 @@ class Study:
     images: Images
     questions: Prompts
     checkpoints: Path | None = None
-    outcomes: dict[Key, tuple[Tensor, float, Key]] = field(default_factory=dict)
-    drawn: set[Key] = field(default_factory=set)
+    outcomes: dict[Key, Outcome] = field(default_factory=dict)
+    draws: int = 1
+    further: dict[int, dict[Key, Outcome]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -60,10 +63,12 @@ class Study:
         store: Path | None = None,
         checkpoints: Path | None = None,
         go_on: bool = False,
+        draws: int = 1,
     ) -> Self:
         """store: where decoded images are kept. Raises `gta.scores.results.NotAsPublished`, before anything is asked or adapted, where
         plain CLIP is not as published, unless `go_on`."""
-        study = cls(task, encoder, settings, llm, load_images(task.images, encoder, store=store), prompts.load(task.domain), checkpoints)
+        images, questions = load_images(task.images, encoder, store=store), prompts.load(task.domain)
+        study = cls(task, encoder, settings, llm, images, questions, checkpoints, draws=draws)
         if results.published_accuracy(task, encoder.name) is not None:
             print(results.gate(task, encoder.name, study.run(study.names_only, changes=ONCE, progress=False).clip, go_on))
         return study
@@ -117,14 +122,31 @@ class Study:
         """The row that others are compared with: plain CLIP, or CLIP with attributes where a name says nothing."""
         return self.task.baseline, ""
 
-    def repeats(self, changes: Mapping[str, Any]) -> bool:
-        """Whether a run with these changes would only measure again what the study of draw 0 measures: it draws nothing."""
-        return self.settings.draw > 0 and not changes.get("adapt", self.settings.adapt)
+    def run_draws(
+        self,
+        method: str,
+        variant: str,
+        bank: Bank,
+        llm: ChatModel | None = None,
+        *,
+        baseline: Key | None = None,
+        changes: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Result:
+        """`run` once for each draw, and keep what it gave; a run that adapts nothing draws nothing, and is run once.
+
+        Returns the run of draw 0.
+        """
+        first = self.run(bank, llm, changes=changes, **options)
+        self.add(method, variant, first, baseline)
+        if any(step["loss"] is not None for step in first.history):
+            for draw in range(1, self.draws):
+                result = self.run(bank, llm, changes={**(changes or {}), "draw": draw}, **options)
+                self.further.setdefault(draw, {})[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
+        return first
 
     def add(self, method: str, variant: str, result: Result, baseline: Key | None = None) -> None:
-        """Keep what a run gave, and whether it drew anything, which only adaptation does."""
-        if any(step["loss"] is not None for step in result.history):
-            self.drawn.add((method, variant))
+        """Keep what a run gave."""
         self.outcomes[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
 
     def add_once(self, bank: Bank, suffix: str = "", variant: str = "", baseline: Key | None = None) -> Result:
@@ -140,8 +162,15 @@ class Study:
 
     def score(self, backbone: str, table: str, source_hash: str, status: str, shots: int = 0):
         """Rows and per-image predictions of all outcomes, as `gta.scores.results.measure` gives them."""
-        made = (self.task, backbone, self.encoder, self.settings, self.outcomes, self.drawn)
-        return results.measure(table, *made, source_hash, status, shots, self.asked)
+        rows: list[results.Row] = []
+        predictions: dict[str, np.ndarray] = {}
+        for draw, outcomes in {0: self.outcomes, **self.further}.items():
+            settings = self.settings.model_copy(update={"draw": draw})
+            made = (self.task, backbone, self.encoder, settings, self.outcomes | outcomes, outcomes.keys())
+            of_draw, predicted = results.measure(table, *made, source_hash, status, shots, self.asked)
+            rows += of_draw
+            predictions |= predicted
+        return rows, predictions
 
     def write(self, parameters: RunParameters, notebook: str, table: str, shots: int = 0) -> list[results.Row]:
         """Score all outcomes and write `rows.csv` and `predictions.npz` into the notebook's folder; the checkpoints have then done
@@ -168,5 +197,5 @@ def opened(parameters: RunParameters, kind: type[S] = Study) -> Iterator[S]:  # 
     ledger = Ledger(ROOT / parameters.ledger, parameters.mode)
     with language_model(parameters.llm, parameters.seed, ledger, parameters.max_calls, task.facts) as llm:
         kept = {"store": ROOT / parameters.store, "checkpoints": ROOT / parameters.out / "state"}
-        yield kind.of(task, encoder, parameters.settings, llm, go_on=parameters.go_on, **kept)
+        yield kind.of(task, encoder, parameters.settings, llm, go_on=parameters.go_on, draws=parameters.draws, **kept)
         print(llm.usage)

@@ -81,14 +81,11 @@ def zero_shot(study: Study, variants: Sequence[str] = tuple(VARIANTS)) -> dict[s
     runs = {}
     for variant in variants:
         changes, begin = VARIANTS[variant]
-        if study.repeats(changes):
-            continue
         baseline = ("CLIP+attributes", WITHHELD) if begin == WITHHELD else None
         if begin not in beginnings:
             beginnings[begin] = _begin(study, begin)
             study.add_once(beginnings[begin][0], "+attributes", begin, baseline)
-        runs[variant] = study.run(*beginnings[begin], changes=changes)
-        study.add("GTA-CLIP", variant, runs[variant], baseline)
+        runs[variant] = study.run_draws("GTA-CLIP", variant, *beginnings[begin], baseline=baseline, changes=changes)
     return runs
 
 

@@ -35,7 +35,7 @@ ROUNDINGS: dict[str, tuple[dict[str, str], int, float]] = {
     "two threads": ({}, 2, 0.0),
     "weights + 1e-13": ({}, 1, 1e-13),
 }
-FLOAT32 = ("weights + 1e-7", ({}, 1, 1e-7))
+FLOAT32: tuple[str, tuple[dict[str, str], int, float]] = ("weights + 1e-7", ({}, 1, 1e-7))
 DATASETS = ("digits", "aviary:0")
 
 
