@@ -29,14 +29,11 @@ def confused_pairs(assignments: Tensor, margin: float = 0.1) -> list[Pair]:
     """
     if assignments.shape[1] < 2:
         return []
-    import torch
+    from gta.transduct import likeliest
 
-    from gta.transduct import answer
-
-    first = answer(assignments)[:, None]
-    second = answer(assignments.scatter(1, first, -1))[:, None]
-    close = (assignments.gather(1, first) - assignments.gather(1, second))[:, 0] < margin
-    counts = Counter(map(tuple, torch.cat([first, second], 1)[close].sort(dim=1).values.tolist()))
+    top = likeliest(assignments, 2)
+    first, second = assignments.gather(1, top).T
+    counts = Counter(map(tuple, top[first - second < margin].sort(dim=1).values.tolist()))
     return sorted(((a, b, count) for (a, b), count in counts.items()), key=lambda pair: (-pair[2], pair))
 
 

@@ -157,7 +157,7 @@ def solver_keeps_scale(encoder: Encoder) -> Encoder:
 def half(encoder: Encoder) -> Encoder:
     """`fp16`: a copy whose linear, convolution, attention and projection weights are float16, and with them their gradients
     and Adam's state; norms, embeddings and the logit scale stay float32."""
-    mine = encoder.copy()
+    mine = encoder.copy(torch.float32)
     convert_weights_to_lp(mine.model, torch.float16)
     for module in mine.model.modules():
         if isinstance(module, LayerNorm):

@@ -63,8 +63,10 @@ def text_prior(features: Tensor, text_features: Sequence[Tensor], logit_scale: f
             unit_rows(f"text_features[{j}]", of_class, like=x)
         raise
     owner = torch.repeat_interleave(torch.arange(len(counts)), counts).to(x.device)
-    means = x.new_zeros(len(counts), x.shape[1]).index_add_(0, owner, texts) / counts.to(x)[:, None]
-    distinct, of_class = means.unique(dim=0, return_inverse=True)  # so that classes with the same texts tie exactly
+    # Classes with the same texts, in any order, tie exactly: each sums its texts by their values, and equal means are multiplied once.
+    order = (owner * len(texts) + texts.unique(dim=0, return_inverse=True)[1]).argsort()
+    means = x.new_zeros(len(counts), x.shape[1]).index_add_(0, owner, texts[order]) / counts.to(x)[:, None]
+    distinct, of_class = means.unique(dim=0, return_inverse=True)
     return (x @ (logit_scale * distinct).T)[:, of_class].softmax(1)
 
 
@@ -194,7 +196,7 @@ def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tens
     x = unit_rows("features", features)
     rows = nearest(unit_rows("val_features", val_features, like=x), x, 1)[1][:, 0]
     truth = _labels("val_labels", val_labels, len(rows), classes).to(x.device)
-    return lambda z: int((z[rows].argmax(1) == truth).sum())
+    return lambda z: int((answer(z[rows]) == truth).sum())
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -208,6 +210,15 @@ def log_odds(logits: Tensor) -> Tensor:
 def answer(assignments: Tensor) -> Tensor:
     """The class of each image, (N,): the largest z of (N, M), and of z that are equal up to rounding (`TIE`) the first class."""
     return (assignments >= assignments.amax(1, keepdim=True) - TIE).byte().argmax(1)
+
+
+def likeliest(assignments: Tensor, count: int) -> Tensor:
+    """The classes with the largest z of each image, (N, count) or fewer, the likeliest first; equals stand as in `answer`."""
+    chosen: list[Tensor] = []
+    for _ in range(min(count, assignments.shape[1])):
+        chosen.append(answer(assignments)[:, None])
+        assignments = assignments.scatter(1, chosen[-1], -torch.inf)
+    return torch.cat(chosen, 1)
 
 
 def tied(assignments: Tensor) -> Tensor:

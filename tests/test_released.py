@@ -8,7 +8,7 @@ import torch
 
 from golden import close, golden, sparse
 from gta import affinity, loop, released
-from gta.adapt import Selection, adapt
+from gta.adapt import Selection, adapt, draw_batches
 from gta.adapt import parameter_groups as default_groups
 from gta.attributes import Bank
 from gta.encoders.images import load_images
@@ -108,15 +108,21 @@ def test_the_released_subset_leaves_attention_and_half_of_each_mlp_as_they_were(
     assert round((total - learning) / 1e6) == 82 and round(total / 1e6) == 150
 
 
+def batches_of(images, classes):
+    """Each glyph with its own class and one text of it, as the paper's settings cut them."""
+    selection = Selection(torch.arange(60), torch.nn.functional.one_hot(classes, 10).bool())
+    texts = [[f"a picture of the digit {name}"] for name in DIGITS]
+    return draw_batches(selection, texts, Settings().batch_size, "0 0 0 ", images.key)
+
+
 def test_who_learns_and_how_precisely_changes_how_far_weights_move(encoder, glyphs):
     """One pass at the paper's rates: the share of weights that move, and how far."""
     images = load_images(glyphs[0], encoder)
-    selection = Selection(torch.arange(60), torch.nn.functional.one_hot(glyphs[1], 10).bool())
-    texts = [[f"a picture of the digit {name}"] for name in DIGITS]
+    batches = batches_of(images, glyphs[1])
 
     def moved(start, groups):
         mine = start.copy()
-        adapt(mine, images.original, selection, texts, Settings(), lambda image: image, 0, groups)
+        adapt(mine, images.original, batches, Settings(), lambda image: image, groups)
         pairs = zip(mine.model.parameters(), start.model.parameters(), strict=True)
         change = torch.cat([(after.detach().double() - before.detach().double()).abs().flatten() for after, before in pairs])
         return float((change > 0).double().mean()), float(change.mean())
@@ -142,11 +148,10 @@ def test_the_logit_scale_learns_in_two_of_three_groups_and_nowhere_else(encoder)
 
 def test_a_scale_that_learns_moves_and_the_prior_keeps_the_old_one(encoder, glyphs):
     images = load_images(glyphs[0], encoder)
-    selection = Selection(torch.arange(60), torch.nn.functional.one_hot(glyphs[1], 10).bool())
-    texts = [[f"a picture of the digit {name}"] for name in DIGITS]
+    batches = batches_of(images, glyphs[1])
     kept, before = released.solver_keeps_scale(encoder.copy()), encoder.logit_scale
     for mine, groups in ((kept, released.learning_scale), (encoder.copy(), released.learning_scale), (encoder.copy(), None)):
-        adapt(mine, images.original, selection, texts, Settings(lr=1e-2), lambda image: image, 0, groups)
+        adapt(mine, images.original, batches, Settings(lr=1e-2), lambda image: image, groups)
         moved = abs(mine.model.logit_scale.exp().item() - before) > 1e-3
         assert moved == (groups is not None)
         assert (mine.logit_scale == before) == (mine is kept or groups is None)

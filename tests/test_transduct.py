@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import reference
 from golden import GOLDEN, MORE_GOLDEN, close, golden, sparse
 from gta.affinity import knn_graph
 from gta.files import ROOT
-from gta.transduct import GAMMAS, Transduction, select_gamma, text_prior, transduct
+from gta.transduct import GAMMAS, TIE, Transduction, answer, likeliest, log_odds, select_gamma, text_prior, tied, transduct
 
 RISE = 1e-4  # J an image a round, that gta.transduct says it may rise by
 seeds = st.integers(0, 10**6)
@@ -233,7 +234,8 @@ def test_columns_of_zeros_are_no_evidence():
     x, prior, *_ = reference.world(40, 4, 8)
     start = transduct(x, prior, rounds=1)
     padding = torch.nn.functional.pad
-    wider = Transduction(start.assignments, padding(start.prototypes, (0, 2)), padding(start.variance, (0, 2), value=1.0), [])
+    mixture = (padding(start.prototypes, (0, 2)), padding(start.variance, (0, 2), value=1.0))
+    wider = Transduction(start.assignments, start.logits, *mixture, [])
     padded = transduct(padding(x, (0, 2)), prior, start=wider, rounds=3).assignments
     close(padded, transduct(x, prior, start=start, rounds=3).assignments, atol=1e-10)
 
@@ -353,3 +355,79 @@ def test_import_needs_torch_alone():
     code = "import sys, torch; had = set(sys.modules); import gta.transduct; print({m.split('.')[0] for m in set(sys.modules) - had})"
     new = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert eval(new) - sys.stdlib_module_names <= {"gta", "torch"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(4, 20), classes=st.integers(1, 5), inner=st.sampled_from([0, 1, 5]), rounds=st.integers(0, 2), seed=seeds)
+def test_assignments_are_the_softmax_of_the_logits(n, classes, inner, rounds, seed):
+    x, prior, *_ = reference.world(n, classes, 6, seed)
+    result = transduct(x, prior, inner=inner, rounds=rounds)
+    assert result.logits.dtype == torch.float64
+    close(result.logits.softmax(1), result.assignments, atol=1e-12)
+
+
+def log_odds_by_hand(row):
+    """log( z_j / (1 - z_j) ) from the definition, with 300 decimal digits, in which no z rounds to 1."""
+    with localcontext() as context:
+        context.prec = 300
+        weights = [Decimal(logit).exp() for logit in row]
+        z = [weight / sum(weights) for weight in weights]
+        return [float((p / (1 - p)).ln()) for p in z]
+
+
+@settings(max_examples=30, deadline=None)
+@given(m=st.integers(2, 6), spread=st.sampled_from([0.1, 3.0, 40.0]), seed=seeds)
+def test_log_odds_are_those_of_the_definition(m, spread, seed):
+    logits = spread * torch.randn(4, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    expected = torch.tensor([log_odds_by_hand(row) for row in logits.tolist()], dtype=torch.float64)
+    close(log_odds(logits), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_log_odds_tell_images_apart_whose_z_is_one():
+    """Logits 60 and more apart: in float32, and in float64 too, z is 1 to the last digit."""
+    logits = torch.tensor([[60.0, 0, -5], [61, 0, -5], [0, 75, 14], [0, 0, 0]])
+    z = logits.softmax(1)
+    assert z[0, 0] == z[1, 0] == z[2, 1] == logits.double().softmax(1)[2, 1] == 1
+    expected = torch.tensor([log_odds_by_hand(row) for row in logits.tolist()], dtype=torch.float64)
+    close(log_odds(logits), expected, rtol=1e-6, atol=1e-6)
+    close(log_odds(logits.double()), expected, rtol=1e-15, atol=1e-15)
+
+
+def test_log_odds_of_a_class_that_is_ruled_out_and_of_the_only_class():
+    logits = torch.tensor([[0.0, -torch.inf, 1.0], [-torch.inf, 3.0, -torch.inf]])
+    assert log_odds(logits)[0].tolist() == pytest.approx([-1, -torch.inf, 1])
+    assert log_odds(logits)[1].tolist() == [-torch.inf, torch.inf, -torch.inf]
+    assert log_odds(torch.zeros(2, 1)).tolist() == [[torch.inf], [torch.inf]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_classes_with_the_same_texts_in_another_order_tie_and_the_first_wins(dtype):
+    """Classes 1 and 3 have the same five texts; so do 0 and 4, which are far from all images."""
+    x, _, texts, _ = reference.world(60, 3, 16, dtype=dtype, shots=20)
+    order, far = torch.tensor([3, 1, 4, 0, 2]), -x[:3]
+    of_class = [far, texts[:5], texts[5:9], texts[:5][order], far.flip(0)]
+    prior = text_prior(x, of_class)
+    assert torch.equal(prior[:, 1], prior[:, 3]) and torch.equal(prior[:, 0], prior[:, 4])
+    for z in (prior, transduct(x, prior).assignments):
+        close(z[:, 1], z[:, 3], atol=TIE / 2)
+        labels = answer(z)
+        assert set(labels.tolist()) == {1, 2}, "never the second of two equal classes"
+        assert torch.equal(tied(z), labels == 1) and 0 < tied(z).sum() < 60
+    alone = text_prior(x, of_class[:3])
+    odds = (prior[:, 1] / prior[:, 2], alone[:, 1] / alone[:, 2])
+    close(*odds, rtol=1e-4 if dtype == torch.float32 else 1e-12, atol=0)  # two equal classes take nothing from one of them
+
+
+def test_equals_are_those_within_rounding_and_the_first_class_is_the_answer():
+    z = torch.tensor([[0.2, 0.4, 0.4], [0.4 - TIE / 2, 0.4, 0.2], [0.4 - 3 * TIE, 0.4, 0.2], [0.1, 0.2, 0.7]], dtype=torch.float64)
+    assert answer(z).tolist() == [1, 0, 1, 2]
+    assert tied(z).tolist() == [True, True, False, False]
+    assert likeliest(z, 2).tolist() == [[1, 2], [0, 1], [1, 0], [2, 1]]
+    assert likeliest(z, 5).tolist() == [[1, 2, 0], [0, 1, 2], [1, 0, 2], [2, 1, 0]]
+    assert answer(torch.ones(3, 1)).tolist() == [0, 0, 0] and not tied(torch.ones(3, 1)).any()
+
+
+@given(n=st.integers(1, 6), m=st.integers(1, 6), count=st.integers(1, 7), seed=seeds)
+def test_the_likeliest_are_those_of_a_sorted_list(n, m, count, seed):
+    z = torch.randint(4, (n, m), generator=torch.Generator().manual_seed(seed)).double()
+    assert likeliest(z, count).tolist() == [sorted(range(m), key=lambda j: (-row[j], j))[:count] for row in z.tolist()]

@@ -11,6 +11,7 @@ from gta.label import models, report
 from gta.label.jobs import Job
 from gta.label.models import Classifier
 from gta.label.run import Outcome
+from gta.transduct import answer, likeliest
 
 COLUMNS = ("path", "label", "confidence", "runner_up", "margin", "clip", "unfitness")
 
@@ -40,14 +41,14 @@ def predictions(
     The label is empty if the unfitness is above `reject_above`. If `clip` is None, there is no column for it.
     """
     classes = classifier.class_names
-    top = z.topk(min(2, len(classes)), dim=1)
+    top, plain = likeliest(z, 2), None if clip is None else answer(clip)
     rows = []
     for i, name in enumerate(names):
-        first, *second = top.indices[i].tolist()
-        confidence, rest = float(top.values[i, 0]), float(top.values[i, 1]) if second else 0.0
+        first, *second = top[i].tolist()
+        confidence, rest = float(z[i, first]), float(z[i, second[0]]) if second else 0.0
         label = "" if reject_above is not None and float(unfitness[i]) > reject_above else classes[first]
-        row = [name, label, f"{confidence:.4f}", classes[second[0]] if second else "", f"{confidence - rest:.4f}"]
-        rows.append([*row, *([] if clip is None else [classes[int(clip[i].argmax())]]), f"{float(unfitness[i]):.4f}"])
+        row = [name, label, f"{confidence:.4f}", classes[second[0]] if second else "", f"{abs(confidence - rest):.4f}"]
+        rows.append([*row, *([] if plain is None else [classes[int(plain[i])]]), f"{float(unfitness[i]):.4f}"])
     return table([column for column in COLUMNS if clip is not None or column != "clip"], rows)
 
 

@@ -26,7 +26,7 @@ from gta.label.jobs import Job
 from gta.label.run import Outcome
 from gta.names import fill
 from gta.scores.results import VERSIONS
-from gta.transduct import answer
+from gta.transduct import answer, likeliest
 
 PICTURES = 1600  # in the galleries of all classes together
 A_CLASS = 10  # the largest number of pictures of a class, of each kind (most certain, least certain)
@@ -61,6 +61,7 @@ class _Page:
     job: Job
     outcome: Outcome
     labels: Tensor = field(init=False)
+    top: Tensor = field(init=False)  # the two likeliest classes of each image
     cache: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,20 +69,21 @@ class _Page:
         self.labels = answer(self.z)
         if self.job.options.reject_above is not None:
             self.labels[self.outcome.unfitness > self.job.options.reject_above] = -1
-        top = self.z.topk(min(2, len(self.names)), dim=1)
-        self.confidence, self.second = top.values[:, 0], top.indices[:, -1]
-        self.margin = top.values[:, 0] - top.values[:, 1] if len(self.names) > 1 else top.values[:, 0]
+        self.top = likeliest(self.z, 2)
+        values = self.z.gather(1, self.top)
+        self.confidence, self.second = values[:, 0], self.top[:, -1]
+        self.margin = (values[:, 0] - values[:, 1]).abs() if len(self.names) > 1 else self.confidence
 
     def pictures(self, rows: Sequence[int] | Tensor, note: str = "") -> list[Picture]:
         """The pictures of images. note: `unfitness`, `change` or `pair`; otherwise the notes are confidence and runner-up."""
         return [self._picture(int(i), note) for i in rows]
 
     def _picture(self, i: int, note: str) -> Picture:
-        label, second = self.names[int(self.z[i].argmax())], self.names[int(self.second[i])]
+        label, second = self.names[int(self.top[i, 0])], self.names[int(self.second[i])]
         notes = {
             "unfitness": [f"{float(self.outcome.unfitness[i]):.3f}", label],
             "pair": [f"{float(self.confidence[i]):.2f} {label}", f"{float(self.confidence[i] - self.margin[i]):.2f} {second}"],
-            "change": [self.names[int(self.outcome.clip[i].argmax())], f"→ {label}"],
+            "change": [self.names[int(answer(self.outcome.clip[i : i + 1]))], f"→ {label}"],
         }
         told = notes.get(note) or [f"{float(self.confidence[i]):.2f}", *([f"or {second}"] if float(self.margin[i]) < 0.99 else [])]
         if i not in self.cache:
@@ -115,7 +117,7 @@ class _Page:
     def pairs(self) -> list[dict]:
         """The most confused pairs: their least decided images, and the texts that distinguish each class from the other."""
         bank = self.outcome.result.attributes
-        top = self.z.topk(min(2, len(self.names)), dim=1).indices.sort(dim=1).values
+        top = self.top.sort(dim=1).values
         found = []
         for a, b, count in confused_pairs(self.z, UNDECIDED)[:12]:
             rows = ((top == torch.tensor([a, b])).all(1) & (self.margin < UNDECIDED)).nonzero().flatten()

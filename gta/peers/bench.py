@@ -127,7 +127,7 @@ class Bench(Study):
 
 
 def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """Call `work`. Returns its result, float32 on the CPU, and its seconds."""
+    """Call `work`. Returns its result, on the CPU, and its seconds."""
     start = time.perf_counter()
     result = work().cpu()  # the copy waits for the GPU
     return result, time.perf_counter() - start
