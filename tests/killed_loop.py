@@ -48,7 +48,7 @@ def work(folder: Path) -> None:
         result = loop.run(encoder, task.images, task.class_names, settings, **options, checkpoints=folder / "state")
         (folder / "calls.llm").write_text(str(llm.usage.calls))
     z = {("CLIP", ""): (result.clip, 0, ("CLIP", "")), ("GTA-CLIP", ""): (result.assignments, 0, ("CLIP", ""))}
-    rows, _ = results.measure("zero_shot", task, "embedded", encoder, settings, z, source_hash="", status="done")
+    rows, _ = results.measure("zero_shot", task, "embedded", encoder, settings, z, z.keys(), source_hash="", status="done")
     out = {
         "z": result.assignments.numpy().tobytes().hex(),
         "bank": result.attributes.to_json(),
