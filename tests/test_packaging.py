@@ -1,8 +1,12 @@
 """pyproject.toml, requirements.lock and environment.yml say the same, and nothing names a host."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -44,3 +48,29 @@ def test_no_lock_or_configuration_names_a_host():
 
 def test_torch_is_an_ordinary_build():
     assert VERSIONS["torch"] != "2.13.0" and "+" not in VERSIONS["torch"]
+
+
+@pytest.mark.slow
+def test_an_installed_package_works_from_another_folder(tmp_path):
+    """`pip install .` without a checkout: what commands read of the repository is in the package, and nothing is written into it."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), "."]
+    subprocess.run(pip, cwd=ROOT, check=True)
+    (tmp_path / "home").mkdir()
+    before = {file for file in (tmp_path / "site").rglob("*") if "__pycache__" not in file.parts}
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=tmp_path / "home",
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+        )
+
+    assert "python -m gta data fetch eurosat" in run("-m", "gta", "doctor").stdout
+    assert "8,100" in run("-m", "gta", "data", "verify", "eurosat", "--root", "data").stdout
+    assert run("-m", "gta.worlds.digits", "digits").returncode == 0
+    label = ["--classes", "digits/classes.txt", "--encoder", "embedded", "--llm", "fieldguide", "--iterations", "1", "--out", "out"]
+    done = run("-m", "gta", "label", "digits/images", *label)
+    assert done.returncode == 0 and (tmp_path / "home/out/report.html").exists(), done.stderr
+    assert {file for file in (tmp_path / "site").rglob("*") if "__pycache__" not in file.parts} == before

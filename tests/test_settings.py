@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from gta.files import ROOT
 from gta.settings import Settings
 from gta.studies.zero_shot import ZeroShot
+from gta.workshop.choose import CELL, chosen
 from gta.worlds.settings import AVIARY, EMBEDDED, settings_for
 
 GOOD = {
@@ -66,6 +67,8 @@ def test_a_misspelt_or_ill_typed_parameter_is_refused(change, message):
 
 @pytest.mark.parametrize(("file", "settings"), [("choice", EMBEDDED), ("choice_aviary", AVIARY)])
 def test_the_embedded_settings_are_those_that_were_chosen(file, settings):
-    choice = pd.read_csv(ROOT / f"gta/workshop/{file}.csv")
-    rate, share, iterations = choice.groupby(["rate", "share", "iterations"]).accuracy.mean().idxmax()
-    assert {"iterations": iterations, "lr": rate, "lr_projection": rate, "pair_share": share} == {"pair_share": 0.05} | settings
+    cells = chosen(pd.read_csv(ROOT / f"gta/workshop/{file}.csv"))
+    rate, confident, iterations = cells[cells.rate > 0].iloc[0][CELL]
+    assert {"iterations": iterations, "confident": confident, "lr": rate, "lr_projection": rate} == {
+        k: v for k, v in settings.items() if k != "pair_share"
+    }
