@@ -48,7 +48,7 @@ class Sweep(Checked):
         return self
 
     def cells(self, smoke: bool = False, draws: int | None = None) -> list[dict[str, Any]]:
-        """The parameters of each run. `{seed}` in a dataset's name becomes the seed. draws: the most draws of a run; 2 in the smoke size."""
+        """The parameters of each run. `{seed}` in a dataset's name becomes the seed. draws: the most of a run; 2 in the smoke size."""
         most = min(draws or 2, 2) if smoke else draws
         cells: list[dict[str, Any]] = []
         for block in self.grid:

@@ -89,7 +89,8 @@ def compared(rows: Iterable[Row], published: Iterable[Row]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """`show TABLE...` prints summaries; `compare TABLE PUBLISHED` says whether the counts are those that were published; `markdown TABLE FILE` puts one into a document;
+    """`show TABLE...` prints summaries; `compare TABLE PUBLISHED` says whether the counts are those that were published;
+    `markdown TABLE FILE` puts one into a document;
     `combine TABLE FOLDER...` writes one table, and its paired comparisons, from runs."""
     match arguments:
         case ["show", *files]:

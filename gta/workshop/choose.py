@@ -91,7 +91,14 @@ def accuracies(grid: Grid, seed: int) -> Iterator[dict]:
             if rate == 0 and confident != grid.confident[0]:
                 continue
             for draw in (0, 1) if rate else (0,):
-                changes = {"iterations": grid.iterations, "confident": confident, "adapt": rate > 0, "seed": seed, "draw": draw}
+                changes: dict[str, Any] = {"iterations": grid.iterations, "confident": confident, "adapt": rate > 0}
+                changes |= {"seed": seed, "draw": draw}
+                    "iterations": grid.iterations,
+                    "confident": confident,
+                    "adapt": rate > 0,
+                    "seed": seed,
+                    "draw": draw,
+                }
                 changes |= {"lr": rate, "lr_projection": rate} if rate else {}
                 settings = settings_for("embedded", task.name, **changes)
                 result = loop.run(encoder, stored, task.class_names, settings, attributes=begun, llm=llm, **options)
