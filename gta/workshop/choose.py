@@ -93,12 +93,6 @@ def accuracies(grid: Grid, seed: int) -> Iterator[dict]:
             for draw in (0, 1) if rate else (0,):
                 changes: dict[str, Any] = {"iterations": grid.iterations, "confident": confident, "adapt": rate > 0}
                 changes |= {"seed": seed, "draw": draw}
-                    "iterations": grid.iterations,
-                    "confident": confident,
-                    "adapt": rate > 0,
-                    "seed": seed,
-                    "draw": draw,
-                }
                 changes |= {"lr": rate, "lr_projection": rate} if rate else {}
                 settings = settings_for("embedded", task.name, **changes)
                 result = loop.run(encoder, stored, task.class_names, settings, attributes=begun, llm=llm, **options)
