@@ -1,7 +1,7 @@
 """Small things that tests of several rooms need: a row, a count of encoded images, a CLIP of a few thousand weights."""
 
 from gta.encoders.encoder import Encoder
-from gta.scores.results import Row
+from gta.scores.rows import Row
 
 TINY = {
     "embed_dim": 16,

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from gta.files import ROOT
-from gta.scores import results, statistics, tables
+from gta.scores import statistics, tables
+from gta.scores.rows import read_table
 
 README = (ROOT / "README.md").read_text()
 
@@ -40,7 +41,7 @@ def test_the_numbers_of_labelling_are_the_measured_ones():
 
 def test_the_numbers_of_the_peers_are_the_measured_ones():
     """Every cell of the three tables: a row's name, or that with transduction on top, a column's table, dataset and shots."""
-    frame = pd.DataFrame([row.model_dump() for row in results.read_table(ROOT / "results/tables/peers.csv")])
+    frame = pd.DataFrame([row.model_dump() for row in read_table(ROOT / "results/tables/peers.csv")])
     frame["dataset"] = frame.dataset.str.replace(r":\d+", "", regex=True)
     frame["name"] = [statistics.label(*names) for names in zip(frame.method, frame.variant, strict=True)]
     means = frame.groupby(["table", "dataset", "shots", "name"]).accuracy.mean()

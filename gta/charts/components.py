@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from gta.charts.drawing import grid, setting
 from gta.charts.frames import METHOD, comparisons, frame_of, in_order, shown
 from gta.data import manifests
-from gta.scores.results import Row
+from gta.scores.rows import Row
 from gta.scores.statistics import label
 from gta.studies.ablation_components import ATTRIBUTES, STEPS, Cell, compared_with, name
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gta.charts.drawing import METHODS
 from gta.charts.style import PALETTE
-from gta.scores.results import Row, oracle_best
+from gta.scores.rows import Row, oracle_best
 
 
 def pair_maps(maps: Sequence[pd.DataFrame], pairs: Sequence[tuple[int, int]], class_names: Sequence[str]) -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from gta.charts.drawing import METHODS
 from gta.charts.frames import comparisons, frame_of, in_order, shown
-from gta.scores.results import Row
+from gta.scores.rows import Row
 from gta.scores.statistics import label
 from gta.studies.ablation_hyperparameters import FACTORS, default, variant
 from gta.worlds.settings import settings_for

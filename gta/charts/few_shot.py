@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from gta.charts.drawing import METHODS, grid, setting, tell
 from gta.charts.frames import comparisons, frame_of, in_order, shown
-from gta.scores.results import Row
+from gta.scores.rows import Row
 from gta.scores.statistics import label
 
 COLUMNS = 4  # panels in a line

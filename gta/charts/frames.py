@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gta.scores.results import Row
+from gta.scores.rows import Row
 from gta.scores.statistics import label, over_encoders
 
 WITHHELD = "names withheld"  # variants that begin with this use texts without class names

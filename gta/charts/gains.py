@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from gta.charts.drawing import METHODS, aside, draw_seeds, setting, tell, tell_verdicts
 from gta.charts.frames import METHOD, WITHHELD, bare, dataset_of, frame_of, plain, told_apart
-from gta.scores.results import Row
+from gta.scores.rows import Row
 from gta.scores.statistics import label
 
 STEPS = ("CLIP", "TransCLIP", "GTA-CLIP")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from gta.charts.drawing import aside, draw_seeds, grid, setting, tell_verdicts
 from gta.charts.frames import METHOD, WITHHELD, bare, comparisons, frame_of, in_order, shown, told_apart
-from gta.scores.results import Row
+from gta.scores.rows import Row
 from gta.studies.ablation_generation import MODEL, QUESTIONS, question_of
 
 COLUMNS = 3  # panels in a line

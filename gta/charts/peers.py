@@ -10,7 +10,7 @@ from pandas.api.typing import SeriesGroupBy
 
 from gta.charts.drawing import METHODS, tell
 from gta.peers.tables import frame_of
-from gta.scores.results import Row
+from gta.scores.rows import Row
 
 SAID = {"CLIP": "alone", "TransCLIP": "with transduction on top", "GTA-CLIP": "GTA-CLIP"}  # by method: what its colour means here
 

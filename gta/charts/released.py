@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from gta.charts.drawing import aside, draw_seeds, setting, tell_verdicts
 from gta.charts.frames import COMPARISON, comparisons, dataset_of, in_order, shown, told_apart
-from gta.scores.results import Row, oracle_best
+from gta.scores.rows import Row, oracle_best
 
 ORACLE = "oracle_best minus last iterate"
 

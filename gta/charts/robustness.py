@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gta.charts import frames
 from gta.charts.drawing import MARKS, METHODS, aside, tell
 from gta.charts.frames import METHOD, comparisons, in_order, plain
-from gta.scores.results import Row
+from gta.scores.rows import Row
 
 # For each condition: the title of its panels, and what its strength counts.
 CONDITIONS = {

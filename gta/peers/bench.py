@@ -23,7 +23,7 @@ from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images, load_images
 from gta.files import IMAGE_SUFFIXES, ROOT, shipped
 from gta.peers import texts
-from gta.scores import results
+from gta.scores.rows import Row, write_run
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Key, Study
 
@@ -180,13 +180,13 @@ def views_of(encoder: Encoder, images: Images, augment: Callable[[Tensor], Tenso
 
 def score(
     measured: Iterable[tuple[str, int, Bench]], backbone: str, source_hash: str, status: str = "done"
-) -> tuple[list[results.Row], dict[str, np.ndarray]]:
+) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Score benches, each with its table and number of shots. Only this function uses labels of query images.
 
     Returns rows and per-image predictions, as `gta.scores.results.measure` does. The image ids of a part of a dataset are in
     `<task>.image_id`.
     """
-    rows: list[results.Row] = []
+    rows: list[Row] = []
     predictions: dict[str, np.ndarray] = {}
     for table, shots, bench in measured:
         of_bench, predicted = bench.score(backbone, table, source_hash, status, shots)
@@ -197,9 +197,9 @@ def score(
     return rows, predictions
 
 
-def write(measured: Iterable[tuple[str, int, Bench]], parameters: Peers) -> list[results.Row]:
+def write(measured: Iterable[tuple[str, int, Bench]], parameters: Peers) -> list[Row]:
     """Score benches, and write `rows.csv` and `predictions.npz` into the folder of the notebook."""
     source_hash = hashes.source_hash(shipped("notebooks/peers.ipynb"))
     rows, predictions = score(measured, parameters.backbone, source_hash, parameters.status)
-    results.write_run(ROOT / parameters.out, rows, predictions)
+    write_run(ROOT / parameters.out, rows, predictions)
     return rows

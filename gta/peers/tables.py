@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from gta.scores.results import Row
+from gta.scores.rows import Row
 
 NAME = ["dataset", "backbone", "shots", "method", "variant"]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from gta.scores.results import PUBLISHED, TOLERANCE, Row
+from gta.scores.results import PUBLISHED, TOLERANCE
+from gta.scores.rows import Row
 
 # Points by which two correct runs may differ: by rounding and precision for CLIP, by ties in the graph for transduction, and by answers
 # of another language model and random draws of adaptation for the whole method.

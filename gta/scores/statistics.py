@@ -1,6 +1,6 @@
 """Paired comparisons of two methods on the same images, from the per-image predictions of their runs.
 
-One comparison, of one encoder and one draw: its interval is the paired bootstrap of `gta.scores.results.paired_gain`, and its p-value that
+One comparison, of one encoder and one draw: its interval is the paired bootstrap of `gta.scores.rows.paired_gain`, and its p-value that
 of the exact McNemar test (Psychometrika 1947), corrected by Holm's procedure (Scand. J. Statist. 1979) within a family: all comparisons
 with one reference on one dataset, encoder, number of shots and draw. Both say how much of the difference the images explain, and nothing
 of another encoder or another draw. What is called a gain rests on all of them (`over_encoders`).
@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from gta.scores.results import Row, paired_gain
+from gta.scores.rows import Row, paired_gain
 
 SETTING = ["table", "dataset", "backbone", "shots", "seed"]
 COLUMNS = [*SETTING, "draw", "method", "variant", "reference", "run_id", "difference", "low", "high", "better", "worse", "p", "p_holm"]

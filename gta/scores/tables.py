@@ -9,7 +9,7 @@ import pandas as pd
 
 from gta.files import write_atomically
 from gta.scores import statistics
-from gta.scores.results import TABLE_KEY, Row, read_table, write_table
+from gta.scores.rows import TABLE_KEY, Row, read_table, write_table
 
 
 def summary(rows: Iterable[Row]) -> pd.DataFrame:

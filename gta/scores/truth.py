@@ -17,7 +17,7 @@ from gta.data import tasks
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import load_images
 from gta.loop import run
-from gta.scores.results import read_table
+from gta.scores.rows import read_table
 from gta.settings import Settings
 from gta.transduct import answer
 from gta.worlds import aviary

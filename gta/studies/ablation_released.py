@@ -18,6 +18,7 @@ from gta.llm.chat import ChatModel, Reply
 from gta.llm.ledger import Ledger
 from gta.loop import Result
 from gta.scores import results
+from gta.scores.rows import write_table
 from gta.studies.few_shot import Shots
 from gta.studies.parameters import ONCE, RunParameters
 from gta.studies.study import Key, Study
@@ -148,4 +149,4 @@ def write_solver_calls(study: Study, parameters: AblationReleased, calls: Mappin
     rows, _ = results.measure(
         "solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, calls.keys(), hashed, status, llm=study.asked
     )
-    results.write_table(ROOT / parameters.out / "solver_calls.csv", rows)
+    write_table(ROOT / parameters.out / "solver_calls.csv", rows)

@@ -14,7 +14,7 @@ from gta.files import ROOT, write_atomically
 from gta.llm.chat import ChatModel, Question, Reply
 from gta.llm.ledger import Ledger
 from gta.loop import Result
-from gta.scores.results import Row
+from gta.scores.rows import Row
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Study
 

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pandas as pd
 from pydantic import Field
 
 from gta.attributes import Memory
 from gta.data import gallery, tasks
 from gta.files import ROOT
 from gta.llm.ledger import Mode
-from gta.scores import results, statistics
 from gta.settings import Checked, Settings
 from gta.worlds.settings import settings_for
 
@@ -92,22 +90,6 @@ class Quickstart(Checked):
         return settings_for(self.backbone, self.dataset, **ONCE)
 
 
-class Figure(Checked):
-    """Parameters of the notebooks that draw from tables. tables: the folder of their CSVs; out: of the figures."""
-
-    tables: str
-    out: str
-    smoke: bool
-
-    def rows(self, table: str) -> list[results.Row]:
-        """Of one of the tables. Raises FileNotFoundError, with the target that makes it."""
-        return results.read_table(ROOT / self.tables / f"{table}.csv")
-
-    def paired(self, table: str) -> pd.DataFrame:
-        """The paired comparisons of one of the tables (`gta.scores.statistics.paired`)."""
-        return statistics.read(ROOT / self.tables / f"{table}_paired.csv")
-
-
 class Datasets(Checked):
     """Parameters of `notebooks/datasets.ipynb`. datasets: names with commas between, or all; classes: shown of each dataset;
     images_each: shown of each class, 0 shows none."""
@@ -127,22 +109,3 @@ class Datasets(Checked):
     def folder(self) -> Path:
         """Where their copies are looked for."""
         return ROOT / self.root
-
-
-class Aviary(Figure):
-    """Parameters of `notebooks/aviary.ipynb`. runs: the folder of the runs on the worlds 0 to `worlds` - 1."""
-
-    runs: str
-    worlds: int
-
-    def folder(self, world: int) -> str:
-        """Of the run on a world, with the encoder of the same seed, whatever else its name says. Raises FileNotFoundError."""
-        pattern = f"{self.runs}/aviary-{world}-embedded*-s{world}"
-        found = sorted(ROOT.glob(pattern))
-        if not found:
-            raise FileNotFoundError(f"{pattern}: there is no such run; `snakemake aviary` makes it")
-        return str(found[-1])
-
-    def settings(self, world: int) -> Settings:
-        """Of that run."""
-        return settings_for("embedded", "aviary", seed=world, **({"iterations": 2} if self.smoke else {}))

@@ -10,7 +10,7 @@ from gta import hashes
 from gta.data import tasks
 from gta.files import ROOT, shipped
 from gta.llm.chat import ChatModel
-from gta.scores import results
+from gta.scores.rows import Row, write_run
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Study
 
@@ -63,17 +63,17 @@ def measure(study: Study, llm: ChatModel) -> None:
     study.add("GTA-CLIP", "", study.run(study.static, llm))
 
 
-def write(studies: Sequence[Study], parameters: Robustness) -> list[results.Row]:
+def write(studies: Sequence[Study], parameters: Robustness) -> list[Row]:
     """Score every part and write `rows.csv` and `predictions.npz`; the images of a part are named in `<part>.image_id`, those that count in
     `<part>.counted`. Only here do labels of query images enter, but for the choice of the images that make up a part."""
     source_hash = hashes.source_hash(shipped("notebooks/robustness.ipynb"))
-    rows: list[results.Row] = []
+    rows: list[Row] = []
     predictions: dict[str, np.ndarray] = {}
     for study in studies:
         of_part, predicted = study.score(parameters.backbone, "robustness", source_hash, parameters.status)
         rows += of_part
         predictions |= {f"{study.task.name}.{key}" if key in ("image_id", "counted") else key: found for key, found in predicted.items()}
-    results.write_run(ROOT / parameters.out, rows, predictions)
+    write_run(ROOT / parameters.out, rows, predictions)
     if studies[0].checkpoints:
         rmtree(studies[0].checkpoints, ignore_errors=True)
     return rows

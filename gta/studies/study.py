@@ -24,6 +24,7 @@ from gta.llm.ledger import Ledger
 from gta.llm.prompts import Prompts
 from gta.loop import Result, run
 from gta.scores import results
+from gta.scores.rows import Row, write_run
 from gta.settings import Settings
 from gta.studies.parameters import ONCE, RunParameters
 from gta.worlds.fieldguide import language_model
@@ -162,7 +163,7 @@ class Study:
 
     def score(self, backbone: str, table: str, source_hash: str, status: str, shots: int = 0):
         """Rows and per-image predictions of all outcomes, as `gta.scores.results.measure` gives them."""
-        rows: list[results.Row] = []
+        rows: list[Row] = []
         predictions: dict[str, np.ndarray] = {}
         for draw, outcomes in {0: self.outcomes, **self.further}.items():
             settings = self.settings.model_copy(update={"draw": draw})
@@ -172,12 +173,12 @@ class Study:
             predictions |= predicted
         return rows, predictions
 
-    def write(self, parameters: RunParameters, notebook: str, table: str, shots: int = 0) -> list[results.Row]:
+    def write(self, parameters: RunParameters, notebook: str, table: str, shots: int = 0) -> list[Row]:
         """Score all outcomes and write `rows.csv` and `predictions.npz` into the notebook's folder; the checkpoints have then done
         their work. Only here do labels of query images enter."""
         source_hash = hashes.source_hash(shipped(f"notebooks/{notebook}"))
         rows, predictions = self.score(parameters.backbone, table, source_hash, parameters.status, shots)
-        results.write_run(ROOT / parameters.out, rows, predictions)
+        write_run(ROOT / parameters.out, rows, predictions)
         if self.checkpoints:
             rmtree(self.checkpoints, ignore_errors=True)
         return rows

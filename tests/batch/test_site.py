@@ -22,7 +22,7 @@ from gta.batch.steps import Batch
 from gta.batch.sweeps import Page, Sweep
 from gta.charts import style
 from gta.files import ROOT
-from gta.scores import results
+from gta.scores.rows import write_run
 from gta.scores.tables import combine
 from small import row
 
@@ -46,7 +46,7 @@ def run(step, cell):
         right[f"{run_id}.correct"] = np.arange(60) < count
         of = dict(run_id=run_id, table="toy", dataset="digits", backbone="embedded", method=method, variant=variant, seed=seed)
         rows.append(row(**of, n_correct=count, n_total=60, accuracy=100 * count / 60, gain=100 * (count - 30) / 60))
-    results.write_run(step.outputs[0].parent, rows, right)
+    write_run(step.outputs[0].parent, rows, right)
     said = f"{ROOT}/gta/loop.py:1: UserWarning: {HOSTILE} /home/somebody/.cache /opt/env/lib/site-packages/torch/x.py"
     outputs = [nbformat.v4.new_output("stream", name="stderr", text=said)]
     outputs.append(nbformat.v4.new_output("display_data", {"text/html": f"<table><tr><td>7</td></tr></table>{HOSTILE}"}))

@@ -20,7 +20,7 @@ from gta.batch.make import a_gpu, make
 from gta.batch.steps import Batch
 from gta.batch.sweeps import Sweep
 from gta.files import ROOT
-from gta.scores import results
+from gta.scores.rows import read_table, write_run, write_table
 from small import row
 
 # Writes what it is given as its row, or fails where it is told to.
@@ -47,10 +47,10 @@ def put_toy(folder, seeds):
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "notebooks/toy.ipynb")
     rows = {}
     for seed in seeds:
-        results.write_table(folder / "one.csv", [row(run_id=f"r{seed}", seed=seed)])
+        write_table(folder / "one.csv", [row(run_id=f"r{seed}", seed=seed)])
         rows[seed] = (folder / "one.csv").read_text()
     (folder / "rows.json").write_text(json.dumps(rows))
-    results.write_run(folder, [], {f"r{seed}.correct": [True] for seed in seeds})
+    write_run(folder, [], {f"r{seed}.correct": [True] for seed in seeds})
     (folder / "predictions.npz").rename(folder / "right.npz")
 
 
@@ -94,7 +94,7 @@ def test_a_failed_run_is_marked_leaves_nothing_and_is_made_again_alone(toy):
         make(toy(), name)
     assert set(states(toy()).values()) == {"done"}
     assert Path("runs/toy/digits-embedded-s1/toy.ipynb").stat().st_mtime_ns == made, "it was done and is not made again"
-    assert [r.run_id for r in results.read_table(Path("runs/tables/toy.csv"))] == ["r0", "r1"]
+    assert [r.run_id for r in read_table(Path("runs/tables/toy.csv"))] == ["r0", "r1"]
     notebook = Path("runs/toy/digits-embedded-s1/toy.ipynb").read_text()
     assert "right.npz" in notebook and f"{Path.cwd()}/" not in notebook, "no machine's path is published"
     assert "kernel over ipc" in notebook, "a TCP port may be taken by another run"
@@ -311,4 +311,4 @@ def test_two_hundred_runs_at_once_lose_and_double_no_row(copy):
     (copy / "notebooks/pages.yaml").write_text("{}")
     put_toy(copy, range(200))
     snakemake(copy, "toy", "--cores", "200", "--resources", "gpu=200")
-    assert [r.seed for r in results.read_table(copy / "runs/smoke/tables/toy.csv")] == list(range(200))
+    assert [r.seed for r in read_table(copy / "runs/smoke/tables/toy.csv")] == list(range(200))

@@ -11,7 +11,7 @@ from gta.data import tasks
 from gta.encoders.images import load_images
 from gta.peers import bench, runs, tables, texts
 from gta.peers.bench import Bench, Support, score
-from gta.scores import results
+from gta.scores.rows import Row, write_run
 from gta.studies import random_words
 from gta.worlds.fieldguide import language_model
 from gta.worlds.settings import settings_for
@@ -92,7 +92,7 @@ def test_texts_of_each_method_are_its_own(measured, encoder):
 
 def test_predictions_are_kept_for_every_row(rows, tmp_path):
     of_rows, predictions = rows
-    results.write_run(tmp_path, of_rows, predictions)
+    write_run(tmp_path, of_rows, predictions)
     read = np.load(tmp_path / "predictions.npz")
     for row in of_rows:
         assert read[f"{row.run_id}.correct"].sum() == row.n_correct
@@ -155,7 +155,7 @@ def fake(method, variant, baseline, accuracy, gain, **changes):
         "weights": "",
         "source_hash": "",
     }
-    return results.Row(**{**row, **changes})
+    return Row(**{**row, **changes})
 
 
 def test_the_table_puts_transduction_beside_each_method():

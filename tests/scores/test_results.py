@@ -9,13 +9,14 @@ from scipy.stats import bootstrap
 
 from gta.data import tasks
 from gta.scores import results, tables
+from gta.scores.rows import paired_gain, read_table, write_run, write_table
 from gta.worlds.settings import settings_for
 from small import row
 
 
 def test_the_interval_is_that_of_scipy(rng):
     right, baseline = rng.random(400) < 0.7, rng.random(400) < 0.6
-    gain, low, high = results.paired_gain(right, baseline)
+    gain, low, high = paired_gain(right, baseline)
     difference = 100 * (right.astype(float) - baseline)
     theirs = bootstrap((difference,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
     assert gain == pytest.approx(difference.mean())
@@ -23,7 +24,7 @@ def test_the_interval_is_that_of_scipy(rng):
 
 
 def test_no_difference_has_no_width():
-    assert results.paired_gain(np.array([True, False]), np.array([True, False])) == (0, 0, 0)
+    assert paired_gain(np.array([True, False]), np.array([True, False])) == (0, 0, 0)
 
 
 names = st.sampled_from(["NA", "007", 'a "quoted" name', "a,b", "Écureuil", "null", ""])
@@ -33,8 +34,8 @@ names = st.sampled_from(["NA", "007", 'a "quoted" name', "a,b", "Écureuil", "nu
 def test_rows_round_trip(tmp_path_factory, cells):
     rows = [row(run_id=f"0{i}", method=method, variant=variant) for i, (method, variant) in enumerate(cells)]
     file = tmp_path_factory.mktemp("t") / "t.csv"
-    results.write_table(file, rows)
-    assert sorted(results.read_table(file), key=lambda r: r.run_id) == rows
+    write_table(file, rows)
+    assert sorted(read_table(file), key=lambda r: r.run_id) == rows
 
 
 def test_a_row_that_does_not_add_up_is_refused():
@@ -44,35 +45,35 @@ def test_a_row_that_does_not_add_up_is_refused():
 
 def test_a_table_edited_by_hand_is_refused_by_line(tmp_path):
     file = tmp_path / "t.csv"
-    results.write_table(file, [row()])
+    write_table(file, [row()])
     file.write_text(file.read_text().replace("33.3333", "43.3333"))
     with pytest.raises(ValueError, match=r"t\.csv, line 2: .*43\.3333"):
-        results.read_table(file)
+        read_table(file)
 
 
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.csv does not exist"):
-        results.read_table(tmp_path / "gone.csv")
+        read_table(tmp_path / "gone.csv")
 
 
 def test_one_measurement_twice_is_an_error_and_the_same_row_twice_is_one(tmp_path):
-    results.write_table(tmp_path / "t.csv", [row(), row()])
-    assert len(results.read_table(tmp_path / "t.csv")) == 1
+    write_table(tmp_path / "t.csv", [row(), row()])
+    assert len(read_table(tmp_path / "t.csv")) == 1
     with pytest.raises(ValueError, match="two different rows with run_id a"):
-        results.write_table(tmp_path / "t.csv", [row(), row(seconds=2)])
+        write_table(tmp_path / "t.csv", [row(), row(seconds=2)])
 
 
 def _write(arguments):
     folder, seed = arguments
     predictions = {"image_id": np.array(["a"]), f"r{seed % 8}.correct": np.array([True])}
-    results.write_run(folder / str(seed % 8), [row(run_id=f"r{seed % 8}", seed=seed % 8)], predictions)
+    write_run(folder / str(seed % 8), [row(run_id=f"r{seed % 8}", seed=seed % 8)], predictions)
 
 
 def test_overlapping_runs_lose_and_double_no_row(tmp_path):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         pool.map(_write, [(tmp_path, seed) for seed in range(40)], chunksize=1)
     tables.combine([tmp_path / str(seed) for seed in range(8)], tmp_path / "t.csv")
-    assert [r.seed for r in results.read_table(tmp_path / "t.csv")] == list(range(8))
+    assert [r.seed for r in read_table(tmp_path / "t.csv")] == list(range(8))
     assert not list(tmp_path.rglob(".*"))
 
 
@@ -102,12 +103,12 @@ def test_the_summary_shows_every_seed():
 def test_a_baseline_of_many_runs_is_one_row_if_they_agree(tmp_path):
     right = {"a.correct": np.array([True, False, False]), "b.correct": np.array([True, True, False])}
     other = {"run_id": "b", "method": "GTA-CLIP", "n_correct": 2, "accuracy": 66.6667}
-    results.write_run(tmp_path / "1", [row()], right)
-    results.write_run(tmp_path / "2", [row(seconds=2), row(**other)], right)
+    write_run(tmp_path / "1", [row()], right)
+    write_run(tmp_path / "2", [row(seconds=2), row(**other)], right)
     tables.combine([tmp_path / "1", tmp_path / "2"], tmp_path / "t.csv")
-    assert [(r.run_id, r.seconds) for r in results.read_table(tmp_path / "t.csv")] == [("a", 1), ("b", 1)]
+    assert [(r.run_id, r.seconds) for r in read_table(tmp_path / "t.csv")] == [("a", 1), ("b", 1)]
     (line,) = (tmp_path / "t_paired.csv").read_text().splitlines()[1:]
     assert line.startswith("t,d,b,0,0,GTA-CLIP,,CLIP,b,33.3333,")
-    results.write_run(tmp_path / "3", [row(n_correct=2, accuracy=66.6667)], right)
+    write_run(tmp_path / "3", [row(n_correct=2, accuracy=66.6667)], right)
     with pytest.raises(ValueError, match=r"run_id a \(CLIP, '', seed 0\) differently"):
         tables.combine([tmp_path / "1", tmp_path / "3"], tmp_path / "t.csv")

@@ -14,6 +14,7 @@ from gta.data import tasks
 from gta.encoders.images import load_images
 from gta.loop import run
 from gta.scores import results, truth
+from gta.scores.rows import write_run
 from gta.studies import zero_shot
 from gta.studies.study import Study
 from gta.worlds import aviary
@@ -129,7 +130,7 @@ def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwat
     assert truth.statements(WORLD, all_facts).true.all() and set(map(len, all_facts.texts)) == {10} and not all_facts.asked
 
     rows, predictions = results.measure("t", task, "embedded", birdwatcher, settings, scored, "hash")
-    results.write_run(tmp_path, rows, predictions)
+    write_run(tmp_path, rows, predictions)
     outcomes[""].attributes.save(tmp_path / "attributes.json")
     one = truth.study(tmp_path, 1000, settings, tmp_path / "worlds")
     assert one.accuracy == pytest.approx(100 * right["GTA-CLIP", ""])

@@ -12,6 +12,7 @@ from gta.charts import released as charts
 from gta.data import tasks
 from gta.files import ROOT
 from gta.scores import results
+from gta.scores.rows import read_table
 from gta.studies import ablation_released as ablation
 from gta.studies.study import Study
 from gta.transduct import GAMMAS
@@ -148,7 +149,7 @@ def test_solver_calls_are_scored_apart_from_the_table(study, monkeypatch, tmp_pa
     given = dict.fromkeys(["pretrained", "revision", "max_calls", "iterations"])
     given |= {"dataset": "digits", "backbone": "embedded", "seed": 0, "store": "s", "llm": "fieldguide", "ledger": "l", "mode": "record"}
     ablation.write_solver_calls(study, ablation.AblationReleased(**given, smoke=True, out=str(tmp_path / "o"), shots=0), calls)
-    assert [row.variant for row in results.read_table(tmp_path / "o/solver_calls.csv")] == ["", "iteration 00, call 1"]
+    assert [row.variant for row in read_table(tmp_path / "o/solver_calls.csv")] == ["", "iteration 00, call 1"]
     assert "rows.csv" not in {file.name for file in (tmp_path / "o").iterdir()}
 
 

@@ -24,6 +24,7 @@ from gta.llm.chat import CapReached, LanguageModel
 from gta.llm.ledger import Ledger
 from gta.loop import run
 from gta.scores import results
+from gta.scores.rows import Row, oracle_best
 from gta.state import State
 from gta.studies import evolution
 from gta.studies.evolution import Spaces
@@ -230,7 +231,7 @@ def test_the_headline_is_the_last_iterate_and_the_oracle_is_apart(encoder, follo
     assert [row.n_correct for row in rows[1:]] == [right[-1], *right]
     assert [row.variant for row in rows[2:]] == [f"iterate {t:02}" for t in range(3)]
     assert rows[-1].seconds == pytest.approx(rows[1].seconds) and rows[2].seconds < rows[3].seconds
-    best = results.oracle_best(rows[2:])
+    best = oracle_best(rows[2:])
     assert best.n_correct == max(right) and best.variant == f"iterate {right.index(max(right)):02}"
 
 
@@ -239,14 +240,14 @@ def rows_of(*n_correct):
     common |= {"gain_low": 0, "gain_high": 0, "seconds": 0, "device": "", "versions": "", "weights": "", "source_hash": ""}
     named = [("CLIP+attributes", ""), ("GTA-CLIP", ""), *(("GTA-CLIP", f"iterate {t:02}") for t in range(len(n_correct)))]
     return [
-        results.Row(run_id=str(i), method=method, variant=variant, n_correct=n, accuracy=10 * n, **common)
+        Row(run_id=str(i), method=method, variant=variant, n_correct=n, accuracy=10 * n, **common)
         for i, ((method, variant), n) in enumerate(zip(named, (2, n_correct[-1], *n_correct), strict=True))
     ]
 
 
 def test_of_equals_the_oracle_is_the_first_and_the_figure_calls_it_no_result():
     rows = rows_of(5, 8, 8, 6)
-    assert results.oracle_best(rows[2:]).variant == "iterate 01"
+    assert oracle_best(rows[2:]).variant == "iterate 01"
     (axis,) = charts.accuracy_by_iteration(rows).axes
     baseline, line, last, oracle = axis.lines
     assert list(line.get_ydata()) == [50, 80, 80, 60] and baseline.get_ydata()[0] == 20

@@ -6,7 +6,7 @@ import pytest
 
 from gta.charts import robustness as charts
 from gta.data import tasks
-from gta.scores import results
+from gta.scores.rows import read_table
 from gta.studies import robustness
 from gta.studies.robustness import Robustness
 from gta.studies.study import Study
@@ -49,7 +49,7 @@ def test_a_run_writes_three_rows_a_part_over_the_images_that_count(encoder, glyp
         assert all(len(predictions[f"digits#unseen-{k}-0.image_id"]) == 60 for k in (0, 7))
         assert predictions["digits#unseen-7-0.counted"].sum() == 18 and "digits#unseen-0-0.counted" not in predictions
         assert all(len(predictions[f"{row.run_id}.correct"]) == row.n_total for row in rows)
-    assert len(results.read_table(tmp_path / "rows.csv")) == 6
+    assert len(read_table(tmp_path / "rows.csv")) == 6
 
 
 def measured(dataset, method, seed, right):
