@@ -1,0 +1,380 @@
+"""What one GPU does in a few minutes: the solver, an iteration, encoding, the released optimiser step, and a large encoder.
+
+    python benchmarks/gpu.py --minutes 8                          # on one GPU; writes results/benchmarks/gpu.csv
+    python benchmarks/gpu.py --smoke --minutes 1 --out FILE.csv   # tiny sizes to look at the path, on a CPU too
+
+It runs from the source tree, without a network, and needs torch 2.6 or newer, torchvision, open_clip_torch, openai and pydantic. Weights
+are random, which costs what pretrained ones cost. Images are coloured patches under noise, in memory at the encoder's own size, so
+reading photographs from files is in no number. The parts, in the order of their value:
+
+    solver      `transduct(features, prior)` at the size of ImageNet, the graph included; how often its answer is that of float64
+    iteration   encode, transduct and adapt of ViT-B/16 on as many images, classes and texts as CUB has
+    encode      images a second by batch; weights channels-last or not; compiled or not
+    optimiser   nine steps of adapt in float32 and as `gta.released.half` has it: their seconds, and how far weights moved
+    large       encoding by ViT-L/14
+
+The file is written anew after every row; rows of other cards in it stay. A part for which too little time is left is skipped, and
+its row says so. A part that fails has a row with the first line of the error, and the next part runs. When the minutes are over, which
+count from when torch is imported, the part that runs is stopped, and its row says so.
+
+Columns: `what` was measured on `n` images, `m` classes, `d` columns; `seconds` that the measured work took; `value` in `unit` is the
+result, `goal` what it should be (at most, where the unit is s; at least, where it is %); `note` says how; `device` is the card's name;
+`dtype` that of the arithmetic. Seconds are the fastest of three calls after a first, unless the note says otherwise.
+"""
+
+import argparse
+import gc
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, median
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # where gta is, when it is not installed
+
+import torch
+from adapt import sentences
+from torch.nn.functional import one_hot
+from torch.optim import optimizer
+from torch.utils.flop_counter import FlopCounterMode
+from transduct import against_float64, world
+
+from gta import encoders, released
+from gta.adapt import Selection, adapt, draw_batches, natural_augmentation
+from gta.attributes import Bank
+from gta.encoders.encoder import Encoder
+from gta.encoders.images import Images
+from gta.files import ROOT, write_atomically
+from gta.loop import run
+from gta.settings import Settings
+from gta.transduct import transduct
+from measuring import best, peak_gb, read, table
+
+COLUMNS = ["part", "what", "n", "m", "d", "seconds", "value", "goal", "unit", "note", "device", "torch", "dtype"]
+STEPS = 9  # of the optimiser
+
+
+@dataclass(frozen=True)
+class Sizes:
+    solver: tuple[int, int, int] = (50000, 1000, 512)
+    subset: int = 5000  # of the solver's images, for float64 on the CPU
+    backbone: str = "ViT-B/16"
+    pixels: int = 224  # a side
+    images: int = 5794
+    classes: int = 200
+    texts: int = 30  # a class
+    encoded: int = 4096
+    batches: tuple[int, ...] = (512, 256, 1024, 64)
+    large: str = "ViT-L/14"
+    large_images: int = 50000
+    matrix: int = 8192  # rows and columns of the bare product
+
+
+SMOKE = Sizes((300, 5, 32), 100, "embedded", 32, STEPS * 8, 4, 3, 32, (16, 8), "embedded", 100, 128)
+
+
+@dataclass(frozen=True)
+class Place:
+    """left: seconds until the time is up."""
+
+    device: str
+    sizes: Sizes
+    left: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """about: seconds that it takes on an H100."""
+
+    name: str
+    what: str
+    about: float
+    rows: Callable[[], Iterable[dict]]
+
+
+def main() -> None:
+    start = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--out", type=Path, help="the table, by default results/benchmarks/gpu.csv")
+    parser.add_argument("--smoke", action="store_true")
+    arguments = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not arguments.smoke:
+        parser.error("torch sees no GPU; with --smoke the tiny sizes run on a CPU")
+    machine = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch": torch.__version__}
+    file = arguments.out or ROOT / ("runs/smoke/benchmarks" if arguments.smoke else "results/benchmarks") / "gpu.csv"
+    rows = [row for row in read(file) if row["device"] != machine["device"]]
+
+    def record(row: dict) -> None:
+        rows.append({column: (machine | row).get(column, "") for column in COLUMNS})
+        write_atomically(file, table(rows))
+        print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items() if v != ""), flush=True)
+
+    place = Place(device, SMOKE if arguments.smoke else Sizes(), lambda: 60 * arguments.minutes - (time.monotonic() - start))
+    signal.signal(signal.SIGALRM, time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, place.left()))
+    schedule(parts(place, 0.02 if arguments.smoke else 1), place.left, record)
+    print(f"table: {file}")
+
+
+class TimeIsUp(Exception):
+    pass
+
+
+def time_is_up(*_) -> None:
+    raise TimeIsUp
+
+
+def schedule(parts: Sequence[Part], left: Callable[[], float], record: Callable[[dict], None]) -> None:
+    """Every part in turn, its rows recorded as they come; a row in words for one that is skipped or fails."""
+    for part in parts:
+        named = {"part": part.name, "what": part.what}
+        if (seconds := max(0, left())) < part.about:
+            record(named | {"note": f"skipped: {seconds:.0f} s left, this part takes about {part.about:.3g} s"})
+            continue
+        try:
+            fresh()
+            for row in part.rows():
+                record(named | row | {"what": f"{part.what}: {row['what']}" if "what" in row else part.what})
+        except TimeIsUp:
+            record(named | {"note": "stopped: the time is up"})
+        except Exception as error:
+            traceback.print_exc()
+            first = (str(error).strip().splitlines() or ["no message"])[0]
+            record(named | {"note": f"failed: {type(error).__name__}: {first}"})
+
+
+def parts(place: Place, scale: float) -> list[Part]:
+    """In the order of their value; scale: how much of the real sizes' time these sizes take."""
+    sizes = place.sizes
+
+    def encoding(batch: int, channels_last: bool, compiled: bool) -> Part:
+        what = f"{sizes.backbone}, batch {batch}" + ", channels-last" * channels_last + ", compiled" * compiled
+        return Part("encode", what, scale * (60 if compiled else 5), partial(encode, place, batch, channels_last, compiled))
+
+    ways = [(batch, channels_last) for batch in sizes.batches for channels_last in (False, True)]
+    return [
+        Part("solver", "transduct", scale * 40, partial(solver, place)),
+        Part("iteration", sizes.backbone, scale * 80, partial(iteration, place)),
+        *[encoding(*way, compiled=False) for way in ways],
+        encoding(*ways[0], compiled=True),
+        *[Part("optimiser", name, scale * 15, partial(nine_steps, place, *how)) for name, how in regimes().items()],
+        Part("large", sizes.large, scale * 50, partial(large, place)),
+        Part("solver", "transduct", scale * 90, lambda: [agreement(*world(*sizes.solver, place.device), "of the same problem")]),
+        *[encoding(*way, compiled=True) for way in ways[1:]],
+    ]
+
+
+def solver(place: Place) -> Iterator[dict]:
+    x, prior = world(*place.sizes.solver, place.device)
+    shape = dict(zip("nmd", place.sizes.solver, strict=True)) | {"dtype": "float32"}
+    transduct(x, prior)
+    fresh()
+    yield shape | timed("whole", best(lambda: transduct(x, prior), 3, place.device), "graph included", goal=2)
+    yield shape | memory(place, "features and prior included")
+    some = place.sizes.subset
+    yield agreement(x[:some], prior[:some], f"of the first {some:,} images alone")
+
+
+def agreement(x: torch.Tensor, prior: torch.Tensor, problem: str) -> dict:
+    start = time.perf_counter()
+    found = against_float64(x, prior)
+    differ = round(len(x) * (1 - found["argmax_agreement"]))
+    note = f"{problem}; {differ:,} of {len(x):,} images differ, z by at most {found['z_error']:.1e}; seconds of both, once"
+    row = {"what": "argmax agreement with float64 on the CPU", "value": 100 - 100 * differ / len(x), "goal": 99.95, "unit": "%"}
+    shape = {"n": len(x), "m": prior.shape[1], "d": x.shape[1], "dtype": "float32"}
+    return row | shape | {"seconds": time.perf_counter() - start, "note": note}
+
+
+def iteration(place: Place) -> Iterator[dict]:
+    """Three iterations with all their stages, of a run of four: the last of a run does not adapt."""
+    encoder, pixels, bank = load(place.sizes.backbone, place.device), pictures(place), texts(place)
+    encoder.encode_images(pixels[:512])
+    fresh()
+    shape = {"n": len(pixels), "m": place.sizes.classes} | read_by(encoder)
+    history = run(encoder, Images.of_pixels(pixels), bank.class_names, Settings(iterations=4), attributes=bank, progress=False).history
+    stages = {stage: [step[f"seconds_{stage}"] for step in history[:3]] for stage in ("encode", "transduct", "adapt")}
+    for stage, (first, *others) in stages.items():
+        yield shape | timed(stage, mean(others), f"mean of the second and third iteration; the first {first:.3g} s")
+    first, *others = (sum(seconds) for seconds in zip(*stages.values(), strict=True))
+    row = timed("30 iterations", first + sum(others), "the first of three measured ones, and 29 times the mean of the others", goal=240)
+    yield shape | row | {"value": first + 29 * mean(others)}
+    yield shape | memory(place, "images are in host memory")
+    distinct, speed = sorted({text for of_class in bank.texts for text in of_class}), product_speed(place)
+    some = distinct[:: -(-len(distinct) // 64)]
+    flop = len(pixels) * image_flop(encoder) + len(distinct) * flop_of(lambda: [encoder.text_features([t]) for t in some]) / len(some)
+    note = f"{flop / 1e12:.4g} TFLOP for images and {len(distinct):,} texts; the bare product {speed / 1e12:.4g} TFLOP/s in bfloat16"
+    seconds = mean(stages["encode"][1:])
+    yield shape | {"what": "encode, share of peak", "seconds": seconds, "value": flop / seconds / speed, "unit": "of 1", "note": note}
+
+
+def encode(place: Place, batch: int, channels_last: bool, compiled: bool) -> Iterator[dict]:
+    if compiled and place.device == "cpu":
+        yield {"note": "skipped: compiling is measured on a GPU alone"}
+        return
+    encoder, pixels, first = load(place.sizes.backbone, place.device).copy(), pictures(place)[: place.sizes.encoded], ""
+    flop = image_flop(encoder)
+    if channels_last:
+        encoder.model.to(memory_format=torch.channels_last)
+    if compiled:
+        torch.compiler.reset()
+        encoder.model.visual.compile(dynamic=False)
+    start = time.perf_counter()
+    encoder.encode_images(pixels[:batch], batch).cpu()
+    if compiled:
+        first = f"the first call, which compiles, {time.perf_counter() - start:.3g} s; "
+    fresh()
+    seconds = best(lambda: encoder.encode_images(pixels, batch), 3, place.device)
+    row = {"n": len(pixels), "seconds": seconds} | read_by(encoder)
+    yield row | throughput(place, len(pixels) / seconds, flop, f"{first}{peak_gb(place.device):.3g} GB at most; ")
+
+
+def large(place: Place) -> Iterator[dict]:
+    """As many images as fit in half of what is left, and in half a minute; the same ones again and again."""
+    encoder, pixels, whole = load(place.sizes.large, place.device), pictures(place)[: place.sizes.encoded // 2], place.sizes.large_images
+    encoder.encode_images(pixels[:512]).cpu()
+    fresh()
+    done, start, limit = 0, time.perf_counter(), min(30, place.left() / 2)
+    while done < whole and time.perf_counter() - start < limit:
+        done += len(encoder.encode_images(pixels[: whole - done]).cpu())
+    seconds, row = time.perf_counter() - start, {"n": done} | read_by(encoder)
+    yield row | memory(place, "images are in host memory")
+    note = f"extrapolated from {done:,} images" if done < whole else "all of them, once"
+    yield row | timed(f"encode {whole:,} images", seconds, note) | {"n": whole, "value": whole * seconds / done}
+    yield row | {"seconds": seconds} | throughput(place, done / seconds, image_flop(encoder), "once; ")
+
+
+def regimes() -> dict[str, tuple[Callable[[Encoder], Encoder], dict]]:
+    """What the steps are compared under, by name: from the encoder to the one that adapts, and what `gta.adapt.adapt` is told beside."""
+    return {"AdamW in float32": (lambda encoder: encoder.copy(), {}), "AdamW, released.half": (released.half, {})}
+
+
+def nine_steps(place: Place, prepare: Callable[[Encoder], Encoder], options: dict) -> Iterator[dict]:
+    """At the paper's rates, every parameter learning; how far weights move in the precision that adapts them."""
+    encoder, m = prepare(load(place.sizes.backbone, place.device)), place.sizes.classes
+    batch = min(32, place.sizes.images // STEPS)
+    images, rows = Images.of_pixels(pictures(place)[: STEPS * batch]), torch.arange(STEPS * batch)
+    batches = draw_batches(Selection(rows, one_hot(rows % m, m).bool()), texts(place).texts, batch, "0", images.key)
+    visual = encoder.model.visual
+    layers = {"an MLP layer": visual.transformer.resblocks[-1].mlp.c_fc.weight, "the image projection": visual.proj}
+    layers["the text projection"] = encoder.model.text_projection
+    before = {name: weight.detach().clone() for name, weight in layers.items()}
+    with encoder.threads(), stamps(place.device) as (begun, ended):
+        adapt(encoder, images.original, batches, Settings(), natural_augmentation(encoder.image_size), **options)
+    step, alone = median(b - a for a, b in pairwise(ended)), median(b - a for a, b in zip(begun, ended, strict=True))
+    shape = {"n": len(images), "m": m} | read_by(encoder)
+    yield shape | timed("a step", step, f"of {batch} images, median of {STEPS - 1}; the optimiser alone {alone:.3g} s")
+    for name, weight in layers.items():
+        moved = float((weight.detach().double() - before[name].double()).abs().mean())
+        yield shape | {"what": f"mean |dw| of {name}", "value": moved, "note": f"after {STEPS} steps", "dtype": str(weight.dtype)[6:]}
+
+
+@contextmanager
+def stamps(device: str) -> Iterator[tuple[list[float], list[float]]]:
+    """The moments at which any optimiser began and ended a step, while the block runs."""
+
+    def stamp(moments: list[float], *_) -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+        moments.append(time.perf_counter())
+
+    begun, ended = [], []
+    before = optimizer.register_optimizer_step_pre_hook(partial(stamp, begun))
+    after = optimizer.register_optimizer_step_post_hook(partial(stamp, ended))
+    try:
+        yield begun, ended
+    finally:
+        before.remove()
+        after.remove()
+
+
+def timed(what: str, seconds: float, note: str, goal: float | str = "") -> dict:
+    return {"what": what, "seconds": seconds, "value": seconds, "goal": goal, "unit": "s", "note": note}
+
+
+def memory(place: Place, note: str) -> dict:
+    return {"what": "peak memory", "value": peak_gb(place.device), "unit": "GB", "note": note}
+
+
+def throughput(place: Place, rate: float, flop: float, note: str) -> dict:
+    share = rate * flop / product_speed(place)
+    return {"value": rate, "unit": "images/s", "note": f"{note}{flop / 1e9:.4g} GFLOP an image, {share:.3g} of the speed of a bf16 product"}
+
+
+def read_by(encoder: Encoder) -> dict:
+    """How an encoder reads images."""
+    weights = str(encoder.model.visual.conv1.weight.dtype)[6:]
+    autocast = encoder.device.type == "cuda" and weights == "float32"
+    return {"d": encoder.model.visual.output_dim, "dtype": "bfloat16 autocast" if autocast else weights}
+
+
+def fresh() -> None:
+    """Give back what earlier parts held, and count the peak of memory anew."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+@lru_cache(maxsize=1)
+def load(name: str, device: str) -> Encoder:
+    random_weights = {"dtype": torch.float32} if name == "embedded" else {"pretrained": "random"}
+    return encoders.load(name, device=device, **random_weights)
+
+
+@lru_cache(maxsize=1)
+def pictures(place: Place) -> torch.Tensor:
+    """uint8 pixels (N, 3, H, W) on the host: patches in the colours of a class and of the image, under noise."""
+    sizes, generator = place.sizes, torch.Generator(place.device).manual_seed(0)
+
+    def patches(count: int, below: int, side: int = 8) -> torch.Tensor:
+        return torch.randint(below, (count, 3, side, side), generator=generator, device=place.device, dtype=torch.uint8)
+
+    colours, pixels = patches(sizes.classes, 120), torch.empty(sizes.images, 3, sizes.pixels, sizes.pixels, dtype=torch.uint8)
+    for rows in torch.arange(sizes.images).split(512):
+        coarse = colours[(rows % sizes.classes).to(place.device)] + patches(len(rows), 100)
+        whole = coarse.repeat_interleave(sizes.pixels // 8, 2).repeat_interleave(sizes.pixels // 8, 3)
+        pixels[rows] = (whole + patches(len(rows), 36, sizes.pixels)).cpu()
+    return pixels
+
+
+def texts(place: Place) -> Bank:
+    """`Sizes.texts` sentences a class; where the encoder is embedded and knows few words, of those."""
+    sizes, words = place.sizes, getattr(load(place.sizes.backbone, place.device).tokenizer, "words", [])
+    names = words[: sizes.classes] or [f"class {i}" for i in range(sizes.classes)]
+    bank = Bank.from_template(names, "{}", "{attribute}") if words else Bank.from_template(names)
+    for i in range(sizes.classes):
+        own = [" ".join(random.Random(f"{i} {k}").sample(words, 6)) for k in range(sizes.texts - 1)] if words else None
+        bank = bank.add(i, own or sentences(sizes.texts - 1, seed=i), source="static")
+    return bank
+
+
+def image_flop(encoder: Encoder) -> int:
+    pixels = torch.zeros(1, 3, encoder.image_size, encoder.image_size, device=encoder.device)
+    return flop_of(lambda: encoder.model.encode_image(pixels))
+
+
+def flop_of(work: Callable) -> int:
+    with FlopCounterMode(display=False) as counter:  # with gradients: torch's short cut without them hides its products
+        work()
+    return counter.get_total_flops()
+
+
+@lru_cache
+def product_speed(place: Place) -> float:
+    """FLOP a second of a bare product of two square bfloat16 matrices, the fastest of five times ten."""
+    side = place.sizes.matrix
+    a, b = (torch.randn(side, side, device=place.device, dtype=torch.bfloat16) for _ in range(2))
+    return 10 * 2 * side**3 / best(lambda: [a @ b for _ in range(10)], 5, place.device)
+
+
+if __name__ == "__main__":
+    main()
