@@ -6,9 +6,12 @@
 #   --config draws=1              runs what adapts once instead of five times
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
 import json
+import os
 import re
 import shlex
+import sys
 
+from gta.batch import progress
 from gta.batch.steps import Batch
 
 OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in ("llm", "data") if key in config}}
@@ -23,8 +26,10 @@ def markers(names):
     return [str(BATCH.steps[name].marker) for name in names]
 
 
-if workflow.is_main_process:
-    print(BATCH.report())  # and set the markers; the jobs of a cluster read this file too
+if workflow.is_main_process:  # the jobs of a cluster read this file too
+    asked = [word for word in sys.argv[1:] if word in BATCH.targets] or ["all"]
+    print(BATCH.report(asked))  # and set the markers
+    os.environ[progress.VARIABLE] = BATCH.to_make(asked)  # from which each job tells how many are left
 
 
 rule all:
@@ -55,8 +60,7 @@ rule step:
     resources:
         gpu=lambda wildcards: BATCH.gpus(wildcards.name),
     shell:
-        f"OMP_NUM_THREADS={{threads}} python -m gta.batch.make {{wildcards.name:q}} --options {ASKED} > {{log:q}} 2>&1"
-        " || (tail -n 25 {log:q}; exit 1)"
+        f"OMP_NUM_THREADS={{threads}} python -m gta.batch.make {{wildcards.name:q}} --options {ASKED} --log {{log:q}}"
 
 
 rule publish:

@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import resized_crop
 from transduct import best, table
 
 from gta import encoders, released
-from gta.adapt import Selection, adapt, natural_augmentation
+from gta.adapt import Selection, adapt, draw_batches, natural_augmentation
 from gta.encoders.images import _decode, _original
 from gta.files import ROOT, write_atomically
 from gta.settings import Settings
@@ -85,11 +85,12 @@ def precision() -> list[dict]:
     pixels = torch.randint(0, 256, (64, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(SEED))
     selection = Selection(torch.arange(64), torch.nn.functional.one_hot(torch.arange(64) % 8, 8).bool())
     texts = [[f"a photo of a class {i}."] for i in range(8)]
+    batches = draw_batches(selection, texts, Settings().batch_size, f"{SEED} ", lambda row: pixels[row].numpy().tobytes())
     rows = []
     for learn, groups in (("all", None), ("released_subset", released.parameter_groups)):
         for kind, before in (("fp32", start), ("fp16", released.half(start))):
             after = before.copy()
-            adapt(after, pixels.__getitem__, selection, texts, Settings(), natural_augmentation(224), SEED, groups)
+            adapt(after, pixels.__getitem__, batches, Settings(), natural_augmentation(224), groups)
             pairs = zip(after.model.parameters(), before.model.parameters(), strict=True)
             change = torch.cat([(a.detach().float() - b.detach().float()).abs().flatten().cpu() for a, b in pairs])
             rows.append(

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+from gta.batch import progress
 from gta.batch.steps import Batch
 from gta.files import ROOT, write_atomically
 
@@ -134,9 +136,17 @@ def _first_free(locks: Path, count: int) -> tuple[int, IO]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gta.batch.make", description=__doc__.splitlines()[0])
     parser.add_argument("name")
-    parser.add_argument("--options", type=json.loads, default={}, help="of `gta.batch.steps.Batch`: smoke, llm, data: a JSON object")
+    parser.add_argument("--options", type=json.loads, default={}, help="of `gta.batch.steps.Batch`: smoke, llm, data, draws: a JSON object")
+    parser.add_argument("--log", type=Path, help="a file for all that the step prints; by default it is shown")
     arguments = parser.parse_args()
-    make(Batch(**arguments.options), arguments.name)
+    begun = time.monotonic()
+    try:
+        with progress.written_to(arguments.log):
+            make(Batch(**arguments.options), arguments.name)
+    except Exception as error:
+        last = "".join(arguments.log.read_text(errors="replace").splitlines(keepends=True)[-25:]) if arguments.log else ""
+        sys.exit(f"{last}{arguments.name} failed: {type(error).__name__}; {arguments.log or ''}")
+    print(progress.line(arguments.name, time.monotonic() - begun), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,20 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gta import hashes
-from gta.batch import stamps
+from gta.batch import progress, stamps
 from gta.batch.stamps import Step
 from gta.batch.sweeps import TARGETS, Page, Sweep, pages, sweeps
 from gta.files import ROOT
 
 EMBEDDED = {"digits": "gta/worlds/encoders", "aviary": "gta/worlds/bird_encoders"}
+PAGE = 0.15  # minutes of one core that a table, a notebook or a page takes
 STATES = ("done", "stale", "missing", "failed")
 
 
@@ -109,7 +110,7 @@ class Batch:
 
     def cost(self, name: str) -> float:
         """Minutes of one core, as the sweep gives them; 0 for a step that is not a run."""
-        return self.sweeps[name.split("/")[1]].cost if name.startswith("run/") else 0.0
+        return self.sweeps[name.split("/")[1]].cost if name.startswith("run/") else PAGE
 
     def gpus(self, name: str) -> int:
         """How many GPUs a step takes: one for a run of a real encoder, else none."""
@@ -135,20 +136,32 @@ class Batch:
             lines[name] = {"step": name, "status": state, "why": why, "log": str(self.log(name)) if state == "failed" else ""}
         return list(lines.values())
 
-    def report(self) -> str:
-        """One line for each failed and each stale step, then how many steps are done; printed at the start of a dry run."""
-        steps = self.status()
+    def report(self, targets: Sequence[str] = ("all",)) -> str:
+        """For the head of a run or a dry run: what failed and what is stale, a line each, and how many steps of the targets are done."""
+        asked = self._asked(targets)
+        steps = [line for line in self.status() if line["step"] in asked]
         lines = [
             f"{line['status']}: {line['step']}: {line['why']} {line['log']}".rstrip()
             for line in steps
             if line["status"] in ("failed", "stale")
         ]
-        lines += [f"left out: {line}" for line in self.left_out]
-        counts = ", ".join(f"{sum(line['status'] == state for line in steps)} {state}" for state in STATES)
+        tables = {name.split("/")[1] for name in asked if name.startswith("table/")}
+        left = [cell for table in sorted(tables) for cell in self.sweeps[table].cells(self.smoke, self.draws) if self._lacks(cell)]
+        if left and "demo" not in targets:
+            where = "`python -m gta.batch.steps status` says what would bring them in"
+            lines.append(f"left out: {len(left)} runs on datasets of the paper, which are not here; {where}")
+        counts = ", ".join(f"{count} {state}" for state in STATES if (count := sum(line["status"] == state for line in steps)))
         minutes = sum(self.cost(line["step"]) for line in steps if line["status"] != "done")
-        return "\n".join(
-            [*lines, f"{counts} of all steps; the runs among them that are not done take about {minutes:.0f} minutes of one core"]
-        )
+        told = f"; what is to be made takes about {minutes:.0f} minutes of one core" if minutes else ""
+        return "\n".join([*lines, f"{', '.join(targets)}: {counts} of {len(steps)} steps{told}"])
+
+    def to_make(self, targets: Sequence[str]) -> str:
+        """What a job needs to tell how much is left (`gta.batch.progress`)."""
+        names = [name for name in self._asked(targets) if not self.steps[name].marker.exists()]
+        return progress.begin({name: (str(self.steps[name].marker), self.cost(name)) for name in names})
+
+    def _asked(self, targets: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys(step for target in targets for step in self.target(target)))
 
     def publish(self, results: Path = Path("results")) -> None:
         """Copy to `results` what readers need: tables, figures, executed notebooks, rows, and predictions if the sweep says so.
@@ -274,6 +287,8 @@ def main() -> None:
     if arguments.action == "publish":
         batch.publish()
     else:
+        for reason in batch.left_out:
+            print(f"left out: {reason}")
         for line in batch.status():
             print(f"{line['status']:8} {line['step']:60} {line['why']} {line['log']}".rstrip())
 
