@@ -213,11 +213,13 @@ def answer(assignments: Tensor) -> Tensor:
 
 
 def likeliest(assignments: Tensor, count: int) -> Tensor:
-    """The classes with the largest z of each image, (N, count) or fewer, the likeliest first; equals stand as in `answer`."""
-    chosen: list[Tensor] = []
-    for _ in range(min(count, assignments.shape[1])):
-        chosen.append(answer(assignments)[:, None])
+    """The classes with the largest z of each image, (N, count) or fewer, the likeliest first: `answer`, then of z that are equal up to
+    rounding the first class. Where the first z is nearly 1 all others are small, so their rounding is measured by themselves."""
+    chosen = [answer(assignments)[:, None]]
+    while len(chosen) < min(count, assignments.shape[1]):
         assignments = assignments.scatter(1, chosen[-1], -torch.inf)
+        best = assignments.amax(1, keepdim=True)
+        chosen.append((assignments >= best - TIE * best.abs()).byte().argmax(1, keepdim=True))
     return torch.cat(chosen, 1)
 
 

@@ -427,6 +427,11 @@ def test_equals_are_those_within_rounding_and_the_first_class_is_the_answer():
     assert answer(torch.ones(3, 1)).tolist() == [0, 0, 0] and not tied(torch.ones(3, 1)).any()
 
 
+def test_the_runner_up_of_a_sure_image_is_the_larger_of_two_small_ones():
+    z = torch.tensor([[8e-10, 1 - 3e-8, 3e-8], [3e-8, 1 - 6e-8, 3e-8 * (1 + 1e-9)], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    assert likeliest(z, 3).tolist() == [[1, 2, 0], [1, 0, 2], [1, 0, 2]]
+
+
 @given(n=st.integers(1, 6), m=st.integers(1, 6), count=st.integers(1, 7), seed=seeds)
 def test_the_likeliest_are_those_of_a_sorted_list(n, m, count, seed):
     z = torch.randint(4, (n, m), generator=torch.Generator().manual_seed(seed)).double()

@@ -32,8 +32,8 @@ def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def standings(frame: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
-    """One line for each method and strength: images that count, accuracy of the baseline and of the method, mean gain, its verdict, and
-    each seed's gain with its interval. frame: of `frame_of`; paired: the paired comparisons of the table."""
+    """One line for each method and strength: images that count, accuracy of the baseline and of the method, mean gain with its
+    interval and verdict, and each encoder's gain. frame: of `frame_of`; paired: the paired comparisons of the table."""
     base = frame[frame.name == "CLIP"].groupby(KEY).accuracy.mean().rename("CLIP")
     others = frame[frame.name != "CLIP"].groupby([*KEY, "part", *METHOD[2:], "baseline", "name"])
     means = others.agg(images=("n_total", "median"), accuracy=("accuracy", "mean")).astype({"images": int}).reset_index()
@@ -42,8 +42,8 @@ def standings(frame: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
     order = {name: place for place, name in enumerate(CONDITIONS)}
     table = table.assign(method=table.name, rank=table.condition.map(order))
     table = in_order(table, "backbone", "rank", "method", "strength")
-    first = [*KEY, "method", "images", "CLIP", "accuracy", "gain", "verdict"]
-    return table[[*first, *(column for column in table.columns if column.startswith("seed "))]]
+    first = [*KEY, "method", "images", "CLIP", "accuracy", "gain", "interval", "verdict"]
+    return table[[*first, *(column for column in table.columns if column.startswith("encoder "))]]
 
 
 def harm(table: pd.DataFrame) -> pd.DataFrame:

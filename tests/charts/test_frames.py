@@ -31,21 +31,39 @@ def test_rows_carry_the_label_of_their_method():
     assert frames.frame_of([]).empty
 
 
-def line(dataset, seed, difference, p_holm, variant=""):
-    setting = {"dataset": dataset, "backbone": "b", "shots": 0, "seed": seed, "method": "GTA-CLIP", "variant": variant}
-    points = {"difference": difference, "low": difference - 1, "high": difference + 1, "p_holm": p_holm}
+def test_the_draws_of_an_encoder_are_one_line_and_other_encoders_others():
+    rows = [row(seed=s, draw=d, n_correct=n, n_total=10, accuracy=10 * n, gain=n) for s, d, n in ((0, 0, 4), (0, 1, 7), (1, 0, 9))]
+    frame = frames.frame_of(rows)
+    assert frame[["seed", "accuracy", "gain"]].to_numpy().tolist() == [[0, 55, 5.5], [1, 90, 9]]
+
+
+def line(dataset, seed, difference, draw=0, variant=""):
+    setting = {"dataset": dataset, "backbone": "b", "shots": 0, "seed": seed, "draw": draw, "method": "GTA-CLIP", "variant": variant}
+    points = {"difference": difference, "low": difference - 1, "high": difference + 1, "better": 5, "worse": 2}
     return {**dict.fromkeys(statistics.COLUMNS, 0), **setting, "reference": "CLIP", **points}
 
 
-def test_worlds_speak_as_seeds_of_one_dataset_and_other_variants_for_themselves():
-    paired = pd.DataFrame([line("aviary:0", 0, 4, 0.01), line("aviary:1", 1, 2, 0.01), line("aviary:0", 0, -3, 0.2, "no adapt")])
+def test_worlds_speak_as_encoders_of_one_dataset_and_other_variants_for_themselves():
+    """Means of two draws, 4.1 and 4.0: 4.05 +- 12.706 * 0.0707 / sqrt(2) = 4.05 +- 0.635; between draws sqrt((0.02 + 0.02) / 2)."""
+    drawn = {("aviary:0", 0): (4.0, 4.2), ("aviary:1", 1): (3.9, 4.1)}
+    lines = [line(dataset, seed, d, draw) for (dataset, seed), of in drawn.items() for draw, d in enumerate(of)]
+    paired = pd.DataFrame([*lines, line("aviary:0", 0, -3, variant="no adapt")])
     found = frames.comparisons(paired)
     whole, part = ("aviary", "b", 0, "GTA-CLIP", "", "CLIP"), ("aviary", "b", 0, "GTA-CLIP", "no adapt", "CLIP")
-    assert found.loc[[whole, part], ["difference", "verdict"]].to_numpy().tolist() == [[3, "better"], [-3, ""]]
-    assert found.loc[whole, ["seed 0", "seed 1"]].tolist() == ["+4.0 [+3.0, +5.0]", "+2.0 [+1.0, +3.0]"]
-    assert pd.isna(found.loc[part, "seed 1"]) and frames.shown(found)["seed 1"].tolist() == ["+2.0 [+1.0, +3.0]", ""]
-    drawn = frames.told_apart(paired)
-    assert drawn["mean"].tolist() == [3, 3, -3] and drawn.verdict.tolist() == ["better", "better", ""]
+    assert found.loc[[whole, part], "difference"].tolist() == pytest.approx([4.05, -3])
+    assert found.loc[[whole, part], ["verdict", "interval"]].to_numpy().tolist() == [["better", "[+3.4, +4.7]"], ["", ""]]
+    assert found.loc[whole, "between draws"] == pytest.approx(0.02**0.5) and pd.isna(found.loc[part, "between draws"])
+    assert found.loc[whole, ["encoder 0", "encoder 1"]].tolist() == ["+4.1 (+4.0 to +4.2)", "+4.0 (+3.9 to +4.1)"]
+    assert found.loc[part, "encoder 0"] == "-3.0" and pd.isna(found.loc[part, "encoder 1"])
+    assert frames.shown(found)["encoder 1"].tolist() == ["+4.0 (+3.9 to +4.1)", ""]
+    told = frames.told_apart(paired)
+    assert told["mean"].tolist() == pytest.approx([4.05, 4.05, -3]) and told.verdict.tolist() == ["better", "better", ""]
+    assert told[["difference", "low", "high"]].to_numpy().tolist() == [
+        pytest.approx([4.1, 4.0, 4.2]),
+        pytest.approx([4.0, 3.9, 4.1]),
+        [-3, -3, -3],
+    ]
+    assert told[["better", "worse", "encoders", "draws"]].to_numpy().tolist() == [[10, 4, 2, 2], [10, 4, 2, 2], [5, 2, 1, 1]]
     assert frames.told_apart(paired[:0]).empty
 
 

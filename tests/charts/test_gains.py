@@ -1,6 +1,7 @@
 """Which rows are the steps of a benchmark, and whose gains are drawn."""
 
 import pandas as pd
+import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import same_color
 
@@ -37,7 +38,8 @@ def test_a_loss_is_hatched_and_a_panel_holds_the_transduction_of_its_own_baselin
     figure = gains.stacked(gains.steps(rows("digits", "CLIP", accuracies=(40, 50, 45))))
     hatched = [bar for bar in figure.axes[0].patches if bar.get_hatch()]
     assert [(bar.get_x(), bar.get_width()) for bar in hatched] == [(50, -5)]
-    line = {"dataset": "aviary:0", "backbone": "b", "shots": 0, "seed": 0, "variant": "", "reference": "CLIP+attributes", "p_holm": 0.001}
+    line = {"dataset": "aviary:0", "backbone": "b", "shots": 0, "seed": 0, "variant": "", "reference": "CLIP+attributes"}
+    line |= {"better": 0, "worse": 0}
     lines = [
         {**line, "method": m, "difference": d, "low": d - 1, "high": d + 1} for m, d in (("TransCLIP", -9), ("TransCLIP+attributes", 6))
     ]
@@ -46,14 +48,14 @@ def test_a_loss_is_hatched_and_a_panel_holds_the_transduction_of_its_own_baselin
     assert drawn == [[6]]
 
 
-def test_a_row_has_the_colour_of_its_method_on_the_left_and_of_what_all_seeds_say_on_the_right():
+def test_a_row_has_the_colour_of_its_method_on_the_left_and_of_what_all_encoders_say_on_the_right():
     worlds = [measured for seed in (0, 1) for measured in rows(f"aviary:{seed}", "CLIP", seed=seed)]
     part = row(run_id="part", dataset="aviary:0", method="GTA-CLIP", variant="no adapt", n_correct=1, n_total=4, accuracy=25)
-    line = {"backbone": "b", "shots": 0, "variant": "", "reference": "CLIP"}
+    line = {"backbone": "b", "shots": 0, "variant": "", "reference": "CLIP", "better": 0, "worse": 0}
     paired = pd.DataFrame(
-        {**line, "dataset": f"aviary:{s}", "seed": s, "method": m, "difference": d + s, "low": d - 1, "high": d + 2, "p_holm": p}
-        for m, d, p in (("TransCLIP", -9, 0.001), ("GTA-CLIP", 6, 0.2))
-        for s in (0, 1)
+        {**line, "dataset": f"aviary:{seed}", "seed": seed, "method": method, "difference": difference}
+        for method, of in (("TransCLIP", (-9, -8)), ("GTA-CLIP", (1, 7)))  # -8.5 +- 6.4, and 4 +- 38
+        for seed, difference in enumerate(of)
     )
     figure = gains.accuracies_and_gains([part, *worlds, *rows("digits", "CLIP")], paired, "CLIP")
     plt.close(figure)
@@ -65,4 +67,9 @@ def test_a_row_has_the_colour_of_its_method_on_the_left_and_of_what_all_seeds_sa
     hollow = [same_color(dots.get_facecolor()[0], "white") for dots in left.collections]
     assert hollow == [False, False, False, True] and [len(dots.get_offsets()) for dots in left.collections] == [2, 2, 2, 1]
     drawn = {tuple(shown.get_xdata()): shown.get_color() for shown in right.lines if shown.get_marker() == "o"}
-    assert drawn == {(-9,): VERDICTS["worse"], (-8,): VERDICTS["worse"], (6,): VERDICTS[""], (7,): VERDICTS[""]}
+    assert drawn == {(-9,): VERDICTS["worse"], (-8,): VERDICTS["worse"], (1,): VERDICTS[""], (7,): VERDICTS[""]}
+    bars = [(bar.get_x(), bar.get_x() + bar.get_width(), bar.get_facecolor()[:3]) for bar in right.patches]
+    half = 12.706 / 2  # Student's 97.5 % quantile with one degree of freedom, times the error of the mean of -9 and -8
+    expected = [(-8.5 - half, -8.5 + half), (4 - 6 * half, 4 + 6 * half)]
+    assert [bar[:2] for bar in bars] == [pytest.approx(ends, abs=1e-2) for ends in expected]
+    assert all(same_color(bar[2], VERDICTS[said]) for bar, said in zip(bars, ("worse", ""), strict=True))

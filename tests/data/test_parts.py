@@ -70,7 +70,7 @@ def test_images_of_unseen_classes_are_there_have_no_name_and_do_not_count(encode
 
     right = torch.nn.functional.one_hot(torch.from_numpy(truth).clamp(0), 7).float()
     outcomes = {("CLIP", ""): (right.roll(1, dims=1), 1.0, ("CLIP", "")), ("GTA-CLIP", ""): (right, 1.0, ("CLIP", ""))}
-    rows, predictions = results.measure("t", part, "embedded", encoder, settings_for("embedded"), outcomes, "hash")
+    rows, predictions = results.measure("t", part, "embedded", encoder, settings_for("embedded"), outcomes, outcomes.keys(), "hash")
     assert [(row.n_correct, row.n_total, row.gain) for row in rows] == [(0, seen.sum(), 0), (seen.sum(), seen.sum(), 100)]
     assert all(len(predictions[f"{row.run_id}.correct"]) == row.n_total for row in rows)
     assert (predictions["counted"] == seen).all() and len(predictions["image_id"]) == len(truth)

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from gta import adapt, loop
 from gta.__main__ import main
 from gta.attributes import Bank
-from gta.data import tasks
 from gta.generate import describe
 from gta.label import folder, jobs, plan
+from gta.label.models import Classifier
 from gta.llm import prompts
 from gta.llm.endpoint import LanguageModelError, only_model
 from gta.llm.ledger import Ledger
@@ -24,6 +24,7 @@ from gta.worlds import fieldguide
 from gta.worlds.fieldguide import language_model
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
+from gta.worlds.views import GlyphView
 from small import TINY, counted
 
 NAMES = ["<script>alert(1)<.png", "a\nnewline.png", 'quo"te.png', "\u202efdp.png", "=cmd().png", "x" * 250 + ".png"]
@@ -63,7 +64,7 @@ def test_the_labels_are_those_of_the_method(home, encoder, glyphs):
         questions = prompts.load("glyphs")
         static = describe(bank, llm, questions)
         images = [glyphs[0][i] for i in order]
-        options = {"attributes": static, "llm": llm, "questions": questions, "augment": tasks.glyph_augmentation(32), "progress": False}
+        options = {"attributes": static, "llm": llm, "questions": questions, "augment": GlyphView(32), "progress": False}
         direct = loop.run(encoder, images, DIGITS, settings, **options)
     plain = loop.run(encoder, images, DIGITS, settings_for("embedded", iterations=1), attributes=bank, progress=False).clip
     assert sorted(found) == sorted(paths)
@@ -295,7 +296,7 @@ def test_the_templates_are_the_users_or_suit_the_domain(home, tiny):
         return job.bank().texts, job.augmentation
 
     assert chosen("[crane]", tiny) == ([["a photo of a crane."]], adapt.natural_augmentation)
-    assert chosen("[A, B]", "embedded") == ([["a picture of the letter A"], ["a picture of the letter B"]], jobs._glyph_augmentation)
+    assert chosen("[A, B]", "embedded") == ([["a picture of the letter A"], ["a picture of the letter B"]], GlyphView)
     own = "classes: {crane: [a red crown], heron: []}\ntemplate: a {}.\nsentence: a {name} with {attribute}."
     assert chosen(own, tiny)[0] == [["a crane with a red crown."], ["a heron."]]
 
@@ -305,6 +306,18 @@ def test_an_endpoint_that_serves_one_model_needs_no_name():
         assert only_model(url) == "fieldguide"
     with pytest.raises(LanguageModelError, match="does not say which model"):
         only_model("http://127.0.0.1:9/v1")
+
+
+def test_of_two_equal_classes_the_first_is_the_label_and_the_second_the_runner_up():
+    z = torch.tensor([[0.1, 0.45 - 1e-8, 0.45 + 1e-8], [0.45 + 1e-8, 0.1, 0.45 - 1e-8], [0.0, 0.25, 0.75]], dtype=torch.float64)
+    names = Classifier(("crane", "heron", "ibis"), torch.eye(3), torch.eye(3), torch.ones(3), 1.0, 1.0)
+    text = folder.predictions(["a", "b", "c"], names, z, z, torch.zeros(3))
+    found = [(row["label"], row["runner_up"], row["confidence"], row["margin"], row["clip"]) for row in csv.DictReader(text.splitlines())]
+    assert found == [
+        ("heron", "ibis", "0.4500", "0.0000", "heron"),
+        ("crane", "ibis", "0.4500", "0.0000", "crane"),
+        ("ibis", "heron", "0.7500", "0.5000", "ibis"),
+    ]
 
 
 def test_a_table_holds_any_text():

@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from gta import encoders
 from gta.attributes import Bank
 from gta.data import tasks
+from gta.encoders.encoder import weights_hash
 from gta.encoders.images import load_images
 from gta.label import models
 from gta.label.models import Classifier
 from gta.label.unknowns import unfitness
 from gta.loop import run
-from gta.transduct import posterior, text_prior, transduct
+from gta.transduct import answer, posterior, text_prior, transduct
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
 from small import TINY
@@ -30,7 +31,7 @@ TASK = tasks.load("digits")
 def result(encoder, glyphs):
     bank = Bank.from_template(DIGITS, TASK.template, TASK.sentence)
     settings = settings_for("embedded", iterations=2)
-    return run(encoder, glyphs[0], DIGITS, settings, attributes=bank, augment=tasks.glyph_augmentation(32), progress=False)
+    return run(encoder, glyphs[0], DIGITS, settings, attributes=bank, augment=tasks.glyph_view(32), progress=False)
 
 
 @pytest.fixture
@@ -66,8 +67,16 @@ def test_unfitness_is_the_distance_to_the_nearest_class():
 def test_what_is_kept_is_what_was_there(result, kept, glyphs):
     encoder, classifier = models.load(kept, device="cpu")
     pixels = load_images(glyphs[0], encoder).pixels
-    assert torch.equal(encoder.encode_images(pixels), result.encoder.encode_images(pixels))
-    torch.testing.assert_close(classifier.label(result.features), Classifier.of(result).label(result.features))
+    stored = {name: weight.float().double() for name, weight in result.encoder.model.state_dict().items() if weight.is_floating_point()}
+    weights = encoder.model.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in stored.items()), "float64 weights, as files of float32 hold them"
+    assert encoder.dtype == result.encoder.dtype == torch.float64 and encoder.weights_sha256 == weights_hash(result.encoder.model)
+    features = encoder.encode_images(pixels)
+    torch.testing.assert_close(features, result.encoder.encode_images(pixels), atol=1e-6, rtol=0)
+    before, after = Classifier.of(result).label(result.features), classifier.label(features)
+    torch.testing.assert_close(classifier.label(result.features), before, atol=1e-12, rtol=0)
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=0)
+    assert torch.equal(answer(after), answer(before)) and len(answer(after).unique()) > 5
     assert classifier.class_names == tuple(DIGITS) and classifier.logit_scale == pytest.approx(result.encoder.logit_scale)
     assert Bank.load(kept / "attributes.json") == result.attributes
     assert (kept / "README.md").read_text() == "# A card"
@@ -85,8 +94,8 @@ def test_stock_open_clip_reads_the_model_and_its_tokenizer(result, kept):
     with torch.no_grad():
         theirs = F.normalize(model.eval().encode_image(preprocess(image)[None]), dim=-1)
         said = F.normalize(model.encode_text(tokenizer(texts)), dim=-1)
-    torch.testing.assert_close(theirs, result.encoder.encode_images(ours), atol=1e-5, rtol=0)
-    torch.testing.assert_close(said, result.encoder.encode_texts(texts), atol=1e-5, rtol=0)
+    torch.testing.assert_close(theirs.double(), result.encoder.encode_images(ours), atol=1e-5, rtol=0)
+    torch.testing.assert_close(said.double(), result.encoder.encode_texts(texts), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("quick", [False, True])

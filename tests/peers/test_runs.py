@@ -125,7 +125,7 @@ def test_query_labels_change_no_answer(encoder, monkeypatch):
 
 def test_views_are_augmented_repeatable_and_in_order(encoder, glyphs):
     images = load_images(glyphs[0][:4], encoder, progress=False)
-    augment = tasks.glyph_augmentation(encoder.image_size)
+    augment = tasks.glyph_view(encoder.image_size)
     views = bench.views_of(encoder, images, augment, seed=3, count=2)
     assert views.shape == (2, 4, 128) and not torch.allclose(views[0], views[1])
     assert torch.equal(views, bench.views_of(encoder, images, augment, seed=3, count=2))

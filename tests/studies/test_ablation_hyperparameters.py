@@ -38,7 +38,7 @@ def test_without_a_folder_the_iterates_are_not_to_be_had(study):
 
 
 def test_a_value_is_the_run_with_that_setting_and_the_default_is_left_to_t(study):
-    ablation_hyperparameters.hyperparameters(study, "k", (1, 8))
+    ablation_hyperparameters.hyperparameters(study, "k", (1, study.settings.confident))
     assert set(study.outcomes) == {("CLIP+attributes", ""), ("GTA-CLIP", "k = 1")}
     alone = study.run(study.static, study.llm, changes={"confident": 1}, checkpoints=None)
     torch.testing.assert_close(study.outcomes["GTA-CLIP", "k = 1"][0], alone.assignments, atol=1e-6, rtol=0)
@@ -79,7 +79,8 @@ def test_the_default_stands_in_every_panel_of_its_dataset():
     ]
     found = charts.points([*rows, row(run_id="clip", dataset="digits", backbone="embedded", method="CLIP+attributes")])
     lines = sorted((line.dataset, line.factor, line.value, line.default) for line in found.itertuples())
-    digits = [("digits", "k", 2, False), ("digits", "k", 8, True), ("digits", "lambda", 0, False), ("digits", "lambda", 1, True)]
+    k = settings_for("embedded").confident
+    digits = [("digits", "k", 2, False), ("digits", "k", k, True), ("digits", "lambda", 0, False), ("digits", "lambda", 1, True)]
     assert lines == [("aviary", "beta", 0.05, False), ("aviary", "beta", 0.5, True), *digits]
     figure = charts.curves(rows)
     labels = [axis.get_xlabel() for axis in figure.axes if axis.axison]

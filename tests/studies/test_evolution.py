@@ -225,7 +225,8 @@ def test_a_run_that_was_cut_leaves_the_same_trail(encoder, followed, tmp_path):
 def test_the_headline_is_the_last_iterate_and_the_oracle_is_apart(encoder, followed, monkeypatch):
     labels = tasks.query_labels("digits")[:FIRST]
     monkeypatch.setattr(tasks, "query_labels", lambda name: labels)
-    rows, _ = results.measure("evolution", TASK, "embedded", encoder, SETTINGS, evolution.iterates(followed), "hash")
+    iterates = evolution.iterates(followed)
+    rows, _ = results.measure("evolution", TASK, "embedded", encoder, SETTINGS, iterates, iterates.keys(), "hash")
     right = [int((step["labels"].numpy() == labels).sum()) for step in followed.history]
     assert [(row.method, row.variant) for row in rows[:2]] == [("CLIP+attributes", ""), ("GTA-CLIP", "")]
     assert [row.n_correct for row in rows[1:]] == [right[-1], *right]

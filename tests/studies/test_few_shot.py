@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gta import loop, released
+from gta.adapt import draw_batches
 from gta.charts import few_shot as charts
 from gta.data import tasks
 from gta.encoders.images import load_images
@@ -110,12 +111,16 @@ def test_labels_of_query_images_play_no_part(encoder, guide_llm, monkeypatch):
 
 def test_labelled_images_are_adapted_to_with_their_true_class_and_the_chosen_gamma(encoder, seen, monkeypatch):
     selections, weights = [], []
-    monkeypatch.setattr(loop, "adapt", lambda encoder, original, selection, *rest: selections.append(selection) or 0.0)
+
+    def draw(selection, *rest):
+        selections.append(selection)
+        return draw_batches(selection, *rest)
+
     true_transduct = loop.transduct
     monkeypatch.setattr(loop, "transduct", lambda *args, **options: weights.append(options["gamma"]) or true_transduct(*args, **options))
     study = study_of(encoder, None)
-    monkeypatch.setattr(Study, "static", study.names_only)
-    seen.gta_clip(study, 0.2, progress=False)
+    options = {"changes": {"gamma": 0.2}, "draw": draw, "progress": False, **seen.given}
+    study.run_draws("GTA-CLIP-FS", "", study.names_only, None, **options)
     (selection,) = selections
     rows = {int(image): of.nonzero().flatten().tolist() for image, of in zip(selection.images, selection.classes, strict=True)}
     assert {image - QUERIES: of for image, of in rows.items() if image >= QUERIES} == {i: [int(c)] for i, c in enumerate(seen.labels)}
@@ -152,12 +157,14 @@ def test_the_table_shows_the_mean_and_the_ends():
     assert cells.loc[("digits", "embedded", "GTA-CLIP-FS"), 4] == "59.0 [58.0, 60.0]"
 
 
-@pytest.mark.parametrize(("p", "expected"), [(0.01, "better"), (0.2, "")])
-def test_only_what_every_seed_shows_has_a_verdict(p, expected):
+@pytest.mark.parametrize(("second", "expected"), [(2.1, "better"), (9.0, ""), (-2.0, "")])
+def test_only_what_the_interval_over_encoders_shows_has_a_verdict(second, expected):
     line = {"table": "few_shot", "dataset": "digits", "backbone": "embedded", "shots": 4, "method": "GTA-CLIP-FS", "variant": ""}
-    lines = [{**line, "seed": s, "reference": "CLIP", "difference": 2, "low": 1, "high": 3, "p_holm": [0.01, p][s]} for s in (0, 1)]
+    drawn = [(0, 1.9), (0, 2.1), (1, second - 1), (1, second + 1)]
+    lines = [{**line, "seed": seed, "reference": "CLIP", "difference": of, "better": 0, "worse": 0} for seed, of in drawn]
     shown = charts.differences(pd.DataFrame(lines))
-    assert shown.verdict.tolist() == [expected] and shown["seed 1"].tolist() == ["+2.0 [+1.0, +3.0]"]
+    assert shown.verdict.tolist() == [expected]
+    assert shown["encoder 1"].tolist() == [f"{second:+.1f} ({second - 1:+.1f} to {second + 1:+.1f})"]
 
 
 @pytest.mark.parametrize("shots", [0, -1])
