@@ -32,8 +32,9 @@ check: test
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON3) -c 'import sys; sys.exit("python3 is %d.%d; 3.11 or newer is needed: make PYTHON3=/path/to/python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON3) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "installing into $(VENV): 3 GB to download, a few minutes"
+	@# The lock is complete, so that nothing is left to resolve; Python compiles what it runs, which is a part of what is installed.
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock --editable .
 	@touch $@
 
 clean:

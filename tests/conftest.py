@@ -54,3 +54,42 @@ def cut(tmp_path, cut_folder, monkeypatch):
     monkeypatch.setattr(manifests, "FOLDER", folder)
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
+
+
+# Slow tests that CI runs in turn, a third at a time, each third in a few minutes. Those of a browser run always; what takes a quarter
+# of an hour is for `make test-all` alone.
+THIRDS = {
+    1: {
+        "test_the_evolution_page_goes_on_after_a_kill",
+        "test_fifty_kills",
+        "test_memory_does_not_grow_with_the_number_of_images",
+        "test_a_dry_run_names_exactly_what_depends_on_a_change",
+    },
+    2: {
+        "test_two_hundred_runs_at_once_lose_and_double_no_row",
+        "test_thirty_kills",
+        "test_an_installed_package_works_from_another_folder",
+        "test_any_number_of_classes_and_images",
+    },
+    3: {
+        "test_pretraining_learns_and_writes_what_the_loader_reads",
+        "test_pretraining_learns_birds_and_writes_what_the_loader_reads",
+        "test_the_peers_pages_run_in_smoke_size",
+        "test_every_rounding_gives_the_same_counts",
+    },
+}
+ALL_ALONE = {"test_a_batch_that_is_killed_ten_times_gives_the_same_tables"}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--third", type=int, help="with -m slow: 1, 2 or 3, the third of the slow tests to run, and those of a browser")
+
+
+def pytest_collection_modifyitems(config, items):
+    third = config.getoption("--third")
+    if third is None:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    kept = [item for item in slow if item.originalname in THIRDS[third] or "browser" in item.originalname]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept

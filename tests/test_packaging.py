@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 import yaml
+from conftest import ALL_ALONE, THIRDS
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -74,3 +75,15 @@ def test_an_installed_package_works_from_another_folder(tmp_path):
     done = run("-m", "gta", "label", "digits/images", *label)
     assert done.returncode == 0 and (tmp_path / "home/out/report.html").exists(), done.stderr
     assert {file for file in (tmp_path / "site").rglob("*") if "__pycache__" not in file.parts} == before
+
+
+def test_every_slow_test_has_its_turn():
+    """In one of the three thirds, of a browser, or named as too long for any."""
+    found = set()
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        text = file.read_text()
+        found |= set(re.findall(r"mark\.slow\n(?:@.*\n)*def (test_\w+)", text))
+        found |= set(re.findall(r"marks=pytest\.mark\.slow.*\ndef (test_\w+)", text))
+    listed = set.union(*THIRDS.values())
+    assert found - listed - ALL_ALONE == {name for name in found if "browser" in name}
+    assert listed <= found | {"test_every_rounding_gives_the_same_counts"}

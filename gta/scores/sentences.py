@@ -21,7 +21,8 @@ from gta.scores.rows import read_table
 from gta.scores.statistics import label, over_encoders
 from gta.scores.tables import paired_of
 
-MARK = re.compile(r"(\S+?)<!-- (\w+)((?: [\w#=]+)*): (.+?) \| (\w+) -->")
+MARK = re.compile(r"([^\s(]+?)<!-- (\w+)((?: [\w#=]+)*): (.+?) \| (\w+) -->")
+PAIR = ["label", "reference"]
 TABLES = ROOT / "results" / "tables"
 
 
@@ -33,7 +34,7 @@ def filled(document: str, tables: Path = TABLES) -> str:
 def unmarked(document: str) -> list[str]:
     """Numbers with a decimal in the sentences of a document, outside of tables, that name no cell."""
     prose = "\n".join(line for line in MARK.sub("", document).splitlines() if not line.lstrip().startswith(("|", "<!--", "    ")))
-    return re.findall(r"(?<![\w./-])[-+−]?\d+\.\d+(?![\w/]|\.\d)", prose)
+    return re.findall(r"(?<![\w./-])[-+−]?\d{1,3}\.\d{1,2}(?!\d|[\w/]|\.\d)", prose)
 
 
 def _value(tables: Path, table: str, where: str, names: str, what: str) -> str:
@@ -42,6 +43,8 @@ def _value(tables: Path, table: str, where: str, names: str, what: str) -> str:
     method, _, reference = names.partition(" > ")
     if reference:
         frame = _paired(tables / f"{table}.csv")
+        turned = frame.assign(label=frame.reference, reference=frame.label, difference=-frame.difference)
+        frame = pd.concat([frame, turned[~turned.set_index(PAIR).index.isin(frame.set_index(PAIR).index)]])
         frame = frame[(frame.label == method) & (frame.reference == reference)]
     else:
         frame = _rows(tables / f"{table}.csv")
