@@ -33,8 +33,8 @@ class Selection:
 def confident_images(logits: Tensor, count: int = 8, key: Callable[[int], bytes] | None = None) -> Selection:
     """For each class the `count` images with the largest z_.j; an image chosen by several classes belongs to all of them.
 
-    logits: (N, M), of which z is the softmax: images are ranked by log-odds, since z itself is 1 for most of them. key: of an image's
-    content, by which equals are chosen; without it the lower row comes first. The order is by class, then by falling z.
+    logits: (N, M), whose softmax is z. Images are ranked by log-odds, since z itself is 1 for most of them. key: from a row to a hash
+    of its image, which ranks equals; without it the lower row comes first. Images stand by class, then by falling z.
     """
     odds, count = log_odds(logits.double()).T, min(count, len(logits))  # (M, N)
     top = odds.gather(1, rows := largest(odds, count)).sort(dim=1, descending=True, stable=True)
@@ -52,8 +52,8 @@ def confident_images(logits: Tensor, count: int = 8, key: Callable[[int], bytes]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of adapt sees. images: (B,) rows; texts: one for each image; positives: (B, B) bool, image x text; views: of
-    each image, a seed from which it is augmented, or the augmented images themselves, uint8 (B, 3, H, W)."""
+    """What one step of adapt sees. images: (B,) rows; texts: one for each image; positives: (B, B) bool, image x text; views: for
+    each image the seed of its augmentation, or the augmented images themselves, uint8 (B, 3, H, W)."""
 
     images: Tensor
     texts: list[str]
@@ -62,11 +62,11 @@ class Batch:
 
 
 def draw_batches(selection: Selection, texts: Sequence[Sequence[str]], size: int, seed: str, key: Callable[[int], bytes]) -> list[Batch]:
-    """All images once, each with one text, every text of its classes equally likely, and one view.
+    """Each image once, with one view and one text; all texts of its classes are equally likely.
 
     What is drawn for an image depends on `seed` and its own content alone, never on its rank or on the other images: an image
-    keeps its text and its view where others are swapped. Images stand in the order of their draw and are cut into batches.
-    texts: M lists; key: of an image's content, so that equal images get equal draws.
+    keeps its text and its view if others are swapped. Images are sorted by their draw and cut into batches.
+    texts: M lists; key: from a row to a hash of its image, so that equal images get equal draws.
     """
     drawn = [hashlib.sha256(seed.encode() + key(row)).digest() for row in selection.images.tolist()]
     batches = []
@@ -123,11 +123,11 @@ def adapt(
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
     progress: bool = False,
 ) -> float:
-    """One pass over the batches: each image with its text, and with its view.
+    """Train both encoders for one pass over the batches.
 
-    original: from a row number to the image, uint8 (3, h, w), that `augment` is given; batches: as `draw_batches` gives them; groups:
-    which parameters learn, and how fast, by default `parameter_groups`. Changes the encoder's weights in place and returns the
-    mean loss. The optimiser is made anew; normalisation layers stay in eval mode. On a GPU worker processes decode and augment ahead.
+    original: from a row number to the image, uint8 (3, h, w), that `augment` gets; batches: as `draw_batches` gives them; groups:
+    which parameters learn, and how fast, by default `parameter_groups`. Changes the encoder's weights in place and returns the mean
+    loss. Each call makes a new optimiser; normalisation layers stay in eval mode. For a GPU, worker processes decode and augment ahead.
     """
     optimizer = torch.optim.AdamW(
         (groups or parameter_groups)(encoder.model, settings), betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay, fused=True
@@ -148,7 +148,7 @@ def adapt(
 
 
 def _views_ahead(original: Callable, augment: Callable, batches: Sequence[Batch], device: torch.device) -> DataLoader:
-    """The views of each batch, made by worker processes ahead of a GPU; on a CPU they would take what training needs."""
+    """Load the views of each batch. Worker processes make them ahead of a GPU; on a CPU they would take what training needs."""
     cuda = device.type == "cuda"
     views = [(int(row), view) for batch in batches for row, view in zip(batch.images, batch.views, strict=True)]
     order = torch.arange(len(views)).split([len(batch.images) for batch in batches])

@@ -1,8 +1,8 @@
 """The neighbour graph of the Laplacian term: w_ij = max(0, f_i . f_j) on k-nearest neighbours (TransCLIP, arXiv 2406.01837).
 
-Exact, in bounded memory and O(N^2 d): one matrix product gives the cosines of a block of images, from which a few
-candidates a row are taken; their cosines in float64 decide, and those of all images where more than the candidates are as
-near. So neither float32 nor the size of the block chooses a neighbour. Of equal cosines the lower index comes first.
+The search is exact, in bounded memory and O(N^2 d). One matrix product gives the cosines of a block of images. Each row keeps
+a few candidates, and their cosines in float64 decide. If others may be as near, the cosines of all images in float64 decide.
+So neither float32 nor the size of the block chooses a neighbour. Of equal cosines the lower index comes first.
 """
 
 import torch
@@ -20,8 +20,8 @@ def knn_graph(features: Tensor, support_features: Tensor | None = None, neighbor
     Returns a sparse COO (N + S, N), query rows first: row i holds max(0, cosine) at the `neighbors` query images
     nearest to image i, itself left out by its index, so an exact duplicate is a neighbour. With fewer than
     `neighbors` other images a row holds them all.
-    memory_mb bounds the working memory, but for a copy of the features and once more as much where images crowd; it
-    changes nothing but speed. Raises ValueError naming a row that is not unit.
+    memory_mb bounds the working memory, but for a copy of the features; crowded images take as much once more. It changes
+    only the speed. Raises ValueError naming a row that is not unit.
     """
     if neighbors < 1:
         raise ValueError(f"neighbors is {neighbors}; a graph needs at least 1")
@@ -40,7 +40,7 @@ def knn_graph(features: Tensor, support_features: Tensor | None = None, neighbor
 def nearest(rows: Tensor, features: Tensor, k: int, *, own: Tensor | None = None, memory_mb: int = 128) -> tuple[Tensor, Tensor]:
     """Cosines and indices, (R, k) each, of the k rows of `features` (N, d) nearest to each of `rows` (R, d), nearest first.
 
-    k is cut to N. own: (R,) the place of each row in `features`, which comes last, with cosine -inf.
+    k is cut to N. own: (R,) the place in `features` of each row itself; it comes last, with cosine -inf.
     """
     n, d = features.shape
     some = min(k + SPARE, n)

@@ -28,7 +28,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What was said of a class and not taken, or cut, or why nothing was said, with the provenance of `Attribute`."""
+    """A text that was not taken or was cut, or why nothing was said. name: of the class; against, iteration: as in `Attribute`."""
 
     name: str
     reason: str
@@ -41,10 +41,10 @@ class Dropped:
 class Bank:
     """Texts per class, in the order of `class_names`, in which a spelling may occur twice.
 
-    template turns a class name into a text ("a photo of a {}."); sentence a name and an attribute ("a photo of a {name}
-    with {attribute}."). asked logs (iteration, a, b, count) of every pair asked about, a and b as class indices; dropped
-    what was not taken. memory: whether the answers of an iteration serve all later ones or only itself. Banks are values:
-    a method returns a new one.
+    template: makes a text from a class name ("a photo of a {}."); sentence: makes one from a name and an attribute ("a photo
+    of a {name} with {attribute}."); asked: (iteration, a, b, count) of every pair asked about, a and b as class indices;
+    dropped: what was not taken; memory: whether the answers of an iteration serve all later ones or only itself. A bank never
+    changes: a method returns a new one.
     """
 
     class_names: tuple[str, ...]
@@ -59,7 +59,7 @@ class Bank:
     def from_template(
         cls, class_names: Sequence[str], template: str = "a photo of a {}.", sentence: str = "a photo of a {name} with {attribute}."
     ) -> "Bank":
-        """One text a class: where every run begins. Raises ValueError for no class, an empty name or a template without its fields."""
+        """One text for each class, from the template. Raises ValueError for no class, an empty name or a template without its fields."""
         if not class_names or not all(name.strip() for name in class_names):
             raise ValueError("class_names: at least one is needed, and none may be empty")
         if "{}" not in template or "{attribute}" not in sentence:
@@ -81,23 +81,23 @@ class Bank:
         return [a.text for a in self.attributes[class_index] if a.source != "template"]
 
     def at(self, iteration: int) -> "Bank":
-        """As an iteration sees it: without later answers and, where memory is `one_iteration`, without earlier ones."""
+        """The bank as an iteration sees it: without later answers and, where memory is `one_iteration`, without earlier ones."""
         seen = (lambda t: t == iteration) if self.memory == "one_iteration" else (lambda t: t <= iteration)
         attributes = tuple(tuple(a for a in of_class if a.iteration is None or seen(a.iteration)) for of_class in self.attributes)
         return replace(self, attributes=attributes)
 
     def without_templates(self) -> "Bank":
-        """Without the template text of every class that has another."""
+        """The bank without the template text of every class that has another."""
         attributes = tuple(tuple(a for a in of_class if a.source != "template") or of_class for of_class in self.attributes)
         return replace(self, attributes=attributes)
 
     def add(self, class_index: int, phrases: Sequence[str], **provenance: Any) -> "Bank":
-        """With each phrase as a sentence about the class; provenance as in `Attribute`."""
+        """The bank with each phrase added, as a sentence about the class; provenance as in `Attribute`."""
         name = self.class_names[class_index]
         return self.add_texts(class_index, [fill(self.sentence, name=name, attribute=phrase) for phrase in phrases], **provenance)
 
     def add_texts(self, class_index: int, texts: Sequence[str], **provenance: Any) -> "Bank":
-        """With whole texts of a class; those that say what it already has are dropped as `duplicate`."""
+        """The bank with whole texts added to a class; those that say what it already has are dropped as `duplicate`."""
         now = self if provenance.get("iteration") is None else self.at(provenance["iteration"])
         known = {normalised(attribute.text) for attribute in now.attributes[class_index]}
         added: list[Attribute] = []
@@ -113,13 +113,13 @@ class Bank:
         return bank.drop(class_index, [("duplicate", text) for text in twice], **provenance)
 
     def drop(self, class_index: int, dropped: Sequence[tuple[str, str]], **provenance: Any) -> "Bank":
-        """With (reason, text) of what was not taken in the log."""
+        """The bank with (reason, text) of what was not taken added to its log."""
         which = {key: provenance[key] for key in ("against", "iteration") if key in provenance}
         logged = tuple(Dropped(self.class_names[class_index], reason, text, **which) for reason, text in dropped)
         return replace(self, dropped=self.dropped + logged)
 
     def within(self, shorten: Callable[[str], str]) -> "Bank":
-        """With every text cut to what an encoder reads, and the whole of those that were cut in the log, as `cut to the context`."""
+        """The bank with every text cut to what an encoder reads; the log holds the whole text, as `cut to the context`."""
         bank = self
         for i, of_class in enumerate(self.attributes):
             short = tuple(replace(a, text=shorten(a.text)) for a in of_class)
@@ -130,7 +130,7 @@ class Bank:
         return bank
 
     def save(self, file: Path) -> None:
-        """As readable JSON, whole or not at all."""
+        """Write readable JSON, whole or not at all."""
         write_atomically(file, self.to_json())
 
     def to_json(self) -> str:
@@ -182,8 +182,8 @@ def _brief(entry: Attribute | Dropped) -> dict[str, Any]:
 def beginning(attributes: Bank | Path | str | None, class_names: Sequence[str], memory: Memory, generate: bool, asks: bool) -> Bank:
     """The bank that a run begins with: a bank, one in a file, or by default the template sentence of each class.
 
-    One with a log of pairs is that of a whole run, to be replayed where the run may `generate`. Raises ValueError for a bank of other
-    classes, and for one to replay while a language model is asked too or under another memory.
+    One with a log of pairs comes from a whole run; it is replayed if the run may `generate`. Raises ValueError for a bank of other
+    classes, and for one to replay if a language model is asked too or the memory is another one.
     """
     bank = Bank.load(attributes) if isinstance(attributes, (Path, str)) else attributes or Bank.from_template(class_names)
     if bank.class_names != tuple(class_names):

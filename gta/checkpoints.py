@@ -1,8 +1,8 @@
 """Checkpoints of a run: what it has found out so far, on disk after every stage.
 
-A checkpoint is a small JSON file whose name carries its own hash, and which names groups of tensors by theirs. A group that
-did not change since the last checkpoint is not written again, so that weights cost their size once an iteration. Nothing is
-trusted that does not have its hash: a damaged checkpoint is passed over for the one before it.
+A checkpoint is a small JSON file. Its name holds its own hash, and it names groups of tensors by theirs. A group that did not
+change since the last checkpoint is not written again, so weights cost their size once an iteration. A file with another hash
+is damaged: it is passed over, and the checkpoint before it is used.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints in a folder. keep: how many of the last are kept; trail: of milestones, all but their weights is kept too."""
+    """The checkpoints in a folder. keep: how many of the last stay; trail: whether milestones stay too, without weights."""
 
     def __init__(self, folder: Path | str, *, keep: int = 2, trail: bool = False):
         if keep < 1:
@@ -42,12 +42,12 @@ class Checkpoints:
         self._written: dict[str, tuple[Group, str]] = {}
 
     def within(self, name: str) -> "Checkpoints":
-        """The same in a folder of its own."""
+        """Checkpoints that are kept alike, in a sub-folder."""
         return Checkpoints(self.folder / name, keep=self._keep, trail=self._trail)
 
     def save(self, facts: Mapping[str, Any], groups: Mapping[str, Group], device: torch.device, milestone: bool = False) -> None:
-        """Write a checkpoint, then remove those that are no longer kept. A disk that is full ends no run: it is reported, and
-        the last good checkpoint stays."""
+        """Write a checkpoint, then remove those that are no longer kept. A full disk ends no run: it is reported, and the last
+        good checkpoint stays."""
         try:
             hashes = {name: self._write(name, group) for name, group in groups.items()}
             body = json.dumps({"facts": facts, "groups": hashes, "place": _place(device), "milestone": milestone})
@@ -60,8 +60,8 @@ class Checkpoints:
             print(f"checkpoint not written: {error}. The run goes on; {last}", file=sys.stderr)
 
     def latest(self, device: torch.device) -> Checkpoint | None:
-        """The last one that is whole, None where there is none. Says which damaged ones it passed over, and whether the machine, the
-        device, torch or the number of threads is another, which may change the last digits of what follows."""
+        """The last whole checkpoint, or None. Prints which damaged ones it passed over, and whether the machine, the device, torch or
+        the number of threads is another one, which may change the last digits of what follows."""
         for file in reversed(self._manifests()):
             try:
                 body = self._read(file)

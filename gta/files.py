@@ -22,7 +22,7 @@ def shipped(path: str) -> Path:
 @contextmanager
 def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
     """A temporary path beside `file` that takes its place when the block ends well: a reader sees the old content or the
-    new, never a part. sync: through a power cut too, which takes as long as the disk needs."""
+    new, never a part. sync: also after a power cut, which takes as long as the disk needs."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")

@@ -22,10 +22,10 @@ Pair = tuple[int, int, int]
 
 
 def confused_pairs(assignments: Tensor, margin: float = 0.1) -> list[Pair]:
-    """Class pairs (a, b, count), a < b, most frequent first, ties by class: the two largest entries of z of the
-    images for which they differ by less than `margin`.
+    """Class pairs (a, b, count), a < b, most frequent first, ties by class. An image counts for the pair of its two largest
+    z if these differ by less than `margin`.
 
-    assignments: (N, M).
+    assignments: z (N, M).
     """
     if assignments.shape[1] < 2:
         return []
@@ -44,13 +44,13 @@ def pair_threshold(pairs: Sequence[Pair], share: float = 0.05) -> int:
 
 
 def pairs_to_ask(pairs: Sequence[Pair], beta: int, bank: Bank) -> list[Pair]:
-    """The pairs above beta that were not asked before; where there are new pairs but none above, the most frequent one."""
+    """The new pairs, not asked before, whose count is above beta; if none is above, the most frequent new pair."""
     new = [pair for pair in pairs if _is_new(pair[0], pair[1], bank)]
     return [pair for pair in new if pair[2] > beta] or new[:1]
 
 
 def random_pairs(count: int, bank: Bank, seed: str) -> list[Pair]:
-    """The control: `count` pairs, each as likely, among those not asked before."""
+    """The control: `count` pairs, drawn evenly from those not asked before."""
     m = len(bank.class_names)
     new = [(a, b, 0) for a in range(m) for b in range(a + 1, m) if _is_new(a, b, bank)]
     return random.Random(seed).sample(new, min(count, len(new)))
@@ -64,7 +64,7 @@ def _is_new(a: int, b: int, bank: Bank) -> bool:
 def describe(bank: Bank, llm: ChatModel, questions: Prompts | None = None) -> Bank:
     """Static attributes, in place of the templates: what a class looks like and, in natural domains, where it is found.
 
-    A class about which the model gave up keeps its template. questions: by default those of the general domain.
+    A class without a usable phrase keeps its template. questions: by default those of the general domain.
     """
     questions = questions or prompts.load()
     kinds = [("static", questions.describe), ("habitat", questions.habitat)]
@@ -77,7 +77,7 @@ def describe(bank: Bank, llm: ChatModel, questions: Prompts | None = None) -> Ba
 
 
 def distinguish(bank: Bank, pairs: Sequence[Pair], llm: ChatModel, iteration: int, questions: Prompts | None = None) -> Bank:
-    """Two questions a pair, what tells a from b and b from a; all show the lists as they stand when the iteration begins."""
+    """Ask two questions a pair: what tells a from b, and b from a. All show what was known when the iteration began."""
     text = (questions or prompts.load()).distinguish
     now, names = bank.at(iteration), bank.class_names
     asked = [direction for a, b, _ in pairs for direction in ((a, b), (b, a))]

@@ -1,7 +1,7 @@
 """The hash of the code behind a result: of a notebook or module, and of every file of the package that it reaches.
 
-A run and its checkpoints carry this hash. What only starts runs (`gta/batch`) is reached by none of them, so that an edit of it
-makes no run stale.
+A run and its checkpoints carry this hash. No run reaches what only starts runs (`gta/batch`), so an edit there makes no run
+stale.
 """
 
 import ast
@@ -58,12 +58,12 @@ def _sources(entry: Path, reached: Callable[[Path], set[Path]]) -> list[Path]:
 
 
 def source_hash(entry: Path) -> str:
-    """Of the sources that a notebook or module runs; the text of a notebook counts, since a reader sees it."""
+    """The hash of `sources(entry)`. The text of a notebook counts, since a reader sees it; so do comments."""
     return Hashes().sources(Path(entry))
 
 
 class Hashes:
-    """What files hold at one moment: each is read once, however many steps of a batch it is in."""
+    """The hashes of files at one moment. Each file is read once, however many steps of a batch use it."""
 
     def __init__(self) -> None:
         self.begun = time.time()

@@ -31,10 +31,10 @@ from gta.transduct import INNER, ROUNDS, text_prior, transduct
 
 @dataclass(frozen=True)
 class Result:
-    """assignments: (N, M) on the CPU, z of the last transduction; clip: (N, M), the prediction of the untouched encoder from
-    the bank that it began with; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
-    iteration, with the labels (N,) of that iterate; checkpoints: those of this very run. Of the last transduction, on the CPU:
-    prototypes (M, d) and variance (d,) of the mixture, features (N, d) of the images, and text_features, M tensors (n_j, d)."""
+    """What a run gives; its tensors are on the CPU. assignments: (N, M), z of the last transduction; clip: (N, M), what the untouched
+    encoder predicts from the first bank; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
+    iteration, with its labels (N,); checkpoints: those of this very run. The last transduction used or found prototypes (M, d) and
+    variance (d,) of the mixture, features (N, d) of the images, and text_features, M tensors (n_j, d)."""
 
     assignments: Tensor
     clip: Tensor
@@ -49,16 +49,16 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Of all stages, those before an interruption included."""
+        """The time of all stages, also of those before an interruption."""
         return sum(seconds for step in self.history for name, seconds in step.items() if name.startswith("seconds_"))
 
     @property
     def trail(self) -> Iterator[State]:
-        """The state of each iteration when it had its z, in order, on the CPU, without weights. Raises ValueError unless the run
-        kept them all, as it does with `checkpoints=Checkpoints(folder, trail=True)`."""
+        """The state of each iteration after its last transduction, in order, on the CPU, without weights. Raises ValueError unless the
+        run kept them all, as it does with `checkpoints=Checkpoints(folder, trail=True)`."""
         count = 0
         for state in map(State.of, self.checkpoints.trail() if self.checkpoints else ()):
-            if state.iteration == count:  # and not one that was made again after a damaged checkpoint
+            if state.iteration == count:  # not a state that was made again after a damaged checkpoint
                 yield state
                 count += 1
         if count < len(self.history):
@@ -90,19 +90,19 @@ def run(
     """Label all images from class names, by T iterations of the three steps.
 
     images: what `gta.encoders.images.load_images` gives or reads, or uint8 (N, 3, H, W). settings: by default the paper's.
-    attributes: the bank to begin with, or its file, by default "a photo of a NAME."; llm: asked about confused pairs with
-    `questions`, None leaves the bank as it is. A bank with a log of pairs is that of a whole run and is replayed: each
-    iteration gets the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the
-    few-shot setting. dtype: of the weights that adapt, of features and solver, by default the encoder's own; in float64 the answer is
-    the same on every machine. `encoder` is not changed. The adaptation after the last transduction, which nothing would use, is
-    left out. checkpoints: a folder; the same call goes on where it was, after a kill too, and gives the same result.
+    attributes: the bank to begin with, or its file, by default "a photo of a NAME."; llm: it is asked about confused pairs with
+    `questions`; None leaves the bank as it is. A bank with a log of pairs comes from a whole run and is replayed: each iteration gets
+    the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the few-shot setting. dtype: of
+    weights, features and solver, by default the encoder's own; float64 gives the same answer on every machine. `encoder` is not
+    changed. The last iteration does not adapt, since nothing would use it. checkpoints: a folder; after a kill the same call goes on
+    where it was, and gives the same result.
 
-    What may be replaced: augment, from one uint8 image to another, by default that for photographs; groups, which parameters learn,
-    as in `gta.adapt.adapt`; affinity, from features, support features and the number of neighbours to the graph; select_pairs, which
-    confused pairs are asked about; draw, from the confident images to the batches that adapt sees, as `gta.adapt.draw_batches`;
-    features, of all images by `encoder` as it is, support last, where they are known already.
+    You can replace these. augment: from one uint8 image to another, by default that for photographs; groups: which parameters learn,
+    as in `gta.adapt.adapt`; affinity: from features, support features and the number of neighbours to the graph; select_pairs: which
+    confused pairs are asked about; draw: from the confident images to the batches that adapt sees, as `gta.adapt.draw_batches`;
+    features: those of all images by the unchanged `encoder`, support last, if you know them already.
 
-    Raises ValueError for a bank of other classes, or one to replay beside an llm or under another memory; what llm raises.
+    Raises ValueError for a bank of other classes, and for one to replay with an llm or under another memory; what llm raises.
     """
     settings = settings or Settings()
     bank = beginning(attributes, class_names, settings.memory, settings.generate, asks=llm is not None)
@@ -133,7 +133,7 @@ def run(
 
 @dataclass
 class _Method:
-    """The stages, each from state to state, and what no stage changes."""
+    """The stages of a run. They change `state` and the weights of `encoder`, and nothing else."""
 
     encoder: Encoder
     settings: Settings
@@ -151,7 +151,7 @@ class _Method:
     progress: bool
 
     def begin(self, bank: Bank, checkpoints: Checkpoints | Path | str | None, identity: list) -> None:
-        """From the bank, or from the last checkpoint of this very run: a folder holds those of many, by a hash of all that matters."""
+        """Begin with the bank, or go on from the last checkpoint of this very run: a hash of all that matters names its folder."""
         self.shorten = cache(self.encoder.shorten)
         self.state, self.checkpoints = State(bank.within(self.shorten)), None
         if checkpoints is None:
@@ -179,7 +179,7 @@ class _Method:
                     self._save()
 
     def once(self, stage: str, work: Callable[[], None]) -> None:
-        """Do a stage and write a checkpoint, or nothing where a checkpoint says that it is done."""
+        """Do a stage and write a checkpoint; do nothing if a checkpoint says that the stage is done."""
         if stage in self.state.done:
             return
         self.bar.set_postfix(stage=stage, refresh=time.time() - self.bar.last_print_t > 1 if self.progress else False)
@@ -196,7 +196,7 @@ class _Method:
             self.state.save(self.checkpoints, self.encoder.device)
 
     def encode(self) -> None:
-        """Images and texts, once an iteration, and only where the encoder has changed."""
+        """Encode the images if the encoder may have changed, and the texts that have no features yet."""
         state = self.state
         if "features" not in state.tensors or self.settings.adapt:
             if state.iteration == 0 and self.features is not None:
@@ -255,7 +255,7 @@ class _Method:
 
     @property
     def _bank_before(self) -> Bank:
-        """What is known before this iteration asks; a bank to replay holds all later answers too."""
+        """The bank before this iteration asks; a bank to replay already holds all later answers."""
         bank, t = self.state.bank, self.state.iteration
         if self.replayed is None:
             return bank.at(t)
@@ -270,7 +270,7 @@ class _Method:
             state.texts = [*state.texts, *new]
 
     def _infer(self, bank: Bank) -> None:
-        """The transduction of the query images, from their text prior."""
+        """Transduct the query images, from the prior that the texts of the bank give."""
         state, settings = self.state, self.settings
         queries, shots = state.tensors["features"]["images"].tensor_split([len(self.images[0])])
         support = (shots, self.labels) if len(shots) else (None, None)

@@ -1,4 +1,4 @@
-"""What only mimics the released code, through the ordinary hooks of the method: to show what each difference is worth.
+"""Code that only mimics the released code, through the ordinary hooks of the method, to show what each difference is worth.
 
 Sources: `cvl-umass/GTA-CLIP` (zero-shot), `MaxZanella/transduction-for-vlms` (few-shot). Each switch is one hook of `gta.loop.run` or
 `gta.transduct`: a graph for `affinity=`, parameters for `groups=`, pairs for `select_pairs=`, an encoder, a language model.
@@ -37,9 +37,9 @@ def knn_graph(
     nearest_dropped: bool = True,
     negative: bool = True,
 ) -> Tensor:
-    """The released graph, whose every row leaves out the image that is nearest: a query image's own, by its place in the list.
+    """The released graph. Each row leaves out the first of its nearest images, which a query image takes for itself.
 
-    misaligned: support rows first, although `transduct`, like the released solver, has query rows first; nearest_dropped: support
+    misaligned: support rows first, although `transduct` and the released solver expect query rows first; nearest_dropped: support
     rows lose their true nearest image; negative: negative cosines are kept. features: (N, d), support_features: (S, d), unit
     rows. Returns a sparse (N + S, N), for `affinity=`.
     """
@@ -57,7 +57,7 @@ def knn_graph(
 
 
 def misaligned_graph(features: Tensor, support_features: Tensor | None = None, neighbors: int = 3) -> Tensor:
-    """Of the released graph, only that the rows of support stand where `transduct` looks for those of query images."""
+    """Of the released graph, only that support rows stand where `transduct` looks for query rows."""
     return knn_graph(features, support_features, neighbors, nearest_dropped=False, negative=False)
 
 
@@ -103,7 +103,7 @@ def select_gamma(
     return gammas[right.index(max(right))], states[-1]
 
 
-# Learnt by the released loop: what has no "proj" in its name, and these two.
+# The released loop learns what has no "proj" in its name, and these two.
 PROJECTIONS = ("text_projection", "visual.proj")
 
 
@@ -122,7 +122,7 @@ def released_subset(model: nn.Module, settings: Settings) -> list[dict]:
 
 
 def learning_scale(model: nn.Module, settings: Settings) -> list[dict]:
-    """All that learns here, and the logit scale, with weight decay as the rest; belongs with `solver_keeps_scale`."""
+    """All that learns here, and the logit scale with the same weight decay; use it with `solver_keeps_scale`."""
     projections, rest = adapt.parameter_groups(model, settings)
     return [projections, {**rest, "params": [*rest["params"], model.logit_scale]}]
 
@@ -150,7 +150,7 @@ class _Released(Encoder):
 
 
 def solver_keeps_scale(encoder: Encoder) -> Encoder:
-    """The same encoder, whose text prior goes on with the scale of now, 100 for OpenAI's weights, whatever adapt makes of it."""
+    """The same encoder, but its text prior keeps the present scale, 100 for OpenAI's weights, whatever adapt learns."""
     return _Released.of(encoder, kept=encoder.logit_scale)
 
 
@@ -177,7 +177,7 @@ class AnswersByPair:
     """A language model whose answers about a pair are stored by the names of its classes alone.
 
     stored: {(name, against): reply} of earlier runs on the dataset, whatever their seed, encoder and question; what is not
-    among them is asked and added. Questions about one class are none of a pair, and are asked.
+    among them is asked and added. Questions about one class are always asked.
     """
 
     def __init__(self, llm: ChatModel, stored: dict[tuple[str, str | None], Reply]):
@@ -195,7 +195,7 @@ def _pair(question: Question) -> tuple[str, str | None]:
 
 
 BULLET = "• "
-EMPTY = 308 / 2216  # of the shipped answers; they are lists of another form
+EMPTY = 308 / 2216  # share of the shipped answers; they are lists of another form
 
 
 def bulleted(answer: str) -> tuple[str, ...]:
@@ -204,7 +204,7 @@ def bulleted(answer: str) -> tuple[str, ...]:
 
 
 class BulletsAlone:
-    """A language model of whose answers only lines with the bullet are kept; one without any is stored as done, and empty.
+    """A language model whose answers keep only lines with the bullet; an answer without any counts as done, and empty.
 
     Models that are asked for JSON, as here, write no bullets. So each answer is first written out as the released prompts ask for
     it, as lines: with the bullet, or with a dash as often as the shipped answers are empty, by a hash of seed and classes.
@@ -224,8 +224,8 @@ class BulletsAlone:
 
 
 class SolverCalls(Checkpoints):
-    """Checkpoints that keep z of every solver call, two an iteration: what the released program picks its headline from, by test
-    labels. `solver_calls` reads them."""
+    """Checkpoints that keep z of every solver call, two an iteration. The released program picks its headline number from these, by
+    test labels. `solver_calls` reads them."""
 
     def save(self, facts: Mapping, groups: Mapping[str, Group], device: torch.device, milestone: bool = False) -> None:
         super().save(facts, groups, device, list(facts["done"])[-1:] in (["transduct"], ["transduct again"]))

@@ -23,7 +23,7 @@ class Checked(BaseModel):
 
     @classmethod
     def read(cls, namespace: dict) -> Self:
-        """From the plain variables of a notebook, called before it defines any that is not a parameter.
+        """Read the plain variables of a notebook, before it defines any that is not a parameter.
 
         papermill gives a misspelt parameter as one more variable; here it is refused with the nearest name.
         """
@@ -53,7 +53,7 @@ class Settings(Checked):
     lr_projection: float = Field(1e-6, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     seed: int = Field(0, ge=0)
-    draw: int = Field(0, ge=0)  # which images, views and texts adapt happens to meet: another draw of the same experiment
+    draw: int = Field(0, ge=0)  # seeds texts, views and batches of adapt, and random pairs: another draw of the same experiment
 
     @property
     def digest(self) -> str:

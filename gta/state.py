@@ -14,10 +14,12 @@ from gta.transduct import answer
 
 @dataclass
 class State:
-    """done: stages of this iteration, with their seconds; asked: its pairs; texts: those that
-    have features. tensors: `weights` of the encoder once it is adapted, `features` of images (query, then support) and texts,
-    `z`, `clip` (N, M) and `labels` (t, N) of the iterations before. A group is replaced, never changed in place. No random
-    state: what an iteration draws depends on the seed and its number alone."""
+    """done: stages of this iteration, with their seconds; asked: its pairs; texts: those that have features.
+
+    tensors: `weights` of the encoder once it is adapted; `features` of images (query, then support); `texts`, the features of texts;
+    `z`, the last transduction; `clip`, the first prior (N, M); `labels` (t, N) of the iterations before. A group is replaced, never
+    changed in place. There is no random state: what an iteration draws depends on seed, draw and its number alone.
+    """
 
     bank: Bank
     iteration: int = 0
@@ -50,7 +52,7 @@ class State:
 
     @property
     def changed(self) -> float | None:
-        """Share of the labels that differ from those of the iteration before."""
+        """The share of labels that differ from those of the iteration before."""
         before = self.tensors.get("labels")
         return float((answer(self.z).cpu() != before["labels"][-1]).float().mean()) if before else None
 

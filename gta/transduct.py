@@ -1,17 +1,18 @@
 """Step 2, transduct: the labels of all images at once, from image-image and image-text similarity.
 
-A Gaussian mixture with one shared diagonal covariance, a Laplacian on the k-nearest-neighbour graph, and a text prior
-(GTA-CLIP, arXiv 2501.06031; TransCLIP, arXiv 2406.01837). The released updates, which are these, minimise
+The model is a Gaussian mixture with one shared diagonal covariance, a Laplacian on the k-nearest-neighbour graph, and a text
+prior (GTA-CLIP, arXiv 2501.06031; TransCLIP, arXiv 2406.01837). The updates are the released ones. They minimise
 
     J(z, mu, sigma) = - (1/50) sum_i z_i . log p_i  -  (1/6) sum_ij w_ij z_i . z_j  +  sum_i z_i . (log z_i - lam log prior_i)
                       - (gamma N / S) sum_s z_s . log p_s          over support images, whose z_s is fixed one-hot
 
-by alternating z, then mu, then sigma. The z steps never raise J while no eigenvalue of W + W^T is below -12, nor would the
-others, but for the unit norm of mu: with it J may rise, by up to 1e-4 an image in a round in our tests.
+by updating z, then mu, then sigma; p_i are the densities of image i under each class. The z steps never raise J while no
+eigenvalue of W + W^T is below -12. The other steps may raise it, but only because mu has unit norm: by up to 1e-4 an image in
+a round in our tests.
 
 Cost: f^2 / sigma is the same for all classes and cancels in z; sigma needs only Z^T F and the variance of F. So a round is
-two (N, d) x (d, M) products and some passes over (N, M), of which three are held beside `prior`. Around the mean image,
-from which all is measured, float32 keeps z within 2e-5 of float64. Of equally confident images the lower index comes first.
+two (N, d) x (d, M) products and some passes over (N, M). Three such matrices are held beside `prior`. All is measured from the
+mean image, so float32 keeps z within 2e-5 of float64. Of equally confident images the lower index comes first.
 """
 
 import warnings
@@ -63,7 +64,7 @@ def text_prior(features: Tensor, text_features: Sequence[Tensor], logit_scale: f
             unit_rows(f"text_features[{j}]", of_class, like=x)
         raise
     owner = torch.repeat_interleave(torch.arange(len(counts)), counts).to(x.device)
-    # Classes with the same texts, in any order, tie exactly: each sums its texts by their values, and equal means are multiplied once.
+    # Classes with the same texts, in any order, tie exactly: texts are summed in the order of their values, equal means multiplied once.
     order = (owner * len(texts) + texts.unique(dim=0, return_inverse=True)[1]).argsort()
     means = x.new_zeros(len(counts), x.shape[1]).index_add_(0, owner, texts[order]) / counts.to(x)[:, None]
     distinct, of_class = means.unique(dim=0, return_inverse=True)
@@ -94,7 +95,7 @@ def transduct(
     affinity: a ready sparse graph, (N, N) or (N + S, N) with query rows first, in place of `knn_graph`.
     start: an earlier result to go on from, in place of the prior and the prototypes made from it.
     A class without images or shots keeps the prototype it had, at first that of the mean image.
-    Raises ValueError naming the argument, the row and the mend for what cannot be right.
+    Raises ValueError for what cannot be right; it names the argument, the row and the mend.
     """
     x = unit_rows("features", features)
     prior = _distributions(prior, x)
@@ -119,7 +120,7 @@ def transduct(
     z = z.clone(memory_format=torch.contiguous_format)
     unary, logits, objective = torch.empty_like(z), torch.empty_like(z), []
     for step in range(rounds + 1):
-        # lam log prior + log p / 50, but for what all classes share; then z, from the z of all images at once.
+        # lam log prior + log p / 50, without what all classes share; then z of all images at once, from the z before.
         slope = (mu - centre) / (TEMPERATURE * variance)
         torch.addmm(-(slope * (mu + centre) / 2).sum(1), x, slope.T, out=unary)
         unary += torch.special.xlogy(lam, prior, out=logits)
@@ -132,6 +133,7 @@ def transduct(
             break
         counts, sums = z.mean(0) + weight * shots, z.T @ x / len(x) + weight * shot_sums
         mu = _prototypes(sums, counts, mu)
+        # variance: the mean of (f - mu)^2 over images and classes, weighted by z, from the sums alone; J (`objective`) follows.
         from_centre, shift = sums - counts[:, None] * centre, mu - centre
         residual = spread - (shift * (2 * from_centre - counts[:, None] * shift)).sum(0) / total
         variance = residual.clamp_min(FLOOR)
@@ -142,7 +144,7 @@ def transduct(
 
 @torch.no_grad()
 def posterior(features: Tensor, prior: Tensor, prototypes: Tensor, variance: Tensor, lam: float = 1.0) -> Tensor:
-    """z of images that were not there when the mixture was inferred, each alone: softmax( lam log prior + log p / 50 ).
+    """z of images that `transduct` did not see, each alone: softmax( lam log prior + log p / 50 ).
 
     features: (N, d) unit rows; prior: (N, M) from `text_prior`; prototypes (M, d) and variance (d,) as `transduct` gave them.
     It is the z step without neighbours. Returns (N, M), rows sum to 1.
@@ -189,7 +191,7 @@ def select_gamma(
 
 
 def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tensor, classes: int) -> Callable[[Tensor], int]:
-    """How many validation images an answer z (N, M) is right for: each is judged by the z of its nearest query image.
+    """A function that counts for how many validation images z (N, M) is right; the nearest query image judges each.
 
     features: (N, d), val_features: (V, d), unit rows; val_labels: (V,) integers in 0..classes-1.
     """
@@ -200,7 +202,7 @@ def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tens
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """log( z / (1 - z) ) of z = softmax(logits), (N, M), exact where z is 1 to the last digit: what confidence is ranked by."""
+    """log( z / (1 - z) ) of z = softmax(logits), (N, M), exact where z is 1 to the last digit. Confidence is ranked by it."""
     top = logits.argmax(1, keepdim=True)
     others = logits.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)  # of all but the likeliest class
     log_z = logits - torch.logaddexp(others, logits.gather(1, top))
@@ -229,7 +231,7 @@ def tied(assignments: Tensor) -> Tensor:
 
 
 def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor) -> Tensor:
-    """The mean of a class's support images, or of its 8 most confident images where it has none, or of all images."""
+    """The mean of a class's support images; without any, of its 8 most confident images, weighted by the prior; else of all images."""
     mean_image = _prototypes(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1])
     top = largest(log_odds(prior.log()).T, min(CONFIDENT, len(x)))
     confidence = prior.T.gather(1, top)

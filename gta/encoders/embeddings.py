@@ -1,4 +1,4 @@
-"""Features of images by an encoder that has not adapted yet, kept by what is in each image: more images cost only their own."""
+"""Features of images by an encoder that has not adapted yet, kept by image content: only new images are encoded."""
 
 import hashlib
 from pathlib import Path

@@ -29,8 +29,8 @@ EMBEDDED = Path(__file__).parent.parent / "worlds" / "encoders"  # of the digits
 
 @dataclass
 class Encoder:
-    """A CLIP model with its tokenizer; `store` is its own resizing and cropping, from a PIL image to uint8 (3, H, W),
-    `preprocessing` the same in words; config: the architecture as open_clip describes it; source: where the weights are from."""
+    """A CLIP model with its tokenizer. store: its own resizing and cropping, from a PIL image to uint8 (3, H, W);
+    preprocessing: the same in words; config: the architecture as open_clip describes it; source: where the weights are from."""
 
     model: open_clip.CLIP
     tokenizer: Callable[[list[str]], Tensor]
@@ -66,7 +66,7 @@ class Encoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the features: that of the weights, and at least float32."""
+        """The dtype of features: that of the weights, and at least float32."""
         return torch.promote_types(self._dtype, torch.float32)
 
     def image_features(self, pixels: Tensor) -> Tensor:
@@ -114,14 +114,14 @@ class Encoder:
         return text if len(words) == len(text.split()) else " ".join(words)
 
     def _fits(self, text: str) -> bool:
-        """Whether the last place of the context stays free: tokenizers fill it when they cut."""
+        """Whether no word would be cut. A tokenizer that cuts fills the last place of the context."""
         if isinstance(self.tokenizer, WordTokenizer):
             return self.tokenizer.length(text) <= self.tokenizer.context_length
         return bool(self.tokenizer([text])[0, -1] == self.tokenizer([""])[0, -1])
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        """One thread while the block runs where the model is tiny: on a busy machine more of them wait for each other."""
+        """Use one thread in the block if the model is tiny: on a busy machine more of them wait for each other."""
         before = torch.get_num_threads()
         if self.device.type == "cpu" and sum(p.numel() for p in self.model.parameters()) < TINY:
             torch.set_num_threads(1)
@@ -135,7 +135,7 @@ class Encoder:
 
     @property
     def _dtype(self) -> torch.dtype:
-        """Of the weights that read an image."""
+        """The dtype of the weights that read an image."""
         return next(module.weight.dtype for module in self.model.visual.modules() if isinstance(module, nn.Conv2d))
 
     @property
@@ -174,12 +174,12 @@ def load(
 
     name: `embedded` (the encoder of `seed` in the folder `embedded`, which a task names), `ViT-B/32`, `ViT-B/16` or
     `ViT-L/14` (OpenAI weights, QuickGELU), any architecture of open_clip together with one of its `pretrained` tags,
-    `hf-hub:OWNER/REPOSITORY`, or a folder with an `open_clip_config.json`, of one model or, like `gta/worlds/encoders`, of
-    one a seed.
+    `hf-hub:OWNER/REPOSITORY`, or a folder with an `open_clip_config.json` and one model or, like `gta/worlds/encoders`, one
+    for each seed.
     pretrained: a tag or a checkpoint file; `random` leaves the weights as initialised with `seed`.
     revision: of the Hub repository that the weights are in. device: by default the GPU where there is one.
-    dtype: of the weights, and so the arithmetic of features and solver: by default float64 for `embedded` and the models made from it,
-    which then give the same labels on every machine, and float32 for all others.
+    dtype: of the weights, and so of features and solver. By default it is float64 for `embedded` and the models made from it, which
+    then give the same labels on every machine, and float32 for all others.
     Raises ValueError and `gta.encoders.weights.MissingWeights`, as `gta.encoders.weights.load` does.
     """
     folder = embedded if name == "embedded" else Path(name)
@@ -228,7 +228,7 @@ def _encoder(loaded: weights.Loaded, name: str, device: str, dtype: torch.dtype)
 
 
 def weights_hash(model: nn.Module) -> str:
-    """A hash of every weight and its name; weights in float64 are hashed as float32, as which they are stored."""
+    """A hash of every weight and its name; weights in float64 are hashed as they are stored, in float32."""
     digest = hashlib.sha256()
     for key, tensor in sorted(stored_weights(model).items()):
         digest.update(key.encode())
@@ -279,7 +279,7 @@ class WordTokenizer:
 
 
 def text_lengths(tokens: Tensor) -> Tensor:
-    """Tokens of each text, its end included: (n,). Not the count of what is not 0, which is also CLIP's "!"."""
+    """Tokens of each text, its end included: (n,). A 0 within a text counts, for it is CLIP's "!"."""
     return ((tokens != 0) * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1)
 
 

@@ -43,9 +43,9 @@ class UnreadableImages(ValueError):
 
 @dataclass(frozen=True)
 class Images:
-    """pixels: uint8 (N, 3, H, W) as the encoder reads them, memory-mapped; original: the image of a row with more pixels
-    around and between, uint8 (3, h, w), for augmentation; sha256: of what they were made from, in order; skipped: what
-    could not be read, {number among the images given: reason}, and is in none of the rows."""
+    """pixels: uint8 (N, 3, H, W) as the encoder reads them, memory-mapped; original: from a row to
+    its image, uncropped and up to twice as large, uint8 (3, h, w), for augmentation; sha256: of what they were made from, in order;
+    skipped: {number among the images given: reason} of those that could not be read and have no row."""
 
     pixels: Tensor
     original: Callable[[int], Tensor]
@@ -61,14 +61,14 @@ class Images:
 
     @classmethod
     def of_pixels(cls, pixels: Tensor) -> "Images":
-        """Of uint8 (N, 3, H, W), already as the encoder reads them; the rows are their own originals."""
+        """From uint8 (N, 3, H, W), as the encoder reads them; the rows are their own originals."""
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"pixels must be uint8 (N, 3, H, W), not {pixels.dtype} {tuple(pixels.shape)}")
         return cls(pixels, pixels.__getitem__, _hash(repr(pixels.shape).encode(), pixels.numpy().tobytes()), {})
 
 
 def as_images(images: "Images | Sequence | Tensor", encoder: Encoder, progress: bool = True) -> "Images":
-    """Images as they are, uint8 pixels (N, 3, H, W) held as images, or what `load_images` reads."""
+    """`Images` from `Images`, from uint8 pixels (N, 3, H, W), or from what `load_images` reads."""
     if isinstance(images, Images):
         return images
     return Images.of_pixels(images) if isinstance(images, Tensor) else load_images(images, encoder, progress=progress)
@@ -205,7 +205,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _original(image: Image.Image, size: int) -> np.ndarray:
-    """uint8 (3, h, w), the shorter side between the encoder's and twice as many pixels."""
+    """uint8 (3, h, w), whose shorter side is one to two times the encoder's."""
     scale = min(max(min(image.size), size), 2 * size) / min(image.size)
     if scale != 1:
         image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
@@ -213,7 +213,7 @@ def _original(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _digest(image: Any) -> str:
-    """Of the content of an image as it was given; of its name where it cannot be opened, which decoding will report."""
+    """A hash of an image as it was given; of its name if it cannot be opened, which decoding will report."""
     if isinstance(image, (str, PathLike)):
         try:
             return sha256(Path(image))

@@ -91,7 +91,7 @@ def _fetch(repository: str, files: Sequence[str], revision: str | None) -> Path:
 
 def _create(model_name: str, checkpoint: Path | None, preprocess: dict, source: str) -> Loaded:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # an error of ours
+        warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # `_check_activation` raises instead
         try:
             model = open_clip.create_model(
                 model_name, pretrained=None if checkpoint is None else str(checkpoint), force_preprocess_cfg=preprocess

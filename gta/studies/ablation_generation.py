@@ -63,10 +63,10 @@ def question_of(variant: str) -> str:
 
 
 class Capped:
-    """A language model of which at most so many phrases of an answer are kept: of one about a class, and of one about a pair, where only
-    those count that its question does not hold already, as what is known.
+    """A language model whose answers keep at most `at_first` phrases about a class, and `a_pair` about a pair. There, phrases that the
+    question already holds, as what is known, are left out.
 
-    It has another name than the model, since its answers make another run.
+    Its name differs from the model's, since its answers make another run.
     """
 
     def __init__(self, llm: ChatModel, at_first: int | None = None, a_pair: int | None = None):
@@ -84,10 +84,10 @@ class Capped:
 
 
 class RandomAttributes:
-    """A control: for each phrase of the language model one that it says of another class at first, drawn at random, and for the same
-    phrase of a class always the same, so that what it repeats stays a repetition.
+    """A control: each phrase of the language model becomes a random one that it says of another class at first. The same phrase of a
+    class always becomes the same one, so that a repetition stays a repetition.
 
-    A class's phrases belong together to no class; some are true of it by chance.
+    The phrases of a class together fit no class; some are true of it by chance.
     """
 
     def __init__(self, llm: ChatModel, class_names: Sequence[str], describing: str, seed: int):
@@ -115,7 +115,7 @@ class RandomAttributes:
 
 @contextmanager
 def other_model(name: str, parameters: RunParameters) -> Iterator[tuple[str, LanguageModel]]:
-    """A further language model and what its row is called, served while the block runs where it is a guide of other errors.
+    """The name of the row of another language model, and that model; a guide of other errors is served while the block runs.
 
     Raises ValueError for a name that is neither MODEL@URL nor `fieldguide:OMITTED:WRONG`.
     """
@@ -132,7 +132,7 @@ def other_model(name: str, parameters: RunParameters) -> Iterator[tuple[str, Lan
 
 
 def shares(name: str) -> tuple[float, float]:
-    """Of `fieldguide:OMITTED:WRONG`. Raises ValueError for what is no such name."""
+    """The two shares of `fieldguide:OMITTED:WRONG`. Raises ValueError for any other name."""
     try:
         omitted, wrong = map(float, name.split(":")[1:])
         if not (0 <= omitted <= 1 and 0 <= wrong <= 1):

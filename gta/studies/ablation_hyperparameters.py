@@ -1,7 +1,7 @@
 """The ablation of the hyperparameters: one factor at a time around the default, everything else as it is.
 
-The default is measured once a seed, in the run of T: an iteration does not know how many follow, so that the z of every T is an iterate of
-the longest run. The runs of the other factors measure their other values alone.
+The default is measured once a seed, in the run of T: an iteration does not know how many follow, so the z of every T is an iterate of
+the longest run. The runs of the other factors leave the default out.
 """
 
 from collections.abc import Sequence
@@ -83,8 +83,8 @@ def changes(settings: Settings, factor: str, value: float) -> dict:
 
 
 def of_equal_pull(features: Tensor, support_features: Tensor | None, neighbors: int) -> Tensor:
-    """`gta.affinity.knn_graph`, its weights divided by the number of neighbours: the solver's 1 / (2 * 3) then is the released
-    1 / (2 * neighbours), so that more neighbours pull no harder than the three of the default."""
+    """`gta.affinity.knn_graph`, its weights times 3 / neighbours: the solver's 1 / (2 * 3) becomes the released 1 / (2 * neighbours),
+    so that more neighbours pull no harder than the three of the default."""
     return knn_graph(features, support_features, neighbors) * (Settings().neighbors / neighbors)
 
 

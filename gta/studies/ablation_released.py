@@ -123,8 +123,8 @@ def _switched(study: Study, variant: str, stored: dict[tuple[str, str | None], R
 def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, float]:
     """TransCLIP-FS and GTA-CLIP-FS as the paper says, then with each switch of `FEW_SHOT`, into `study.outcomes`.
 
-    Returns the gamma of each row. The released search returns z of the last gamma, whichever validation images chose: so
-    GTA-CLIP-FS, which nobody released, runs with that one in its place.
+    Returns the gamma of each row. The released search returns z of the last gamma, whichever one validation images chose.
+    With it GTA-CLIP-FS, which nobody released, runs with the last gamma.
     """
     once = study.run(study.first_texts, changes=ONCE)
     study.outcomes[study.baseline] = (once.clip, once.history[0]["seconds_encode"], study.baseline)

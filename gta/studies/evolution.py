@@ -79,7 +79,7 @@ def views(states: Iterable[State], iterations: int, count: int = 4) -> list[Spac
 
 
 def pairs_to_follow(named: Sequence[tuple[str, str]], bank: Bank, clip: Tensor, most: int = 3) -> list[tuple[int, int]]:
-    """The named pairs as class indices; where none is named, the asked pairs that were asked for the sake of most images;
+    """The named pairs as class indices; where none is named, the asked pairs with the most images;
     where none was asked either, the pairs that are most often the two likeliest classes of an image by `clip`, (N, M).
 
     Raises ValueError for a name that is no class, a class paired with itself, or a single class.

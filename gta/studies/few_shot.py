@@ -51,7 +51,7 @@ class Shots:
 
     @classmethod
     def of(cls, study: Study, once: Result, shots: int, store: Path | None = None) -> "Shots":
-        """The task's draw for the seed of the settings.
+        """What the methods see, with images drawn by the seed of the settings.
 
         once: one transduction of the query images; store: where decoded images are kept. Raises ValueError for a dataset
         without images to learn from.

@@ -16,11 +16,11 @@ ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
 
 
 class RunParameters(Checked):
-    """What every notebook that asks a language model is given. draws: how often what adapts is run, each time with another draw of
-    images, views and texts. pretrained, revision: as in `gta.encoders.load`; store: where
-    decoded images are kept; ledger, mode: as in `gta.llm.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own
-    number; root: where the paper's datasets lie; go_on: run although plain CLIP is not as published (`gta.scores.results.gate`); smoke: two
-    iterations, never published."""
+    """What every notebook that asks a language model is given. draws: how often what adapts is run, each time with another
+    `draw` of `gta.settings.Settings`; pretrained, revision: as in `gta.encoders.load`; store: where decoded images are kept; ledger,
+    mode: as in `gta.llm.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own number; root: where the paper's
+    datasets lie; go_on: run although plain CLIP is not as published (`gta.scores.results.gate`); smoke: two iterations, never
+    published."""
 
     dataset: str
     backbone: str
@@ -66,7 +66,7 @@ class Attributes(RunParameters):
 
 
 class Evolution(RunParameters):
-    """Parameters of `notebooks/evolution.ipynb`. pairs: of class names; none: those that were asked for the sake of most images."""
+    """Parameters of `notebooks/evolution.ipynb`. pairs: of class names; none: the asked pairs with the most images."""
 
     pairs: list[tuple[str, str]]
 

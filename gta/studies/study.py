@@ -76,7 +76,7 @@ class Study:
 
     @cached_property
     def names_only(self) -> Bank:
-        """A template text a class."""
+        """One template text for each class."""
         return Bank.from_template(self.task.class_names, self.task.template, self.task.sentence)
 
     @cached_property
@@ -134,7 +134,7 @@ class Study:
         changes: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Result:
-        """`run` once for each draw, and keep what it gave; a run that adapts nothing draws nothing, and is run once.
+        """Call `run` once for each draw, and keep what it gave; a run that adapts nothing draws nothing, and is made once.
 
         Returns the run of draw 0.
         """
