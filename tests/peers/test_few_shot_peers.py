@@ -155,9 +155,7 @@ def test_the_probe_of_two_classes_and_of_a_class_without_images():
 @pytest.fixture(scope="module")
 def exact(encoder):
     """The embedded encoder in float64."""
-    double = encoder.copy()
-    double.model.double()
-    return double
+    return encoder.copy(torch.float64)
 
 
 def text_by_hand(encoder, name, vectors):
@@ -177,7 +175,7 @@ def test_the_words_of_a_template_as_context_are_the_template(exact):
     expected = torch.stack([text_by_hand(exact, TEMPLATE.format(name), nothing) for name in NAMES])
     assert start.shape == (1, 5, 96)
     assert torch.allclose(Prompts(exact, NAMES, "", start.shape[1]).features(start), expected, atol=1e-9)
-    assert torch.allclose(exact.text_features([TEMPLATE.format(name) for name in NAMES]), expected.float(), atol=1e-6)
+    assert torch.allclose(exact.text_features([TEMPLATE.format(name) for name in NAMES]), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("chunk", [64, 2, 1])
@@ -279,7 +277,7 @@ def test_chunks_and_checkpoints_change_neither_features_nor_gradients(exact, sha
 
 def test_an_image_conditional_context_is_that_of_each_image_alone(encoder):
     """CoCoOp, equation 3: v_m(x) = v_m + h(x), h(x) = W_2 relu(W_1 x + b_1) + b_2, for each of four images on its own."""
-    x = unit(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
+    x = unit(torch.randn(4, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     start = context.words_as_context(encoder, "a picture of the digit")
     meta = context.meta_network(encoder, 96, seed=0)
     prompts = Prompts(encoder, NAMES, "", 5)
@@ -288,7 +286,7 @@ def test_an_image_conditional_context_is_that_of_each_image_alone(encoder):
     for image, row in zip(x, logits, strict=True):
         hidden = (first.weight @ image + first.bias).clamp_min(0)
         shifted = start[0] + (second.weight @ hidden + second.bias)
-        assert torch.allclose(row, 10.0 * prompts.features(shifted[None]) @ image, atol=1e-5)
+        assert torch.allclose(row, 10.0 * prompts.features(shifted[None]) @ image, atol=1e-9)
     assert first.out_features == 128 // 16
 
 
@@ -305,7 +303,7 @@ def test_where_coop_starts(encoder):
 
 
 def test_limits_of_learned_contexts(encoder):
-    x = unit(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
+    x = unit(torch.randn(4, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     start, meta = context.words_as_context(encoder, "a picture of the digit"), context.meta_network(encoder, 96, seed=0)
     prompts = Prompts(encoder, NAMES, "", 5)
     coop = context.Learned(prompts, start, None, encoder.logit_scale)
@@ -343,7 +341,7 @@ def test_other_names_take_a_unified_context_and_not_a_class_specific_one(encoder
     prompts, others = Prompts(encoder, NAMES, "", 4), Prompts(encoder, ["six", "nine"], "", 4)
     unified, specific = (context.random_context(encoder, 0, 4, classes) for classes in (1, 3))
     learned = context.Learned(prompts, unified, None, 1.0).for_classes(others)
-    assert torch.allclose(learned.predict(torch.eye(128)[:2]), others.features(unified)[:, :2].T, atol=1e-6)
+    assert torch.allclose(learned.predict(torch.eye(128).double()[:2]), others.features(unified)[:, :2].T, atol=1e-6)
     with pytest.raises(ValueError, match="knows no other classes"):
         context.Learned(prompts, specific, None, 1.0).for_classes(others)
 

@@ -109,6 +109,21 @@ def test_retrieval_takes_the_images_nearest_to_the_texts_in_turn(setting):
     assert len(susx.retrieve(pool[:3], [classes[:1]], per_class=5)[0]) == 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_equally_near_images_the_lower_row_is_retrieved(dtype):
+    """30 images of 5 contents in no order, so that each text has six nearest ones, more than are asked for."""
+    x = world(5, 2, 12, dtype=dtype)[0]
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(1)) % 5
+    pool, text = x[order], x[2:3]
+    equal = (order == 2).nonzero()[:, 0].tolist()
+    rows, _ = susx.retrieve(pool, [text], per_class=4)
+    assert rows.tolist() == equal[:4]
+    rows, _ = susx.retrieve(pool, [text], per_class=8)
+    cosines = [float(image.double() @ text[0].double()) for image in x]
+    second = max((content for content in range(5) if content != 2), key=lambda content: cosines[content])
+    assert rows.tolist() == equal + (order == second).nonzero()[:2, 0].tolist()
+
+
 def test_a_folder_of_generated_images_is_a_support_set(tmp_path):
     for name in ("red_kite/0.png", "red_kite/1.png", "wren/0.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -129,7 +129,7 @@ def test_all_facts_and_the_classifier_bound_a_run_and_a_study_replays_it(birdwat
     all_facts = outcomes["all facts"].attributes
     assert truth.statements(WORLD, all_facts).true.all() and set(map(len, all_facts.texts)) == {10} and not all_facts.asked
 
-    rows, predictions = results.measure("t", task, "embedded", birdwatcher, settings, scored, "hash")
+    rows, predictions = results.measure("t", task, "embedded", birdwatcher, settings, scored, scored.keys(), "hash")
     write_run(tmp_path, rows, predictions)
     outcomes[""].attributes.save(tmp_path / "attributes.json")
     one = truth.study(tmp_path, 1000, settings, tmp_path / "worlds")
