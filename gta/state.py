@@ -54,7 +54,7 @@ class State:
     def changed(self) -> float | None:
         """The share of labels that differ from those of the iteration before."""
         before = self.tensors.get("labels")
-        return float((answer(self.z).cpu() != before["labels"][-1]).float().mean()) if before else None
+        return float((answer(self.z).cpu() != before["labels"][-1].cpu()).float().mean()) if before else None
 
     def close_iteration(self) -> None:
         """Write the history of an iteration, and begin the next."""
@@ -69,7 +69,7 @@ class State:
             **{f"seconds_{stage}": seconds for stage, seconds in self.done.items()},
         }
         labels = answer(self.z).cpu()[None].int()
-        before = [self.tensors["labels"]["labels"]] if "labels" in self.tensors else []
+        before = [self.tensors["labels"]["labels"].cpu()] if "labels" in self.tensors else []
         self.tensors["labels"] = {"labels": torch.cat([*before, labels])}
         self.history, self.iteration = [*self.history, summary], self.iteration + 1
         self.done, self.asked, self.loss = {}, [], None

@@ -1,4 +1,4 @@
-"""What each step adds: stacked bars of accuracy, and gains with the interval of every seed."""
+"""What each step adds: stacked bars of accuracy, and gains with their intervals over encoders."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -26,14 +26,15 @@ def steps(rows: Iterable[Row]) -> pd.DataFrame:
     CLIP is the baseline of a setting; if class names are uninformative, it uses the first attributes. Controls and variants that lack a
     step are left out.
     """
-    lines: dict[tuple, dict[str, float]] = {}
+    lines: dict[tuple, dict[str, list[float]]] = {}
     for row in rows:
         base = row.baseline.partition(", ")[0]  # CLIP or CLIP+attributes
         names = {base: "CLIP", f"Trans{base}": "TransCLIP", "GTA-CLIP": "GTA-CLIP"}
         if row.variant in ("", WITHHELD) and row.method in names:
             key = (setting_of(row.dataset, row.variant), row.backbone, row.seed)
-            lines.setdefault(key, {})[names[row.method]] = row.accuracy
-    frame = pd.DataFrame.from_dict(lines, orient="index", columns=STEPS)
+            lines.setdefault(key, {}).setdefault(names[row.method], []).append(row.accuracy)  # one for each draw
+    means = {key: {step: sum(of) / len(of) for step, of in found.items()} for key, found in lines.items()}
+    frame = pd.DataFrame.from_dict(means, orient="index", columns=STEPS)
     frame.index = pd.MultiIndex.from_tuples(frame.index, names=["setting", "backbone", "seed"])
     return frame
 
@@ -76,9 +77,8 @@ def _bar(axis: plt.Axes, y: int, seeds: pd.DataFrame) -> None:
 
 
 def gains(paired: pd.DataFrame, methods: Mapping[str, str]) -> Figure:
-    """Gains over the baseline: one panel for each setting, one row for each method, in it one line for each seed with its 95 %
-    interval, and a bar at the mean. A gain has a colour if all seeds agree after correction (`gta.scores.statistics.verdict`), else
-    it is grey.
+    """Gains over the baseline: one panel for each setting, one row for each method, in it one dot for each encoder, and a
+    bar at the mean with its 95 % interval over encoders. A gain has a colour if that interval excludes 0, else it is grey.
 
     paired: comparisons of `gta.scores.statistics.paired` with the baselines; methods: from the label of a method to its name in the
     figure, in the order of the rows. Of the transductive methods, only the one that starts from the baseline is shown.

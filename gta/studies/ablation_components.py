@@ -11,6 +11,8 @@ cells are CLIP and TransCLIP, without and with attributes. Dynamic with both is 
 
 from typing import Any, Literal, get_args
 
+from pydantic import Field
+
 from gta.attributes import Bank
 from gta.loop import Result
 from gta.studies.parameters import ONCE, RunParameters
@@ -25,6 +27,7 @@ STEPS = ((False, False), (False, True), (True, False), (True, True))  # transduc
 class Components(RunParameters):
     """Parameters of `notebooks/ablation_components.ipynb`. attributes: whose four cells are run."""
 
+    draws: int = Field(1, ge=1)
     attributes: Attributes
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from gta.attributes import Bank
 from gta.files import ROOT
@@ -44,6 +45,7 @@ class Generation(RunParameters):
     """Parameters of `notebooks/ablation_generation.ipynb`. names: whether texts say the name of their class; models: other language
     models, MODEL@URL or `fieldguide:OMITTED:WRONG`, the two shares of facts between 0 and 1."""
 
+    draws: int = Field(1, ge=1)
     names: Names
     models: list[str]
     variants: list[str]

@@ -30,6 +30,7 @@ GRAPHS: dict[str, Callable | None] = {"aligned": None, "released": released.knn_
 class FewShot(RunParameters):
     """Parameters of `notebooks/few_shot.ipynb`. shots: labelled images a class."""
 
+    draws: int = Field(1, ge=1)
     shots: int = Field(ge=1)
 
 

@@ -27,7 +27,7 @@ class RunParameters(Checked):
     pretrained: str | None
     revision: str | None
     seed: int
-    draws: int = Field(1, ge=1)
+    draws: int = Field(1, ge=1, le=1)
     store: str
     llm: str
     ledger: str

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 
 from gta.attributes import Bank
@@ -41,6 +42,7 @@ VARIANTS: dict[str, tuple[dict, str]] = {
 class ZeroShot(RunParameters):
     """Parameters of `notebooks/zero_shot.ipynb`. classifier: whether to train the linear classifier that shows what there is to gain."""
 
+    draws: int = Field(1, ge=1)
     variants: list[str]
     classifier: bool
 
