@@ -12,10 +12,10 @@ def test_more_images_cost_only_their_own(encoder, glyphs, tmp_path, monkeypatch)
     monkeypatch.setattr("gta.encoders.embeddings.BLOCK", 16)
     features_of(encoder, few, tmp_path)
     assert calls == [16, 4]
-    torch.testing.assert_close(features_of(encoder, all_of_them, tmp_path), direct, atol=1e-5, rtol=0)
+    torch.testing.assert_close(features_of(encoder, all_of_them, tmp_path), direct, atol=1e-12, rtol=0)
     assert sum(calls) == 60
     backwards = load_images(glyphs[0][::-1] + glyphs[0][:3], encoder)
-    torch.testing.assert_close(features_of(encoder, backwards, tmp_path), torch.cat([direct.flip(0), direct[:3]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(features_of(encoder, backwards, tmp_path), torch.cat([direct.flip(0), direct[:3]]), atol=1e-12, rtol=0)
     assert sum(calls) == 60
 
 
@@ -29,3 +29,10 @@ def test_another_encoder_or_a_damaged_file_is_encoded_anew(encoder, glyphs, tmp_
     file.write_bytes(file.read_bytes()[:40])
     assert torch.equal(features_of(encoder, images, tmp_path), first)
     assert calls == [5, 5, 5]
+
+
+def test_float32_and_float64_are_kept_apart(encoder, glyphs, tmp_path, monkeypatch):
+    images, calls = load_images(glyphs[0][:5], encoder), counted(monkeypatch)
+    found = [features_of(of, images, tmp_path) for of in (encoder, encoder.copy(torch.float32)) for _ in range(2)]
+    assert calls == [5, 5] and [features.dtype for features in found] == [torch.float64] * 2 + [torch.float32] * 2
+    torch.testing.assert_close(found[2].double(), found[0], atol=1e-5, rtol=0)

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gta import encoders
+from gta.encoders.encoder import weights_hash
 from gta.encoders.images import load_images
-from gta.worlds import digits
+from gta.worlds import aviary, digits
 from gta.worlds.glyphs import FACTS, NAMES, SHAPES
 
 
@@ -17,14 +19,14 @@ def test_five_small_encoders_are_committed():
 
 def test_features_are_unit_and_differ_between_texts(encoder):
     features = encoder.encode_texts([f"a picture of the digit {name}" for name in SHAPES["digit"]])
-    assert torch.allclose(features.norm(dim=1), torch.ones(10), atol=1e-5)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(10, dtype=torch.float64), atol=1e-12, rtol=0)
     assert (features @ features.T).fill_diagonal_(0).max() < 0.95
 
 
 def test_trimmed_texts_are_exact_and_in_order(encoder):
     texts = ["a picture of the letter A", "a character with a curve open to the left at the top and only curved lines", "a character"]
     whole = encoder.model.encode_text(encoder.tokenizer(texts), normalize=True)
-    torch.testing.assert_close(encoder.encode_texts(texts, batch_size=2), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(encoder.encode_texts(texts, batch_size=2), whole, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("architecture", ["RN50", "ViT-B-32-quickgelu", "coca_ViT-B-32"])
@@ -39,7 +41,7 @@ def test_trimming_is_exact_on_real_architectures(architecture):
 
 def test_batch_size_changes_nothing(encoder, glyphs):
     pixels = load_images(glyphs[0][:7], encoder).pixels
-    torch.testing.assert_close(encoder.encode_images(pixels, batch_size=3), encoder.encode_images(pixels), atol=1e-6, rtol=0)
+    torch.testing.assert_close(encoder.encode_images(pixels, batch_size=3), encoder.encode_images(pixels), atol=1e-12, rtol=0)
 
 
 def test_every_word_of_the_world_is_known_and_another_is_named(encoder):
@@ -92,7 +94,7 @@ def test_a_batch_that_does_not_fit_is_halved(encoder, glyphs, monkeypatch):
         return features(batch)
 
     monkeypatch.setattr(encoder, "image_features", small)
-    torch.testing.assert_close(encoder.encode_images(pixels, batch_size=32), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(encoder.encode_images(pixels, batch_size=32), whole, atol=1e-12, rtol=0)
     assert sizes[:3] == [32, 16, 8] and sum(size for size in sizes if size <= 10) == 60
 
 
@@ -103,3 +105,64 @@ def test_a_text_is_tokenized_once(encoder, monkeypatch):
     for _ in range(2):
         encoder.encode_texts(["a character", "a picture", "a character"])
     assert seen == ["a character", "a picture"]
+
+
+@pytest.mark.parametrize("folder", [digits.ENCODERS, aviary.ENCODERS])
+def test_embedded_encoders_compute_in_float64_and_are_named_by_the_weights_that_were_stored(folder, glyphs):
+    """The names of float32 and float64 are the same; features are those of open_clip's own calls, and differ by rounding alone."""
+    given = {"device": "cpu", "embedded": folder}
+    exact, single = encoders.load("embedded", **given), encoders.load("embedded", dtype=torch.float32, **given)
+    assert (exact.dtype, single.dtype) == (torch.float64, torch.float32)
+    assert exact.weights_sha256 == single.weights_sha256 == weights_hash(exact.model) == weights_hash(single.model)
+    stored = load_file(folder / "seed0.safetensors")
+    state = exact.model.state_dict()
+    assert all(torch.equal(state[name], weight.double()) for name, weight in stored.items() if weight.is_floating_point())
+    pixels, texts = load_images(glyphs[0][:6], exact).pixels, ["a picture", "a picture of a"]
+    found = [(of.encode_images(pixels), of.encode_texts(texts)) for of in (exact, single)]
+    assert [features.dtype for of in found for features in of] == [torch.float64] * 2 + [torch.float32] * 2
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (exact.mean, exact.std))
+    with torch.no_grad():
+        direct = exact.model.encode_image((pixels.double() / 255 - mean) / std, normalize=True)
+        read = exact.model.encode_text(exact.tokenizer(texts), normalize=True)
+    for features, rough, expected in zip(*found, (direct, read), strict=True):
+        torch.testing.assert_close(features, expected, atol=1e-12, rtol=0)
+        assert 1e-10 < (features - rough.double()).abs().max() < 1e-5
+    assert encoders.load("RN50", pretrained="random", device="cpu").dtype == torch.float32
+
+
+def test_a_copy_has_the_arithmetic_that_is_asked_for(encoder):
+    single = encoder.copy(torch.float32)
+    assert (encoder.dtype, encoder.copy().dtype, single.dtype, single.copy().dtype) == (torch.float64, torch.float64, *[torch.float32] * 2)
+    assert single.weights_sha256 == encoder.weights_sha256 == weights_hash(single.model)
+
+
+def test_a_changed_weight_is_another_hash_in_both_arithmetics(encoder):
+    changed = encoder.copy()
+    with torch.no_grad():
+        changed.model.visual.proj[0, 0] += 1e-3
+    assert weights_hash(changed.model) == weights_hash(changed.copy(torch.float32).model) != encoder.weights_sha256
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_tiny_encoder_takes_one_thread_while_it_works_and_gives_back_the_others(encoder, glyphs, monkeypatch, two_threads):
+    with pytest.raises(KeyError), encoder.threads():
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == 2
+    taken, features = [], encoder.image_features
+    monkeypatch.setattr(encoder, "image_features", lambda batch: taken.append(torch.get_num_threads()) or features(batch))
+    encoder.encode_images(load_images(glyphs[0][:3], encoder).pixels)
+    assert taken == [1] and torch.get_num_threads() == 2
+
+
+def test_a_large_encoder_keeps_all_threads(encoder, monkeypatch, two_threads):
+    monkeypatch.setattr("gta.encoders.encoder.TINY", sum(p.numel() for p in encoder.model.parameters()))
+    with encoder.threads():
+        assert torch.get_num_threads() == 2

@@ -203,3 +203,11 @@ def test_large_images_wait_for_one_another():
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(enters, [7, 3, 100, 5] * 25))
     assert len(most) == 100 and max(total for total in most if total < 100) <= 10
+
+
+def test_a_key_is_of_the_content_whatever_the_place(encoder, glyphs):
+    images = load_images([*glyphs[0][:5], glyphs[0][2]], encoder)
+    keys = [images.key(row) for row in range(6)]
+    assert keys[5] == keys[2] and len(set(keys)) == 5
+    backwards = Images.of_pixels(images.pixels.flip(0))
+    assert [backwards.key(row) for row in range(6)] == keys[::-1]
