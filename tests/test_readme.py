@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gta.files import ROOT
-from gta.scores import statistics, tables
+from gta.scores import sentences, statistics, tables
 from gta.scores.rows import read_table
 
 README = (ROOT / "README.md").read_text()
@@ -64,6 +64,23 @@ def test_the_numbers_of_the_peers_are_the_measured_ones():
 
 def _on_top(name):
     return f"Trans{name}" if name in ("CLIP", "CLIP+attributes") else f"{name}, + transduction"
+
+
+SAYING = {
+    "README.md": "",
+    "docs/results.md": "How to read it:",
+    "docs/aviary.md": "How to read it:",
+    "docs/tables.md": "## What the embedded",
+}
+
+
+@pytest.mark.parametrize("document", SAYING)
+def test_numbers_in_sentences_are_those_of_the_published_tables(document):
+    """A mark beside a number names its cell; where results are read, no number stands without one."""
+    text = (ROOT / document).read_text()
+    assert sentences.filled(text) == text
+    if SAYING[document]:
+        assert sentences.unmarked(text.partition(SAYING[document])[2]) == []
 
 
 def test_a_document_without_marks_is_refused():

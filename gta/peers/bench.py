@@ -83,7 +83,7 @@ class Bench(Study):
     def fresh(self) -> "Bench":
         """A bench of the same task without measurements."""
         other = copy(self)  # keeps its features and attributes
-        other.outcomes, other.chosen = {}, {}
+        other.outcomes, other.further, other.chosen = {}, {}, {}
         return other
 
     def of_part(self, part: str, store: Path | None = None) -> "Bench":

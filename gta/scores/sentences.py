@@ -21,7 +21,7 @@ from gta.scores.rows import read_table
 from gta.scores.statistics import label, over_encoders
 from gta.scores.tables import paired_of
 
-MARK = re.compile(r"([^\s(]+?)<!-- (\w+)((?: [\w#=]+)*): (.+?) \| (\w+) -->")
+MARK = re.compile(r"([^\s(]+?)<!-- (\w+)((?: [\w#=-]+)*): (.+?) \| (\w+) -->")
 PAIR = ["label", "reference"]
 TABLES = ROOT / "results" / "tables"
 
