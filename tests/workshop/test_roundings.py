@@ -21,7 +21,7 @@ print(hashlib.sha256(features.numpy().tobytes()).hexdigest())
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_the_counts_of_every_iteration_are_the_same_however_sums_are_rounded(dataset):
+def test_every_rounding_gives_the_same_counts(dataset):
     found = {name: elsewhere(dataset, *rounding, iterations=3) for name, rounding in ROUNDINGS.items()}
     assert found == dict.fromkeys(ROUNDINGS, found["as it is"])
     assert len(found["as it is"]) == 3 and min(found["as it is"]) > 0
