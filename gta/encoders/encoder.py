@@ -107,7 +107,7 @@ class Encoder:
         return torch.stack([self._tokens[text] for text in texts])
 
     def shorten(self, text: str) -> str:
-        """The text, or as many of its first words as the text encoder reads; it would drop the rest without a word."""
+        """The text, or as many of its first words as the text encoder reads. A tokenizer alone would cut the text and say nothing."""
         words = text.split()
         while len(words) > 1 and not self._fits(" ".join(words)):
             words.pop()
