@@ -43,7 +43,7 @@ def steps(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
 def heat_maps(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
     """One panel for each dataset and encoder: attributes x (transduct, adapt).
 
-    A cell shows the mean accuracy over seeds, below it the accuracy of each seed and, if all seeds agree, the mean gain over the cell
+    A cell shows the mean accuracy over seeds, below it the lowest and the highest encoder and, if all seeds agree, the mean gain over the cell
     with one component less. The colours of a panel go from its worst to its best cell.
     """
     frame, lines = frame_of(rows), comparisons(paired)
@@ -69,7 +69,9 @@ def _panel(axis: Axes, part: pd.DataFrame, lines: pd.DataFrame, key: tuple) -> N
         line = (*key, *named, label(*name(compared_with(cell))))
         said = lines.verdict.get(line, "")
         axis.text(x, y - (0.2 if said else 0.1), f"{means[named]:.1f}", ha="center", va="center", color=ink, fontsize=14)
-        axis.text(x, y + (0.06 if said else 0.2), "  ".join(f"{a:.1f}" for a in seeds), ha="center", va="center", color=ink, fontsize=8)
+        axis.text(
+            x, y + (0.06 if said else 0.2), f"{seeds.min():.1f} to {seeds.max():.1f}", ha="center", va="center", color=ink, fontsize=8
+        )
         if said:
             mark = f"{'▲' if said == 'better' else '▼'} {lines.difference[line]:+.1f}"
             axis.text(x, y + 0.32, mark, ha="center", va="center", color=ink, fontsize=10, fontweight="bold")
