@@ -43,8 +43,8 @@ def steps(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
 def heat_maps(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
     """One panel for each dataset and encoder: attributes x (transduct, adapt).
 
-    A cell shows the mean accuracy over seeds, below it the lowest and the highest encoder and, if all seeds agree, the mean gain over the cell
-    with one component less. The colours of a panel go from its worst to its best cell.
+    A cell shows the mean accuracy over encoders, below it the lowest and the highest, and, if the interval over encoders excludes 0, the
+    mean gain over the cell with one component less. The colours of a panel go from its worst to its best cell.
     """
     frame, lines = frame_of(rows), comparisons(paired)
     panels = list(frame.groupby(["dataset", "backbone", "shots"], sort=False))
