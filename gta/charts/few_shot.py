@@ -63,7 +63,7 @@ def accuracies(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def differences(paired: pd.DataFrame) -> pd.DataFrame:
-    """Each row compared with each reference: mean difference over seeds, verdict, and each seed's difference with its interval."""
+    """Each row compared with each reference: the columns of `gta.charts.frames.comparisons`."""
     lines = comparisons(paired).reset_index()
     lines["method"] = list(map(label, lines.method, lines.variant))
     names = ["dataset", "backbone", "reference", "method", "shots"]

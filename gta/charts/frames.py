@@ -1,4 +1,4 @@
-"""Rows and paired comparisons as data frames. Worlds and draws count as seeds of one dataset; a verdict is over all seeds."""
+"""Rows and paired comparisons as data frames. Worlds and draws count as seeds of one dataset; a verdict is over all encoders."""
 
 import re
 from collections.abc import Iterable

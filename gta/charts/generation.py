@@ -36,8 +36,8 @@ def table(rows: Iterable[Row], paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains_by_question(rows: Sequence[Row], paired: pd.DataFrame) -> Figure:
-    """One panel for each dataset, encoder and setting of names, with rows grouped by question: the mean accuracy, and each seed's gain
-    over the whole method with its interval. A gain has a colour if all seeds say better, or all say worse."""
+    """One panel for each dataset, encoder and setting of names, with rows grouped by question: the mean accuracy, and the gain
+    over the whole method. It has a colour if its interval over encoders excludes 0."""
     frame, lines = by_question(frame_of(rows)), by_question(told_apart(paired))
     places, key = _places(frame), ["dataset", "backbone", "names"]
     panels = list(in_order(frame, *key[1:]).groupby(key, sort=False))

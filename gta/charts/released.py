@@ -16,7 +16,7 @@ ORACLE = "oracle_best minus last iterate"
 
 def prices(paired: pd.DataFrame) -> pd.DataFrame:
     """One line for each switch and seed, compared with the method as the paper gives it, from the paired comparisons. Lines have the
-    mean and the verdict over all seeds, and are sorted by method and mean."""
+    mean and the verdict over all encoders, and are sorted by method and mean."""
     frame = told_apart(paired[(paired.variant != "") & (paired.method == paired.reference)])
     return in_order(frame, "backbone", "shots", "method", "mean", "variant", "seed")
 
@@ -37,7 +37,7 @@ def oracle(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def chart(prices: pd.DataFrame, oracle: pd.DataFrame) -> Figure:
-    """One panel for each dataset, encoder and method, one row for each switch, with the interval of each seed.
+    """One panel for each dataset, encoder and method, one row for each switch, with the interval over encoders.
 
     `oracle_best` is below the zero-shot rows.
     """
@@ -81,7 +81,7 @@ def _panel(axis: Axes, frame: pd.DataFrame, oracle: pd.DataFrame | None) -> None
 
 
 def summary(paired: pd.DataFrame) -> pd.DataFrame:
-    """One row for each switch: its mean price, the verdict, each seed's price with its interval, and the images won and lost in all
+    """One row for each switch: its mean price, the verdict, each encoder's price, and the images won and lost in all
     seeds."""
     order = prices(paired).groupby(COMPARISON, sort=False)[["better", "worse"]].sum().rename(columns={"better": "won", "worse": "lost"})
     lines = order.join(comparisons(paired)).reset_index().rename(columns={"difference": "price, points"})
