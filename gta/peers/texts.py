@@ -13,9 +13,6 @@ from open_clip import SIMPLE_IMAGENET_TEMPLATES
 from torch import Tensor
 from torch.nn import functional as F
 
-PAIRS = 15  # of descriptors: one of words and one of characters each
-WORDS, LETTERS = 2, 5  # words a descriptor, and characters a random word
-
 # Templates of the embedded domains, whose vocabularies do not contain the words of CLIP's templates.
 TEMPLATES = {
     "glyphs": ("a picture of the digit {}", "the digit {}", "a picture of a {}", "a character {}", "a large {}"),

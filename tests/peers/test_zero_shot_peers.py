@@ -91,7 +91,7 @@ def test_random_descriptors_are_the_same_for_all_classes_and_name_none_of_them()
 def test_every_embedded_text_can_be_read(encoder):
     words, characters = random_words.vocabulary(encoder)
     drawn = random_words.waffle(["one", "two"], "a picture of the digit {name} with {attribute}", words, 0, characters)
-    assert not characters and len(encoder.encode_texts(drawn[0])) == 2 * texts.PAIRS
+    assert not characters and len(encoder.encode_texts(drawn[0])) == 2 * random_words.PAIRS
     assert len(encoder.encode_texts(texts.ensemble(["one"], texts.templates("glyphs"))[0])) == len(texts.TEMPLATES["glyphs"])
     assert len(texts.templates("general")) == 7
 
