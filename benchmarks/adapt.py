@@ -25,7 +25,7 @@ from pathlib import Path
 from gta.files import write_atomically
 from measuring import begin, best, in_a_process, peak_gb, read, table
 
-# architecture, images, classes, texts a class; the first is the case that the README quotes
+# architecture, images, classes, texts a class; the first is the case that docs/reproduction.md quotes
 CASES = {
     "cpu": [("ViT-B/32", 500, 20, 20), ("ViT-B/16", 60, 5, 20), ("ViT-L/14", 12, 2, 20)],
     "cuda": [("ViT-B/32", 5794, 200, 30), ("ViT-B/16", 5794, 200, 30), ("ViT-L/14", 5794, 200, 30), ("ViT-L/14", 50000, 1000, 5)],

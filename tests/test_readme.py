@@ -1,4 +1,4 @@
-"""The README's example runs, and its numbers are those of the published table."""
+"""The README's example runs, and the numbers in the documents are those of the published tables."""
 
 import re
 
