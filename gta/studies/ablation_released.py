@@ -1,6 +1,6 @@
 """What each difference between the released code and the paper is worth: one at a time, and all together.
 
-The rows are those of "Where the released code differs" in `docs/reproduction.md`; `NOT_PRICED` says which have no price, and why.
+The rows are those of "Point by point" in `docs/reproduction.md`; `NOT_PRICED` says which have no price, and why.
 """
 
 import time
