@@ -99,7 +99,7 @@ def test_the_heat_map_marks_only_what_the_interval_over_encoders_says():
     texts = [text.get_text() for axis in figure.axes for text in axis.texts]
     plt.close(figure)
     assert sorted(text for text in texts if text[0] in "▲▼") == ["▲ +10.1", "▼ -10.1"]
-    assert "50.0  55.0" in texts and "52.5" in texts, "each seed, and their mean"
+    assert "50.0 to 55.0" in texts and "52.5" in texts, "the range of the seeds, and their mean"
 
 
 def test_a_line_of_the_table_is_a_cell_with_the_one_that_it_is_compared_with():
