@@ -1,9 +1,9 @@
 # Every run is one papermill call in a process of its own; tables, figures and pages follow from the runs. What is run stands in
 # notebooks/sweeps/*.yaml and notebooks/pages.yaml; what a step is made from, and whether it still holds, in gta/batch/steps.py.
-#   snakemake TARGET              demo, aviary, peers, ablations, figures, site, all, publish, or a table: zero_shot, few_shot, robustness, ...
+#   snakemake TARGET              demo, pages, aviary, peers, ablations, figures, site, all, publish, or a table: zero_shot, few_shot, robustness, ...
 #   snakemake TARGET --dry-run    what is done, stale, missing and failed, and what would be made
 #   --config smoke=1              shrinks every run and works under runs/smoke
-#   --config draws=1              runs what adapts once instead of five times
+#   --config draws=1 seeds=3      runs what adapts once instead of five times, and the first three encoders of five
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
 import json
 import os
@@ -15,8 +15,7 @@ from gta.batch import progress
 from gta.batch.steps import Batch
 
 OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in ("llm", "data") if key in config}}
-if "draws" in config:
-    OPTIONS["draws"] = int(config["draws"])
+OPTIONS |= {key: int(config[key]) for key in ("draws", "seeds") if key in config}
 BATCH = Batch(**OPTIONS)
 # Braces are Snakemake's own in a command.
 ASKED = shlex.quote(json.dumps(OPTIONS)).replace("{", "{{").replace("}", "}}")

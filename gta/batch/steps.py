@@ -28,12 +28,14 @@ STATES = ("done", "stale", "missing", "failed")
 
 @dataclass
 class Batch:
-    """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder."""
+    """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder.
+    draws, seeds: the most draws of a run, and the most seeds of a grid."""
 
     smoke: bool = False
     llm: str | None = None
     data: str = "data"
     draws: int | None = None
+    seeds: int | None = None
     sweeps: Mapping[str, Sweep] = field(default_factory=sweeps)
     pages: Mapping[str, Page] = field(default_factory=pages)
 
@@ -46,7 +48,7 @@ class Batch:
         """The runs of the grids that are not among the steps, and what they need: one line for each table and reason."""
         found: dict[tuple[str, str], list[str]] = {}
         for table, sweep in self.sweeps.items():
-            for cell in sweep.cells(self.smoke, self.draws):
+            for cell in self._cells(sweep):
                 if reason := self._lacks(cell):
                     found.setdefault((table, reason), []).append(cell["dataset"])
         return [f"{table}: {len(runs)} runs on {', '.join(dict.fromkeys(runs))}: {reason}" for (table, reason), runs in found.items()]
@@ -59,7 +61,7 @@ class Batch:
         """
         steps: dict[str, Step] = {}
         for table, sweep in self.sweeps.items():
-            cells = [cell for cell in sweep.cells(self.smoke, self.draws) if self._lacks(cell) is None]
+            cells = [cell for cell in self._cells(sweep) if self._lacks(cell) is None]
             runs = [self._run(table, sweep, cell) for cell in cells]
             if twice := [name for name, count in Counter(name for name, _ in runs).items() if count > 1]:
                 raise ValueError(
@@ -146,7 +148,7 @@ class Batch:
             if line["status"] in ("failed", "stale")
         ]
         tables = {name.split("/")[1] for name in asked if name.startswith("table/")}
-        left = [cell for table in sorted(tables) for cell in self.sweeps[table].cells(self.smoke, self.draws) if self._lacks(cell)]
+        left = [cell for table in sorted(tables) for cell in self._cells(self.sweeps[table]) if self._lacks(cell)]
         if left and "demo" not in targets:
             where = "`python -m gta.batch.steps status` says what would bring them in"
             lines.append(f"left out: {len(left)} runs on datasets of the paper, which are not here; {where}")
@@ -171,7 +173,7 @@ class Batch:
         if self.smoke:
             raise ValueError("a smoke run is never published")
         for table, sweep in self.sweeps.items():
-            for cell in sweep.cells(draws=self.draws):
+            for cell in self._cells(sweep):
                 rows = f"{table}/{_folder(cell)}/rows.csv"
                 if (reason := self._lacks(cell)) and (results / rows).exists():
                     raise ValueError(f"{results / rows} was published and would be lost, since its run is left out: {reason}")
@@ -201,6 +203,9 @@ class Batch:
                 where = {"target": page.target, "notebook": notebook, "csv": page.csv or ""}
                 lines.append({"paper": page.paper, **where, "figure": page.figure or "", "figure_notebook": notebook})
         return lines
+
+    def _cells(self, sweep: Sweep) -> list[dict[str, Any]]:
+        return sweep.cells(self.smoke, self.draws, self.seeds)
 
     def _lacks(self, cell: Mapping[str, Any]) -> str | None:
         """What a run needs and this machine does not have, or None."""

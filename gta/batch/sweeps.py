@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from gta.files import shipped
 from gta.settings import Checked
 
-Target = Literal["demo", "aviary", "few_shot", "ablations", "peers", "summary"]
+Target = Literal["demo", "pages", "aviary", "few_shot", "ablations", "peers", "summary"]
 SWEEPS, PAGES = shipped("notebooks/sweeps"), shipped("notebooks/pages.yaml")
 TARGETS: tuple[str, ...] = get_args(Target)
 
@@ -47,12 +47,14 @@ class Sweep(Checked):
                 raise ValueError(f"exclude: {', '.join(sorted(unknown))} is in no block of the grid")
         return self
 
-    def cells(self, smoke: bool = False, draws: int | None = None) -> list[dict[str, Any]]:
-        """The parameters of each run. `{seed}` in a dataset's name becomes the seed. draws: the most of a run; 2 in the smoke size."""
+    def cells(self, smoke: bool = False, draws: int | None = None, seeds: int | None = None) -> list[dict[str, Any]]:
+        """The parameters of each run. `{seed}` in a dataset's name becomes the seed. draws: the most of a run; 2 in the smoke size.
+        seeds: the most of a block; the first ones are run."""
         most = min(draws or 2, 2) if smoke else draws
         cells: list[dict[str, Any]] = []
         for block in self.grid:
             kept = {key: [v for v in values if not smoke or v in self.smoke.get(key, values)] for key, values in block.items()}
+            kept["seed"] = kept["seed"][:seeds]
             for values in product(*kept.values()):
                 cell = dict(zip(kept, values, strict=True))
                 if not any(part.items() <= cell.items() for part in self.exclude):

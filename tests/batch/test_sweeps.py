@@ -25,6 +25,8 @@ def test_a_grid_is_the_product_of_its_values_but_for_what_is_excluded():
     ]
     assert cells == expected
     assert {cell["dataset"] for cell in sweep(smoke={"dataset": ["digits"]}).cells(smoke=True)} == {"digits"}
+    first = sweep(exclude=[{"shots": 4, "seed": 1}]).cells(seeds=1)
+    assert first == [cell for cell in expected if cell["seed"] == 0], "the first seed of a block"
 
 
 @pytest.mark.parametrize(
