@@ -8,7 +8,7 @@ are not redistributed. Every line is taken, fixed or dropped, and the report cou
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,47 @@ def read(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[B
     manifest: a file of `data_manifests/attributes`, without its suffix. Raises ValueError, with the nearest name, for an unknown
     manifest, dataset or class, and FileNotFoundError, with the repository to check out, if files are missing.
     """
+    source, listed, path = _located(manifest, dataset, folder)
+    options = listed.options
+    if listed.folders:
+        options["aliases"] = {of.folder: of.name for of in manifests.dataset(dataset).classes}
+    readers: dict[str, Callable[..., tuple[Bank, Report]]]
+    readers = {"class_files": class_files, "pair_files": pair_files, "class_json": class_json}
+    return readers[source.format](path, bank, **options)
+
+
+def first(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[Bank, dict[str, Report]]:
+    """The first attributes of a dataset: its list, then that of its habitats where the manifest has one (`DATASET_location`).
+
+    Returns the bank and a report for each list. Raises as `read` does.
+    """
+    reports = {}
+    bank, reports[dataset] = read(manifest, dataset, folder, bank)
+    habitat = f"{dataset}_location"
+    if habitat in manifests.attributes()[manifest].datasets:
+        bank, reports[habitat] = read(manifest, habitat, folder, bank)
+    return bank, reports
+
+
+def answers(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[dict[tuple[str, str], tuple[str, ...]], Report]:
+    """The published answers to pairs: {(name, against): whole sentences}, cleaned as `pair_files` does; an empty file gives none.
+
+    Raises as `read` does, and ValueError for a manifest of another format.
+    """
+    source, listed, path = _located(manifest, dataset, folder)
+    if source.format != "pair_files":
+        raise ValueError(f"{manifest} holds no answers to pairs, but the format {source.format}")
+    report = Report()
+    found = {}
+    for this, other, texts in _pairs(path, bank, listed.aliases, report):
+        found[bank.class_names[this[0]], other] = texts
+        report.taken += len(texts)
+    report.dropped, report.fixed = +report.dropped, +report.fixed
+    return found, report
+
+
+def _located(manifest: str, dataset: str, folder: Path | str) -> tuple[manifests.Attributes, manifests.AttributeList, Path]:
+    """The manifest, its list of a dataset, and where that lies in a checkout."""
     known = manifests.attributes()
     if manifest not in known:
         raise ValueError(f"no manifest {manifest!r}{nearest(manifest, known)}; known: {', '.join(known)}")
@@ -54,31 +95,40 @@ def read(manifest: str, dataset: str, folder: Path | str, bank: Bank) -> tuple[B
     path = Path(folder) / listed.path
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: check out {source.repository} at {source.commit} into {folder}")
-    readers: dict[str, Callable[..., tuple[Bank, Report]]]
-    readers = {"class_files": class_files, "pair_files": pair_files, "class_json": class_json}
-    return readers[source.format](path, bank, **listed.options)
+    return source, listed, path
 
 
 def class_files(
-    folder: Path, bank: Bank, *, noun: str, sentence: str, aliases: Mapping[str, str] | None = None, ignore: Sequence[str] = ()
+    folder: Path,
+    bank: Bank,
+    *,
+    noun: str,
+    sentence: str,
+    aliases: Mapping[str, str] | None = None,
+    ignore: Sequence[str] = (),
+    unquoted: bool = False,
 ) -> tuple[Bank, Report]:
     """Read one file for each class, with lines such as "A bird with a hooked bill.".
 
     The words after `noun` go into `sentence` ("... {name} bird {attribute}"). File names have SLASH for `/` and may have `_` for a
-    space. aliases: {file name: class}; ignore: files of other datasets. Raises ValueError for a file without class, or a class
-    without file.
+    space. Of several files for one class the last one counts. aliases: {file name: class}; ignore: files of other datasets; unquoted:
+    remove all quotation marks and apostrophes. Raises ValueError for a file without class, or a class without file.
     """
-    report, texts = Report(), dict[int, str]()
+    report, files = Report(), dict[int, Path]()
     for file in sorted(Path(folder).glob("*.txt")):
         if file.stem in ignore:
             report.ignored.append(file.name)
         else:
             for i in _classes(file.stem.replace("SLASH", "/"), bank, aliases, file.name):
-                texts[i] = file.read_text(encoding="utf-8-sig")
-    if missing := [name for i, name in enumerate(bank.class_names) if i not in texts]:
+                report.ignored += [files[i].name] if i in files and files[i].name not in report.ignored else []
+                files[i] = file
+    if missing := [name for i, name in enumerate(bank.class_names) if i not in files]:
         raise ValueError(f"{folder}: no file for {', '.join(map(repr, missing))}")
-    for i, text in sorted(texts.items()):
-        phrases = [_after(noun, bank.class_names[i], line, report) for line in _lines(text, report)]
+    for i, file in sorted(files.items()):
+        lines = _lines(file.read_text(encoding="utf-8-sig"), report)
+        bare = [re.sub("[\"']", "", line) for line in lines] if unquoted else lines
+        report.fixed["quoted"] += sum(new != old for new, old in zip(bare, lines, strict=True))
+        phrases = [_after(noun, bank.class_names[i], line, report) for line in bare]
         filled = [fill(sentence, name=bank.class_names[i], attribute=phrase) for phrase in phrases if phrase]
         bank = _add(bank, i, filled, report, Path(folder).name)
     return bank.without_templates(), report
@@ -91,6 +141,15 @@ def pair_files(folder: Path, bank: Bank, *, aliases: Mapping[str, str] | None = 
     of the bank. Classes without a file keep their texts. Raises ValueError for a file that does not name two classes.
     """
     report = Report()
+    for this, other, texts in _pairs(folder, bank, aliases, report):
+        for i in this:
+            bank = _add(bank, i, texts, report, Path(folder).name, against=other)
+    report.dropped, report.fixed = +report.dropped, +report.fixed
+    return bank, report
+
+
+def _pairs(folder: Path, bank: Bank, aliases: Mapping[str, str] | None, report: Report) -> Iterator[tuple[list[int], str, tuple[str, ...]]]:
+    """Of each pair file: the classes that it is about, the name of the other one, and the sentences that can be used."""
     for file in sorted(Path(folder).rglob("*.txt")):
         pair = file.relative_to(folder).as_posix().removesuffix(".txt")
         this, other = _split(pair, bank, aliases)
@@ -101,10 +160,7 @@ def pair_files(folder: Path, bank: Bank, *, aliases: Mapping[str, str] | None = 
         report.dropped["naming the other class"] += len(lines) - len(kept)
         whole = [line if names(own, line) else fill(bank.sentence, name=own, attribute=_fragment(line)) for line in kept]
         report.fixed["without the class's name"] += sum(new != old for new, old in zip(whole, kept, strict=True))
-        for i in this:
-            bank = _add(bank, i, whole, report, Path(folder).name, against=other)
-    report.dropped, report.fixed = +report.dropped, +report.fixed
-    return bank, report
+        yield this, other, tuple(whole)
 
 
 def class_json(file: Path, bank: Bank, *, aliases: Mapping[str, str] | None = None) -> tuple[Bank, Report]:

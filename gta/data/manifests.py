@@ -215,19 +215,22 @@ class EncoderWeights(Manifest):
 
 
 class AttributeList(Checked):
-    """Where the texts of one dataset are, and the options of their importer (`gta.data.importers`)."""
+    """Where the texts of one dataset are, and the options of their importer (`gta.data.importers`). folders: whether its files are named
+    by the official folder of a class, such as a WordNet id, and not by its name."""
 
     path: str
     noun: str | None = None
     sentence: str | None = None
     aliases: dict[str, str] | None = None
     ignore: tuple[str, ...] | None = None
+    unquoted: bool | None = None
+    folders: bool = False
     evidence: Evidence
 
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of the importer besides path and bank."""
-        return self.model_dump(exclude={"path", "evidence"}, exclude_none=True)
+        return self.model_dump(exclude={"path", "folders", "evidence"}, exclude_none=True)
 
 
 class Attributes(Manifest):
