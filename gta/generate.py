@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gta.attributes import Bank
 from gta.llm import prompts
 from gta.llm.answers import sort_out
-from gta.llm.chat import ChatModel, Question
+from gta.llm.chat import ChatModel, Question, Reply
 from gta.llm.prompts import Prompts
 from gta.names import fill
 
@@ -72,7 +72,7 @@ def describe(bank: Bank, llm: ChatModel, questions: Prompts | None = None) -> Ba
     names = bank.class_names
     replies = llm.ask([Question(fill(text, name=names[i]), names[i]) for i, _, text in asked])
     for (i, source, _), reply in zip(asked, replies, strict=True):
-        bank = _take(bank, i, reply.phrases, reply.gave_up, source=source, origin=llm.model)
+        bank = _take(bank, i, reply, source=source, origin=llm.model)
     return bank.without_templates()
 
 
@@ -85,15 +85,17 @@ def distinguish(bank: Bank, pairs: Sequence[Pair], llm: ChatModel, iteration: in
     replies = llm.ask([Question(fill(text, **field), field["a"], field["b"]) for field in fields])
     for (i, j), reply in zip(asked, replies, strict=True):
         provenance = {"source": "pair", "against": names[j], "iteration": iteration, "origin": llm.model}
-        bank = _take(bank, i, reply.phrases, reply.gave_up, **provenance)
+        bank = _take(bank, i, reply, **provenance)
     return replace(bank, asked=(*bank.asked, *((iteration, a, b, count) for a, b, count in pairs)))
 
 
-def _take(bank: Bank, i: int, phrases: Sequence[str], gave_up: str | None, **provenance) -> Bank:
+def _take(bank: Bank, i: int, reply: Reply, **provenance) -> Bank:
     """The usable phrases of a reply as texts of class i, the others in the log."""
-    kept, dropped = sort_out(phrases, provenance.get("against"))
-    if gave_up is not None:
-        dropped = [("gave up", gave_up)]
+    if reply.whole:
+        return bank.add_texts(i, reply.phrases, **provenance)
+    kept, dropped = sort_out(reply.phrases, provenance.get("against"))
+    if reply.gave_up is not None:
+        dropped = [("gave up", reply.gave_up)]
     return bank.add(i, kept, **provenance).drop(i, dropped, **provenance)
 
 

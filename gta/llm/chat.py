@@ -39,10 +39,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """The phrases that the model gave. If the question was given up, there are none, and `gave_up` is the reason."""
+    """The phrases that the model gave. If the question was given up, there are none, and `gave_up` is the reason. whole: the phrases are
+    texts of the class already, with its name in them."""
 
     phrases: tuple[str, ...]
     gave_up: str | None = None
+    whole: bool = False
 
 
 class ChatModel(Protocol):
