@@ -5,6 +5,7 @@
 #   --config smoke=1              shrinks every run and works under runs/smoke
 #   --config draws=1 seeds=3      runs what adapts once instead of five times, and the first three encoders of five
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
+#   --config attributes=LIST:CHECKOUT   read by these runs as first attributes; llm=gta_clip_llama3:CHECKOUT: stored answers instead of a model
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import sys
 from gta.batch import progress
 from gta.batch.steps import Batch
 
-OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in ("llm", "data") if key in config}}
+OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in ("llm", "data", "attributes") if key in config}}
 OPTIONS |= {key: int(config[key]) for key in ("draws", "seeds") if key in config}
 BATCH = Batch(**OPTIONS)
 # Braces are Snakemake's own in a command.

@@ -29,11 +29,13 @@ STATES = ("done", "stale", "missing", "failed")
 @dataclass
 class Batch:
     """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder.
+    attributes: where the first attributes of these runs come from (`gta.studies.sources`), but for a sweep that varies what is asked.
     draws, seeds: the most draws of a run, and the most seeds of a grid."""
 
     smoke: bool = False
     llm: str | None = None
     data: str = "data"
+    attributes: str = "ask"
     draws: int | None = None
     seeds: int | None = None
     sweeps: Mapping[str, Sweep] = field(default_factory=sweeps)
@@ -229,6 +231,9 @@ class Batch:
             pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv")
             inputs = [file for file in pinned if Path(file).exists()]
             given = {"llm": self.llm, "root": self.data}
+            if self.attributes != "ask" and not sweep.asks:
+                given["attributes"] = self.attributes
+                inputs += [self.attributes] if (ROOT / self.attributes).is_file() else []
         shared = {"ledger": str(self.base / "ledger"), "out": str(folder)}
         return name, self._step(name, sweep.notebook, outputs, inputs, {**cell, **given, **sweep.parameters, **shared, "smoke": self.smoke})
 
@@ -286,7 +291,7 @@ def _folder(cell: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gta.batch.steps", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["status", "publish"])
-    parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data: a JSON object")
+    parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data, attributes: a JSON object")
     arguments = parser.parse_args()
     batch = Batch(**arguments.options)
     if arguments.action == "publish":

@@ -22,7 +22,8 @@ class Sweep(Checked):
     paper: the name of the table in the paper; cost: measured minutes of one core for a run; outputs: files that a run writes besides its
     notebook, `rows.csv` and `predictions.npz`; CSVs among them become tables too; parameters: the same for all runs; smoke: the part
     of the grid that a smoke run keeps; references: methods and variants that the other rows of their setting are compared with, image by
-    image; publish: which files of a run are published besides its rows.
+    image; publish: which files of a run are published besides its rows; asks: whether its runs vary what is asked at first, and so read no
+    first attributes.
     """
 
     notebook: str
@@ -36,6 +37,7 @@ class Sweep(Checked):
     smoke: dict[str, list[Any]] = Field(default_factory=dict)
     references: list[tuple[str, str]] = Field(default_factory=list)
     publish: tuple[Literal["notebook", "predictions", "outputs"], ...] = ("notebook",)
+    asks: bool = False
 
     @model_validator(mode="after")
     def _grid_is_complete(self):

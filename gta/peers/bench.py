@@ -89,7 +89,8 @@ class Bench(Study):
     def of_part(self, part: str, store: Path | None = None) -> "Bench":
         """A bench of a part of the dataset (`gta.data.parts`)."""
         task = tasks.load(f"{self.task.source}#{part}")
-        return Bench(task, self.encoder, self.settings, self.llm, load_images(task.images, self.encoder, store=store), self.questions)
+        images = load_images(task.images, self.encoder, store=store)
+        return Bench(task, self.encoder, self.settings, self.llm, images, self.questions, first=self.first)
 
     def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
         """Unit class features (M, d) of one list of texts for each class, by default the texts of the bank."""

@@ -25,10 +25,10 @@ STEPS = ((False, False), (False, True), (True, False), (True, True))  # transduc
 
 
 class Components(RunParameters):
-    """Parameters of `notebooks/ablation_components.ipynb`. attributes: whose four cells are run."""
+    """Parameters of `notebooks/ablation_components.ipynb`. kind: of the attributes whose four cells are run."""
 
     draws: int = Field(1, ge=1)
-    attributes: Attributes
+    kind: Attributes
 
 
 def name(cell: Cell) -> Key:

@@ -43,8 +43,10 @@ Names = Literal["said", "withheld"]
 
 class Generation(RunParameters):
     """Parameters of `notebooks/ablation_generation.ipynb`. names: whether texts say the name of their class; models: other language
-    models, MODEL@URL or `fieldguide:OMITTED:WRONG`, the two shares of facts between 0 and 1."""
+    models, MODEL@URL or `fieldguide:OMITTED:WRONG`, the two shares of facts between 0 and 1. attributes: always asked for, since what a
+    language model says at first is what varies here."""
 
+    attributes: Literal["ask"] = "ask"
     draws: int = Field(1, ge=1)
     names: Names
     models: list[str]

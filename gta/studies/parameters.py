@@ -9,6 +9,7 @@ from gta.data import gallery, tasks
 from gta.files import ROOT
 from gta.llm.ledger import Mode
 from gta.settings import Checked, Settings
+from gta.studies.sources import ASK
 from gta.worlds.settings import settings_for
 
 # One transduction of what the encoder sees as it is: the run that gives CLIP and TransCLIP.
@@ -20,7 +21,8 @@ class RunParameters(Checked):
     `draw` of `gta.settings.Settings`; pretrained, revision: as in `gta.encoders.load`; store: where decoded images are kept; ledger,
     mode: as in `gta.llm.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own number; root: where the paper's
     datasets lie; go_on: run although plain CLIP is not as published (`gta.scores.results.gate`); smoke: two iterations, never
-    published."""
+    published. attributes: where the first attributes come from: `ask`, the file of a bank, or LIST:CHECKOUT (`gta.studies.sources`);
+    llm may be LIST:CHECKOUT of stored answers to pairs."""
 
     dataset: str
     backbone: str
@@ -30,6 +32,7 @@ class RunParameters(Checked):
     draws: int = Field(1, ge=1, le=1)
     store: str
     llm: str
+    attributes: str = ASK
     ledger: str
     mode: Mode
     max_calls: int | None

@@ -52,7 +52,8 @@ def robustness(study: Study, parameters: Robustness) -> list[Study]:
         part = tasks.load(name, ROOT / parameters.root)
         print(f"{name}: {len(part.images)} images, {len(part.class_names)} names")
         store = ROOT / parameters.store
-        found.append(Study.of(part, study.encoder, study.settings, study.llm, store=store, checkpoints=study.checkpoints))
+        whole = (study.encoder, study.settings, study.llm)
+        found.append(Study.of(part, *whole, store=store, checkpoints=study.checkpoints, first=study.first))
         measure(found[-1], study.llm)
     return found
 

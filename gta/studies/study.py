@@ -1,7 +1,7 @@
 """What the runs of one notebook share, and the way from their outcomes to rows."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,9 @@ from gta.loop import Result, run
 from gta.scores import results
 from gta.scores.rows import Row, write_run
 from gta.settings import Settings
+from gta.studies import sources
 from gta.studies.parameters import ONCE, RunParameters
+from gta.studies.sources import First
 from gta.worlds.fieldguide import language_model
 
 Key = tuple[str, str]
@@ -39,7 +41,8 @@ class Study:
     """A task as all runs of a notebook see it, and what they gave.
 
     checkpoints: a folder, from which an interrupted run goes on. outcomes: {(method, variant): (assignments (N, M) on the CPU,
-    seconds, the key to compare with)} of draw 0; draws: how often what adapts is run; further: {draw: outcomes} of the draws after 0.
+    seconds, the key to compare with)} of draw 0; draws: how often what adapts is run; further: {draw: outcomes} of the draws after 0;
+    first: first attributes that were read (`gta.studies.sources`); without them the language model is asked.
     """
 
     task: tasks.Task
@@ -52,6 +55,7 @@ class Study:
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     draws: int = 1
     further: dict[int, dict[Key, Outcome]] = field(default_factory=dict)
+    first: First | None = None
 
     @classmethod
     def of(
@@ -65,11 +69,12 @@ class Study:
         checkpoints: Path | None = None,
         go_on: bool = False,
         draws: int = 1,
+        first: First | None = None,
     ) -> Self:
         """store: where decoded images are kept. Raises `gta.scores.results.NotAsPublished`, before anything is asked or adapted, where
         plain CLIP is not as published, unless `go_on`."""
         images, questions = load_images(task.images, encoder, store=store), prompts.load(task.domain)
-        study = cls(task, encoder, settings, llm, images, questions, checkpoints, draws=draws)
+        study = cls(task, encoder, settings, llm, images, questions, checkpoints, draws=draws, first=first)
         if results.published_accuracy(task, encoder.name) is not None:
             print(results.gate(task, encoder.name, study.run(study.names_only, changes=ONCE, progress=False).clip, go_on))
         return study
@@ -81,8 +86,8 @@ class Study:
 
     @cached_property
     def static(self) -> Bank:
-        """The attributes that the language model gives at first."""
-        return describe(self.names_only, self.llm, self.questions)
+        """The first attributes: those that were read, or what the language model says."""
+        return self.first.of(self.names_only) if self.first else describe(self.names_only, self.llm, self.questions)
 
     def run(
         self,
@@ -110,8 +115,9 @@ class Study:
 
     @property
     def asked(self) -> str:
-        """The language model and its questions, for rows."""
-        return self.questions.asked_of(self.llm.model)
+        """The language model and its questions, for rows, and where the first attributes were read, if they were."""
+        asked = self.questions.asked_of(self.llm.model)
+        return f"{asked}, first attributes {self.first.name}" if self.first else asked
 
     @property
     def first_texts(self) -> Bank:
@@ -188,6 +194,7 @@ class Study:
 def opened(parameters: RunParameters, kind: type[S] = Study) -> Iterator[S]:  # type: ignore[assignment]
     """The study that a notebook's parameters name, with its language model while the block runs; prints what the methods see."""
     task = parameters.task
+    first, stored = sources.first(parameters.attributes, task), sources.answers(parameters.llm, task)
     encoder = encoders.load(
         parameters.backbone, pretrained=parameters.pretrained, revision=parameters.revision, seed=parameters.seed, embedded=task.embedded
     )
@@ -196,7 +203,8 @@ def opened(parameters: RunParameters, kind: type[S] = Study) -> Iterator[S]:  # 
     print(f"weights: {encoder.source}, sha256 {encoder.weights_sha256[:12]}")
     print(f"{results.VERSIONS}; settings {parameters.settings}")
     ledger = Ledger(ROOT / parameters.ledger, parameters.mode)
-    with language_model(parameters.llm, parameters.seed, ledger, parameters.max_calls, task.facts) as llm:
+    chat = language_model(parameters.llm, parameters.seed, ledger, parameters.max_calls, task.facts)
+    with nullcontext(stored) if stored else chat as llm:
         kept = {"store": ROOT / parameters.store, "checkpoints": ROOT / parameters.out / "state"}
-        yield kind.of(task, encoder, parameters.settings, llm, go_on=parameters.go_on, draws=parameters.draws, **kept)
+        yield kind.of(task, encoder, parameters.settings, llm, go_on=parameters.go_on, draws=parameters.draws, first=first, **kept)
         print(llm.usage)

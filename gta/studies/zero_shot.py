@@ -72,12 +72,15 @@ def zero_shot(study: Study, variants: Sequence[str] = tuple(VARIANTS)) -> dict[s
 
     CLIP and TransCLIP are one pass without adaptation. In the variant "shuffled classes" all attributes are those of another
     class; in "names withheld" no text says the name of its class, and CLIP by the first attributes is what it is compared with;
-    in "all facts" everything true is known at once, so that nothing is asked. Returns GTA-CLIP's runs by variant. Raises
-    ValueError for an unknown variant.
+    in "all facts" everything true is known at once, so that nothing is asked. The first two ask for their own first attributes, and
+    are left out where the study's were read. Returns GTA-CLIP's runs by variant. Raises ValueError for an unknown variant.
     """
     for variant in variants:
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}{nearest(variant, VARIANTS)}; known: {', '.join(map(repr, VARIANTS))}")
+    if study.first and (left := [variant for variant in variants if VARIANTS[variant][1] in (SHUFFLED, WITHHELD)]):
+        print(f"left out, since the first attributes were read and these ask for their own: {', '.join(left)}")
+        variants = [variant for variant in variants if variant not in left]
     study.add_once(study.names_only)
     beginnings: dict[str, tuple[Bank, ChatModel | None]] = {}
     runs = {}

@@ -83,3 +83,18 @@ def test_what_is_not_at_hand_is_left_out_with_the_way_to_bring_it_in(tmp_path, m
     embedded = [name for name in asked.steps if name.startswith("run/zero_shot/digits-embedded-")]
     assert asked.gpus(name) == 1 and embedded and not any(map(asked.gpus, embedded))
     assert "data_manifests/dtd.yaml" in map(str, asked.steps[name].inputs)
+
+
+def test_first_attributes_are_read_by_runs_on_the_papers_datasets_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("gta.batch.steps.ROOT", tmp_path)
+    (tmp_path / "data/dtd").mkdir(parents=True)
+    (tmp_path / "bank.json").touch()
+    of = {value: Batch(llm="m@u", attributes=value).steps for value in ("ask", "adaptclipzs:there", "bank.json")}
+    assert not any("attributes" in step.parameters for step in of["ask"].values())
+    for value in ("adaptclipzs:there", "bank.json"):
+        runs = {name: step for name, step in of[value].items() if name.startswith("run/") and not name.startswith("run/ablation_")}
+        on_dtd = {name for name in runs if name.split("/")[2].startswith("dtd-")}
+        assert on_dtd and {name for name, step in runs.items() if step.parameters.get("attributes") == value} == on_dtd
+        asking = [step for name, step in of[value].items() if name.startswith(("run/ablation_generation/dtd", "run/ablation_released/dtd"))]
+        assert asking and not any("attributes" in step.parameters for step in asking)
+        assert all(("bank.json" in map(str, runs[name].inputs)) is (value == "bank.json") for name in on_dtd)
