@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from gta.affinity import largest
 from gta.encoders.encoder import Encoder
+from gta.optimizers import OPTIMIZERS, Regime
 from gta.settings import Settings
 from gta.transduct import log_odds
 
@@ -114,6 +115,16 @@ def natural_augmentation(size: int) -> Callable[[Tensor], Tensor]:
     return v2.Compose([crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4, 0)])
 
 
+@dataclass(frozen=True)
+class Adapted:
+    """What one pass did. loss: the mean over its batches; fall: of the loss on the first batch, from before the pass to after it;
+    groups: by group of tensors, what its steps did (`gta.optimizers.Regime`)."""
+
+    loss: float
+    fall: float
+    groups: dict[str, dict[str, float]]
+
+
 def adapt(
     encoder: Encoder,
     original: Callable[[int], Tensor],
@@ -121,30 +132,39 @@ def adapt(
     settings: Settings,
     augment: Callable[[Tensor], Tensor],
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
+    optimizer: Callable[[nn.Module, list[dict], Settings], torch.optim.Optimizer] | None = None,
     progress: bool = False,
-) -> float:
-    """Train both encoders for one pass over the batches.
+) -> Adapted:
+    """Train both encoders for one pass over the batches, and change their weights in place.
 
     original: from a row number to the image, uint8 (3, h, w), that `augment` gets; batches: as `draw_batches` gives them; groups:
-    which parameters learn, and how fast, by default `parameter_groups`. Changes the encoder's weights in place and returns the mean
-    loss. Each call makes a new optimiser; normalisation layers stay in eval mode. For a GPU, worker processes decode and augment ahead.
+    which parameters learn, and how fast, by default `parameter_groups`; optimizer: makes one of the model and these groups, by default
+    `settings.optimizer`. Each call makes a new one; normalisation layers stay in eval mode. For a GPU, worker processes decode and
+    augment ahead.
     """
-    optimizer = torch.optim.AdamW(
-        (groups or parameter_groups)(encoder.model, settings), betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay, fused=True
-    )
-    losses = []
+    learning = (groups or parameter_groups)(encoder.model, settings)
+    stepper = (optimizer or OPTIMIZERS[settings.optimizer])(encoder.model, learning, settings)
+    regime, losses = Regime(encoder.model, stepper), []  # type: tuple[Regime, list[Tensor]]
+    first: tuple[Batch, Tensor] | None = None
     loader = _views_ahead(original, augment, batches, encoder.device)
     steps = tqdm(zip(batches, loader, strict=True), "adapting", len(batches), unit="batch", delay=5, leave=False, disable=not progress)
     for batch, views in steps:
-        scale = encoder.model.logit_scale.exp()
-        texts = encoder.text_features(batch.texts)
-        loss = adaptation_loss(encoder.image_features(views), texts, batch.positives.to(encoder.device), scale)
+        first = first or (batch, views)
         encoder.model.zero_grad()
+        loss = _loss(encoder, batch, views)
         loss.backward()
-        optimizer.step()
+        stepper.step()
         losses.append(loss.detach())
     encoder.model.zero_grad()
-    return float(torch.stack(losses).mean())
+    with torch.no_grad():
+        fall = losses[0] - _loss(encoder, *first) if first else torch.zeros(())
+    return Adapted(float(torch.stack(losses).mean()), float(fall), regime.groups)
+
+
+def _loss(encoder: Encoder, batch: Batch, views: Tensor) -> Tensor:
+    texts = encoder.text_features(batch.texts)
+    scale = encoder.model.logit_scale.exp()
+    return adaptation_loss(encoder.image_features(views), texts, batch.positives.to(encoder.device), scale)
 
 
 def _views_ahead(original: Callable, augment: Callable, batches: Sequence[Batch], device: torch.device) -> DataLoader:
@@ -179,14 +199,18 @@ class _Views(Dataset):
 
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict]:
-    """The projections into the shared space at `lr_projection`, the rest of both encoders at `lr`, the logit scale left out."""
+    """The projections into the shared space at `lr_projection`, the rest of both encoders at `lr`, the logit scale left out.
+
+    `settings.learns` may leave out more of the rest, as the released program does (`gta.settings.Settings`).
+    """
     towers = (model, model.visual, getattr(model, "text", None))
     owners = (*towers, getattr(model.visual, "attnpool", None), getattr(model.visual, "trunk", None))
     heads = [getattr(owner, name, None) for owner in owners for name in ("proj", "text_projection", "c_proj", "head")]
     projections = [p for head in heads for p in _matrices(head)]
     chosen = {id(p) for p in projections}
     scales = {"logit_scale", "logit_bias"}
-    rest = [p for name, p in model.named_parameters() if id(p) not in chosen and name not in scales]
+    left_out = scales | ({name for name, _ in model.named_parameters() if "proj" in name} if settings.learns != "all" else set())
+    rest = [p for name, p in model.named_parameters() if id(p) not in chosen and name not in left_out]
     return [{"params": projections, "lr": settings.lr_projection}, {"params": rest, "lr": settings.lr}]
 
 

@@ -33,7 +33,8 @@ from gta.transduct import INNER, ROUNDS, text_prior, transduct
 class Result:
     """What a run gives; its tensors are on the CPU. assignments: (N, M), z of the last transduction; clip: (N, M), what the untouched
     encoder predicts from the first bank; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
-    iteration, with its labels (N,); checkpoints: those of this very run. The last transduction used or found prototypes (M, d) and
+    iteration, with its labels (N,); checkpoints: those of this very run; calls: {(iteration, 0 or 1): labels (N,)} of every transduction,
+    the second one of an iteration where it asked something. The last transduction used or found prototypes (M, d) and
     variance (d,) of the mixture, features (N, d) of the images, and text_features, M tensors (n_j, d)."""
 
     assignments: Tensor
@@ -42,6 +43,7 @@ class Result:
     encoder: Encoder
     history: list[dict[str, Any]]
     checkpoints: Checkpoints | None
+    calls: dict[tuple[int, int], Tensor]
     prototypes: Tensor
     variance: Tensor
     features: Tensor
@@ -79,8 +81,11 @@ def run(
     support: tuple[Images | Sequence | Tensor, Tensor] | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
+    optimizer: Callable[[nn.Module, list[dict], Settings], torch.optim.Optimizer] | None = None,
     affinity: Callable[[Tensor, Tensor | None, int], Tensor] = knn_graph,
+    gamma: Callable[..., float] | None = None,
     select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]] = pairs_to_ask,
+    ask: Callable[..., Bank] = distinguish,
     draw: Callable[..., list[Batch]] = draw_batches,
     dtype: torch.dtype | None = None,
     features: Tensor | None = None,
@@ -97,10 +102,12 @@ def run(
     changed. The last iteration does not adapt, since nothing would use it. checkpoints: a folder; after a kill the same call goes on
     where it was, and gives the same result.
 
-    You can replace these. augment: from one uint8 image to another, by default that for photographs; groups: which parameters learn,
-    as in `gta.adapt.adapt`; affinity: from features, support features and the number of neighbours to the graph; select_pairs: which
-    confused pairs are asked about; draw: from the confident images to the batches that adapt sees, as `gta.adapt.draw_batches`;
-    features: those of all images by the unchanged `encoder`, support last, if you know them already.
+    You can replace these. augment: from one uint8 image to another, by default that for photographs; groups, optimizer: what learns, and
+    how, as in `gta.adapt.adapt`; affinity: from features, support features and the number of neighbours to the graph; gamma: from the
+    encoder as it is, query features, prior, support features and labels to the weight of support in a transduction; select_pairs: which
+    confused pairs are asked about; ask: asks, and gives the grown bank, as `gta.generate.distinguish`; draw: from the confident images
+    to the batches that adapt sees, as `gta.adapt.draw_batches`; features: those of all images by the unchanged `encoder`, support last,
+    if you know them already.
 
     Raises ValueError for a bank of other classes, and for one to replay with an llm or under another memory; what llm raises.
     """
@@ -118,7 +125,7 @@ def run(
         llm and llm.model,
         questions and asdict(questions),
     ]
-    hooks = (augment, groups, affinity, select_pairs, draw)
+    hooks = (augment, groups, optimizer, affinity, gamma, select_pairs, ask, draw)
     identity += [[hook and _describe(hook) for hook in hooks], [part.sha256 for part in parts], labels.tolist()]
     method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, progress)
     method.begin(bank, checkpoints, identity)
@@ -144,8 +151,11 @@ class _Method:
     replayed: tuple | None
     augment: Callable[[Tensor], Tensor]
     groups: Callable[[nn.Module, Settings], list[dict]] | None
+    optimizer: Callable[[nn.Module, list[dict], Settings], torch.optim.Optimizer] | None
     affinity: Callable[[Tensor, Tensor | None, int], Tensor]
+    gamma: Callable[..., float] | None
     select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]]
+    ask: Callable[..., Bank]
     draw: Callable[..., list[Batch]]
     features: Tensor | None  # of the untouched encoder
     progress: bool
@@ -223,7 +233,7 @@ class _Method:
             if self.settings.pairs == "random":
                 state.asked = random_pairs(len(state.asked), state.bank, f"{self.settings.seed} {self.settings.draw} {t}")
             if state.asked:
-                state.bank = distinguish(state.bank, state.asked, self.llm, t, self.questions).within(self.shorten)
+                state.bank = self.ask(state.bank, state.asked, self.llm, t, self.questions).within(self.shorten)
 
     def transduct_again(self) -> None:
         if self.state.asked:
@@ -241,7 +251,8 @@ class _Method:
         selection = with_support(confident, self.labels, len(state.z))
         seed = f"{self.settings.seed} {self.settings.draw} {state.iteration} "
         batches = self.draw(selection, state.bank.at(state.iteration).texts, self.settings.batch_size, seed, self._key)
-        state.loss = adapt(self.encoder, self._original, batches, self.settings, self.augment, self.groups, self.progress)
+        hooks = (self.augment, self.groups, self.optimizer)
+        state.adapted = asdict(adapt(self.encoder, self._original, batches, self.settings, *hooks, self.progress))
         state.tensors["weights"] = self.encoder.model.state_dict()
 
     def result(self) -> Result:
@@ -250,8 +261,9 @@ class _Method:
         texts = [features.cpu() for features in self._text_features(state.bank.at(state.iteration - 1))]
         last = {name: state.tensors["z"][name].cpu() for name in ("prototypes", "variance")}
         last["features"] = state.tensors["features"]["images"][: len(self.images[0])].cpu()
-        clip = state.tensors["clip"]["z"].cpu()
-        return Result(state.z.cpu(), clip, state.bank, self.encoder, history, self.checkpoints, **last, text_features=texts)
+        clip, calls = state.tensors["clip"]["z"].cpu(), state.tensors["calls"]["labels"].cpu()
+        called = {(t, number): labels for (t, number), labels in zip(state.called, calls, strict=True)}
+        return Result(state.z.cpu(), clip, state.bank, self.encoder, history, self.checkpoints, called, **last, text_features=texts)
 
     @property
     def _bank_before(self) -> Bank:
@@ -275,13 +287,14 @@ class _Method:
         queries, shots = state.tensors["features"]["images"].tensor_split([len(self.images[0])])
         support = (shots, self.labels) if len(shots) else (None, None)
         prior = text_prior(queries, self._text_features(bank), self.encoder.logit_scale)
+        gamma = self.gamma(self.encoder, queries, prior, *support) if self.gamma else settings.gamma
         result = transduct(
             queries,
             prior,
             support_features=support[0],
             support_labels=support[1],
             lam=settings.lam,
-            gamma=settings.gamma,
+            gamma=gamma,
             affinity=self.affinity(queries, support[0], settings.neighbors),
             rounds=ROUNDS if settings.transduct else 0,
             inner=INNER if settings.transduct else 0,
@@ -293,6 +306,7 @@ class _Method:
             "variance": result.variance,
         }
         state.objective = result.objective[-1] if settings.transduct else None
+        state.keep_call()
         state.tensors.setdefault("clip", {"z": prior})
 
     def _text_features(self, bank: Bank) -> list[Tensor]:
@@ -314,4 +328,4 @@ class _Method:
 
 
 def _describe(hook: Callable) -> str:
-    return repr(hook) if isinstance(hook, nn.Module) else f"{hook.__module__}.{hook.__qualname__}"
+    return f"{hook.__module__}.{hook.__qualname__}" if hasattr(hook, "__qualname__") else repr(hook)

@@ -52,6 +52,10 @@ class Settings(Checked):
     lr: float = Field(2e-7, gt=0)
     lr_projection: float = Field(1e-6, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
+    optimizer: Literal["adamw", "released", "released_unrounded"] = "adamw"  # the step of adapt (`gta.optimizers`)
+    # What adapt trains: both encoders, or, as released, without what has "proj" in its name but for the projections into the shared space:
+    # attention and half of each MLP then stay as they were.
+    learns: Literal["all", "released_subset"] = "all"
     seed: int = Field(0, ge=0)
     draw: int = Field(0, ge=0)  # seeds texts, views and batches of adapt, and random pairs: another draw of the same experiment
 

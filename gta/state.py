@@ -17,8 +17,9 @@ class State:
     """done: stages of this iteration, with their seconds; asked: its pairs; texts: those that have features.
 
     tensors: `weights` of the encoder once it is adapted; `features` of images (query, then support); `texts`, the features of texts;
-    `z`, the last transduction; `clip`, the first prior (N, M); `labels` (t, N) of the iterations before. A group is replaced, never
-    changed in place. There is no random state: what an iteration draws depends on seed, draw and its number alone.
+    `z`, the last transduction; `clip`, the first prior (N, M); `labels` (t, N) of the iterations before; `calls`, labels (c, N) of all
+    transductions, which `called` names by iteration and number in it. adapted: what adapt did, as `gta.adapt.Adapted`. A group is
+    replaced, never changed in place. There is no random state: what an iteration draws depends on seed, draw and its number alone.
     """
 
     bank: Bank
@@ -27,7 +28,8 @@ class State:
     asked: list[Pair] = field(default_factory=list)
     beta: int | None = None
     objective: float | None = None
-    loss: float | None = None
+    adapted: dict[str, Any] | None = None
+    called: list[tuple[int, int]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
@@ -56,6 +58,12 @@ class State:
         before = self.tensors.get("labels")
         return float((answer(self.z).cpu() != before["labels"][-1].cpu()).float().mean()) if before else None
 
+    def keep_call(self) -> None:
+        """Keep the labels of a transduction."""
+        before = [self.tensors["calls"]["labels"]] if "calls" in self.tensors else []
+        self.tensors["calls"] = {"labels": torch.cat([*before, answer(self.z)[None].int()])}
+        self.called = [*self.called, (self.iteration, sum(t == self.iteration for t, _ in self.called))]
+
     def close_iteration(self) -> None:
         """Write the history of an iteration, and begin the next."""
         summary = {
@@ -65,11 +73,11 @@ class State:
             "confidence": float(self.z.amax(1).mean()),
             "asked": len(self.asked),
             "texts": sum(map(len, self.bank.at(self.iteration).texts)),
-            "loss": self.loss,
+            **(self.adapted or {"loss": None, "fall": None, "groups": None}),
             **{f"seconds_{stage}": seconds for stage, seconds in self.done.items()},
         }
         labels = answer(self.z).cpu()[None].int()
         before = [self.tensors["labels"]["labels"].cpu()] if "labels" in self.tensors else []
         self.tensors["labels"] = {"labels": torch.cat([*before, labels])}
         self.history, self.iteration = [*self.history, summary], self.iteration + 1
-        self.done, self.asked, self.loss = {}, [], None
+        self.done, self.asked, self.adapted = {}, [], None

@@ -11,10 +11,10 @@ MORE_GOLDEN = HERE.parent.parent / "shared" / "golden"  # further files, where a
 
 
 def golden(name):
-    """A file's arrays as tensors."""
+    """A file's arrays as tensors, those of text as they are."""
     file = next(folder / f"{name}.npz" for folder in (GOLDEN, MORE_GOLDEN) if (folder / f"{name}.npz").exists())
     with np.load(file) as arrays:
-        return {key: torch.from_numpy(np.array(arrays[key])) for key in arrays}
+        return {key: of if (of := np.array(arrays[key])).dtype.kind == "U" else torch.from_numpy(of) for key in arrays}
 
 
 def sparse(rows, columns, values, size):

@@ -243,7 +243,7 @@ def test_adapt_lowers_its_loss_repeats_itself_and_leaves_the_scale_alone(encoder
 
     (first, mine), (second, _) = losses(), losses()
     assert first == second
-    assert first[-1] < first[0]
+    assert first[-1].loss < first[0].loss
     assert torch.equal(mine.model.logit_scale, encoder.model.logit_scale)
     assert not torch.equal(mine.model.visual.proj, encoder.model.visual.proj)
 
@@ -258,7 +258,15 @@ def test_one_step_of_adapt_is_one_step_of_adamw_on_the_loss_by_loops(encoder, gl
     loss = reference.adaptation_loss(*features, batch.positives, encoder.model.logit_scale.exp())
     (gradient,) = torch.autograd.grad(loss, encoder.model.text_projection)
     loss = loss.detach()
-    assert adapt(mine, images.original, [batch], settings, lambda image: image) == pytest.approx(float(loss), rel=1e-10)
+    adapted = adapt(mine, images.original, [batch], settings, lambda image: image)
+    assert adapted.loss == pytest.approx(float(loss), rel=1e-10)
+    after = mine.image_features(images.pixels[batch.images]), mine.text_features(batch.texts)
+    fallen = loss - reference.adaptation_loss(*after, batch.positives, encoder.model.logit_scale.exp()).detach()
+    assert adapted.fall == pytest.approx(float(fallen), rel=1e-8)
+    moved = (mine.model.text_projection - encoder.model.text_projection).detach().abs().mean()
+    below = float((gradient.abs() <= 2**-13 * 10).double().mean())
+    expected = {"gradient": float(gradient.abs().mean()), "below_gate": below, "step": float(moved)}
+    assert adapted.groups["text: projection"] == pytest.approx(expected, rel=1e-8)
     before = encoder.model.text_projection.detach()
     expected = before * (1 - 1e-3 * 0.1) - 1e-3 * gradient / (gradient.abs() + 1e-6)
     torch.testing.assert_close(mine.model.text_projection.detach(), expected, atol=1e-10, rtol=0)
