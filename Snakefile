@@ -3,8 +3,10 @@
 #   snakemake TARGET              demo, pages, aviary, peers, ablations, figures, site, all, publish, or a table: zero_shot, few_shot, robustness, ...
 #   snakemake TARGET --dry-run    what is done, stale, missing and failed, and what would be made
 #   --config smoke=1              shrinks every run and works under runs/smoke
+#   --config preset=as_released   runs everything as the released program does, below runs/as_released (docs/presets.md)
 #   --config draws=1 seeds=3      runs what adapts once instead of five times, and the first three encoders of five
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
+#   --config sampling="{temperature: 0.7}"   how it is asked: gta/llm/sampling.py
 #   --config attributes=LIST:CHECKOUT   read by these runs as first attributes; llm=gta_clip_llama3:CHECKOUT: stored answers instead of a model
 import json
 import os
@@ -15,7 +17,8 @@ import sys
 from gta.batch import progress
 from gta.batch.steps import Batch
 
-OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in ("llm", "data", "attributes") if key in config}}
+GIVEN = ("llm", "data", "attributes", "sampling", "preset")
+OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in GIVEN if key in config}}
 OPTIONS |= {key: int(config[key]) for key in ("draws", "seeds") if key in config}
 BATCH = Batch(**OPTIONS)
 # Braces are Snakemake's own in a command.

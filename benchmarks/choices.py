@@ -18,7 +18,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resized_crop
 from transduct import best, table
 
-from gta import encoders, released
+from gta import encoders
+from gta.released import weights
 from gta.adapt import Selection, adapt, draw_batches, natural_augmentation
 from gta.encoders.images import _decode, _original
 from gta.files import ROOT, write_atomically
@@ -87,10 +88,10 @@ def precision() -> list[dict]:
     texts = [[f"a photo of a class {i}."] for i in range(8)]
     batches = draw_batches(selection, texts, Settings().batch_size, f"{SEED} ", lambda row: pixels[row].numpy().tobytes())
     rows = []
-    for learn, groups in (("all", None), ("released_subset", released.parameter_groups)):
-        for kind, before in (("fp32", start), ("fp16", released.half(start))):
+    for learn in ("all", "released_subset"):
+        for kind, before in (("fp32", start), ("fp16", weights.half(start))):
             after = before.copy()
-            adapt(after, pixels.__getitem__, batches, Settings(), natural_augmentation(224), groups)
+            adapt(after, pixels.__getitem__, batches, Settings(learns=learn), natural_augmentation(224))
             pairs = zip(after.model.parameters(), before.model.parameters(), strict=True)
             change = torch.cat([(a.detach().float() - b.detach().float()).abs().flatten().cpu() for a, b in pairs])
             rows.append(

@@ -10,7 +10,7 @@ reading photographs from files is in no number. The parts, in the order of their
     solver      `transduct(features, prior)` at the size of ImageNet, the graph included; how often its answer is that of float64
     iteration   encode, transduct and adapt of ViT-B/16 on as many images, classes and texts as CUB has
     encode      images a second by batch; weights channels-last or not; compiled or not
-    optimiser   nine steps of adapt in float32 and as `gta.released.half` has it: their seconds, and how far weights moved
+    optimiser   nine steps of adapt in float32 and as `gta.released.weights.half` has it: their seconds, and how far weights moved
     large       encoding by ViT-L/14
 
 The file is written anew after every row; rows of other cards in it stay. A part for which too little time is left is skipped, and
@@ -46,7 +46,8 @@ from torch.optim import optimizer
 from torch.utils.flop_counter import FlopCounterMode
 from transduct import against_float64, world
 
-from gta import encoders, released
+from gta import encoders
+from gta.released import weights
 from gta.adapt import Selection, adapt, draw_batches, natural_augmentation
 from gta.attributes import Bank
 from gta.encoders.encoder import Encoder
@@ -254,7 +255,7 @@ def large(place: Place) -> Iterator[dict]:
 
 def regimes() -> dict[str, tuple[Callable[[Encoder], Encoder], dict]]:
     """What the steps are compared under, by name: from the encoder to the one that adapts, and what `gta.adapt.adapt` is told beside."""
-    return {"AdamW in float32": (lambda encoder: encoder.copy(), {}), "AdamW, released.half": (released.half, {})}
+    return {"AdamW in float32": (lambda encoder: encoder.copy(), {}), "AdamW, weights.half": (weights.half, {})}
 
 
 def nine_steps(place: Place, prepare: Callable[[Encoder], Encoder], options: dict) -> Iterator[dict]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from gta.files import write_atomically
 from gta.llm.answers import normalised
+from gta.llm.phrases import bare
 from gta.names import fill
 
 Memory = Literal["cumulative", "one_iteration"]
@@ -43,8 +44,8 @@ class Bank:
 
     template: makes a text from a class name ("a photo of a {}."); sentence: makes one from a name and an attribute ("a photo
     of a {name} with {attribute}."); asked: (iteration, a, b, count) of every pair asked about, a and b as class indices;
-    dropped: what was not taken; memory: whether the answers of an iteration serve all later ones or only itself. A bank never
-    changes: a method returns a new one.
+    dropped: what was not taken; memory: whether the answers of an iteration serve all later ones or only itself; repeats: whether a text
+    that a class has already is added again, and so weighs more. A bank never changes: a method returns a new one.
     """
 
     class_names: tuple[str, ...]
@@ -54,6 +55,7 @@ class Bank:
     asked: tuple[tuple[int, int, int, int], ...] = ()
     dropped: tuple[Dropped, ...] = ()
     memory: Memory = "cumulative"
+    repeats: bool = False
 
     @classmethod
     def from_template(
@@ -77,8 +79,9 @@ class Bank:
         return Counter(dropped.reason for dropped in self.dropped)
 
     def phrases(self, class_index: int) -> list[str]:
-        """The texts of a class other than its template: what a question shows the language model."""
-        return [a.text for a in self.attributes[class_index] if a.source != "template"]
+        """What a question shows the language model: the texts of a class other than its template, without the sentence form."""
+        name = self.class_names[class_index]
+        return [bare(a.text, name, self.sentence) for a in self.attributes[class_index] if a.source != "template"]
 
     def at(self, iteration: int) -> "Bank":
         """The bank as an iteration sees it: without later answers and, where memory is `one_iteration`, without earlier ones."""
@@ -97,13 +100,14 @@ class Bank:
         return self.add_texts(class_index, [fill(self.sentence, name=name, attribute=phrase) for phrase in phrases], **provenance)
 
     def add_texts(self, class_index: int, texts: Sequence[str], **provenance: Any) -> "Bank":
-        """The bank with whole texts added to a class; those that say what it already has are dropped as `duplicate`."""
+        """The bank with whole texts added to a class; those that say what it already has are dropped as `duplicate`, but for a
+        bank with `repeats`."""
         now = self if provenance.get("iteration") is None else self.at(provenance["iteration"])
         known = {normalised(attribute.text) for attribute in now.attributes[class_index]}
         added: list[Attribute] = []
         twice: list[str] = []
         for text in texts:
-            if normalised(text) in known:
+            if normalised(text) in known and not self.repeats:
                 twice.append(text)
             else:
                 known.add(normalised(text))
@@ -143,7 +147,7 @@ class Bank:
             _line({"iteration": t, "a": a, "b": b, "names": [self.class_names[a], self.class_names[b]], "count": count})
             for t, a, b, count in self.asked
         ]
-        head = [f'"{key}": {_line(getattr(self, key))}' for key in ("template", "sentence", "memory")]
+        head = [f'"{key}": {_line(getattr(self, key))}' for key in ("template", "sentence", "memory", *["repeats"] * self.repeats)]
         lists = {"classes": classes, "asked": asked, "dropped": [_line(_brief(dropped)) for dropped in self.dropped]}
         body = [f'"{key}": [\n' + ",\n".join(f"  {line}" for line in lines) + "\n ]" for key, lines in lists.items()]
         return "{\n " + ",\n ".join([*head, *body]) + "\n}\n"
@@ -166,7 +170,7 @@ class Bank:
             if data["memory"] not in get_args(Memory) or not all(attributes):
                 raise ValueError("an unknown memory, or a class without a text")
             dropped = tuple(Dropped(**line) for line in data["dropped"])
-            return cls(names, data["template"], data["sentence"], attributes, asked, dropped, data["memory"])
+            return cls(names, data["template"], data["sentence"], attributes, asked, dropped, data["memory"], bool(data.get("repeats")))
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"{source} is not an attribute bank: {error!r}") from error
 

@@ -12,6 +12,7 @@ from gta.attributes import Bank
 from gta.llm import prompts
 from gta.llm.answers import sort_out
 from gta.llm.chat import ChatModel, Question, Reply
+from gta.llm.phrases import bare
 from gta.llm.prompts import Prompts
 from gta.names import fill
 
@@ -78,14 +79,28 @@ def describe(bank: Bank, llm: ChatModel, questions: Prompts | None = None) -> Ba
 
 def distinguish(bank: Bank, pairs: Sequence[Pair], llm: ChatModel, iteration: int, questions: Prompts | None = None) -> Bank:
     """Ask two questions a pair: what tells a from b, and b from a. All show what was known when the iteration began."""
+    return logged(ask(bank, directions(pairs), llm, iteration, questions), pairs, iteration)
+
+
+def directions(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
+    """Both directions of each pair."""
+    return [direction for a, b, _ in pairs for direction in ((a, b), (b, a))]
+
+
+def ask(bank: Bank, about: Sequence[tuple[int, int]], llm: ChatModel, iteration: int, questions: Prompts | None = None) -> Bank:
+    """Ask what tells a class from another, for each (class, other), all at once; the answers are added."""
     text = (questions or prompts.load()).distinguish
     now, names = bank.at(iteration), bank.class_names
-    asked = [direction for a, b, _ in pairs for direction in ((a, b), (b, a))]
-    fields = [{"a": names[i], "b": names[j], "known_a": _listed(now.phrases(i)), "known_b": _listed(now.phrases(j))} for i, j in asked]
+    fields = [{"a": names[i], "b": names[j], "known_a": _listed(now.phrases(i)), "known_b": _listed(now.phrases(j))} for i, j in about]
     replies = llm.ask([Question(fill(text, **field), field["a"], field["b"]) for field in fields])
-    for (i, j), reply in zip(asked, replies, strict=True):
+    for (i, j), reply in zip(about, replies, strict=True):
         provenance = {"source": "pair", "against": names[j], "iteration": iteration, "origin": llm.model}
         bank = _take(bank, i, reply, **provenance)
+    return bank
+
+
+def logged(bank: Bank, pairs: Sequence[Pair], iteration: int) -> Bank:
+    """The bank with the pairs in its log, so that they are not asked about again."""
     return replace(bank, asked=(*bank.asked, *((iteration, a, b, count) for a, b, count in pairs)))
 
 
@@ -93,9 +108,13 @@ def _take(bank: Bank, i: int, reply: Reply, **provenance) -> Bank:
     """The usable phrases of a reply as texts of class i, the others in the log."""
     if reply.whole:
         return bank.add_texts(i, reply.phrases, **provenance)
-    kept, dropped = sort_out(reply.phrases, provenance.get("against"))
+    phrases = [bare(phrase, bank.class_names[i], bank.sentence) for phrase in reply.phrases]
+    kept, dropped = sort_out(phrases, provenance.get("against"), bank.repeats)
     if reply.gave_up is not None:
         dropped = [("gave up", reply.gave_up)]
+    if reply.note is not None:
+        reason, _, told = reply.note.partition(": ")
+        dropped.append((reason, told))
     return bank.add(i, kept, **provenance).drop(i, dropped, **provenance)
 
 

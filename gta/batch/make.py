@@ -136,7 +136,7 @@ def _first_free(locks: Path, count: int) -> tuple[int, IO]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gta.batch.make", description=__doc__.splitlines()[0])
     parser.add_argument("name")
-    parser.add_argument("--options", type=json.loads, default={}, help="of `gta.batch.steps.Batch`: smoke, llm, data, draws, seeds: a JSON object")
+    parser.add_argument("--options", type=json.loads, default={}, help="of `gta.batch.steps.Batch`: a JSON object")
     parser.add_argument("--log", type=Path, help="a file for all that the step prints; by default it is shown")
     arguments = parser.parse_args()
     begun = time.monotonic()

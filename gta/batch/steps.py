@@ -20,6 +20,7 @@ from gta.batch import progress, stamps
 from gta.batch.stamps import Step
 from gta.batch.sweeps import TARGETS, Page, Sweep, pages, sweeps
 from gta.files import ROOT
+from gta.llm.sampling import Sampling
 
 EMBEDDED = {"digits": "gta/worlds/encoders", "aviary": "gta/worlds/bird_encoders"}
 PAGE = 0.15  # minutes of one core that a table, a notebook or a page takes
@@ -30,20 +31,28 @@ STATES = ("done", "stale", "missing", "failed")
 class Batch:
     """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder.
     attributes: where the first attributes of these runs come from (`gta.studies.sources`), but for a sweep that varies what is asked.
-    draws, seeds: the most draws of a run, and the most seeds of a grid."""
+    sampling: how the language model of these runs is asked (`gta.llm.sampling`).
+    draws, seeds: the most draws of a run, and the most seeds of a grid. preset: of every run (`gta.released.presets`); its steps and its
+    published results lie in a folder of that name."""
 
     smoke: bool = False
     llm: str | None = None
     data: str = "data"
     attributes: str = "ask"
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     draws: int | None = None
     seeds: int | None = None
+    preset: str = ""
     sweeps: Mapping[str, Sweep] = field(default_factory=sweeps)
     pages: Mapping[str, Page] = field(default_factory=pages)
 
+    def __post_init__(self) -> None:
+        """Raises ValueError now for what would stop each run."""
+        self.sampling = Sampling.model_validate(self.sampling).model_dump(exclude_defaults=True)
+
     @property
     def base(self) -> Path:
-        return Path("runs/smoke" if self.smoke else "runs")
+        return Path("runs", self.preset, "smoke" if self.smoke else "")
 
     @cached_property
     def left_out(self) -> list[str]:
@@ -168,12 +177,14 @@ class Batch:
         return list(dict.fromkeys(step for target in targets for step in self.target(target)))
 
     def publish(self, results: Path = Path("results")) -> None:
-        """Copy to `results` what readers need: tables, figures, executed notebooks, rows, and predictions if the sweep says so.
+        """Copy to `results`, or to the folder of the preset there, what readers need: tables, figures, executed notebooks, rows, and
+        predictions if the sweep says so.
 
         Raises ValueError for a smoke run, if a step is not complete, and if a published run would be lost because it is left out now.
         """
         if self.smoke:
             raise ValueError("a smoke run is never published")
+        results = results / self.preset
         for table, sweep in self.sweeps.items():
             for cell in self._cells(sweep):
                 rows = f"{table}/{_folder(cell)}/rows.csv"
@@ -230,10 +241,12 @@ class Batch:
             encoder = f"data_manifests/encoders/{cell['backbone'].replace('/', '-')}.yaml"
             pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv")
             inputs = [file for file in pinned if Path(file).exists()]
-            given = {"llm": self.llm, "root": self.data}
+            given = {"llm": self.llm, "root": self.data, **({"sampling": self.sampling} if self.sampling else {})}
             if self.attributes != "ask" and not sweep.asks:
                 given["attributes"] = self.attributes
                 inputs += [self.attributes] if (ROOT / self.attributes).is_file() else []
+        if self.preset and "preset" not in cell:
+            given["preset"] = self.preset
         shared = {"ledger": str(self.base / "ledger"), "out": str(folder)}
         return name, self._step(name, sweep.notebook, outputs, inputs, {**cell, **given, **sweep.parameters, **shared, "smoke": self.smoke})
 
@@ -291,7 +304,7 @@ def _folder(cell: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gta.batch.steps", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["status", "publish"])
-    parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data, attributes: a JSON object")
+    parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data, attributes, sampling: a JSON object")
     arguments = parser.parse_args()
     batch = Batch(**arguments.options)
     if arguments.action == "publish":

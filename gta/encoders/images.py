@@ -43,9 +43,9 @@ class UnreadableImages(ValueError):
 
 @dataclass(frozen=True)
 class Images:
-    """pixels: uint8 (N, 3, H, W) as the encoder reads them, memory-mapped; original: from a row to
-    its image, uncropped and up to twice as large, uint8 (3, h, w), for augmentation; sha256: of what they were made from, in order;
-    skipped: {number among the images given: reason} of those that could not be read and have no row."""
+    """pixels: uint8 (N, 3, H, W) as the encoder reads them, memory-mapped; original: from a row to its image, uncropped and up to twice as
+    large, or whole, uint8 (3, h, w), for augmentation; sha256: of what they were made from, in order; skipped: {number among the
+    images given: reason} of those that could not be read and have no row."""
 
     pixels: Tensor
     original: Callable[[int], Tensor]
@@ -75,14 +75,20 @@ def as_images(images: "Images | Sequence | Tensor", encoder: Encoder, progress: 
 
 
 def load_images(
-    images: Sequence, encoder: Encoder, *, store: Path | str | None = None, skip_bad: bool = False, progress: bool = True
+    images: Sequence,
+    encoder: Encoder,
+    *,
+    store: Path | str | None = None,
+    skip_bad: bool = False,
+    whole: bool = False,
+    progress: bool = True,
 ) -> Images:
     """Decode, orient, resize and crop as the encoder's own preprocessing does.
 
     images: paths, PIL images, or uint8 arrays or tensors, (H, W) or (H, W, 3), in any mixture. Of an animation the first
     frame is taken, 16-bit grey becomes 8-bit, what is transparent becomes white.
     store: a folder that keeps the pixels for later runs; None keeps them in temporary files while the result is in use.
-    skip_bad: leave out what cannot be read, and say so in `skipped`.
+    skip_bad: leave out what cannot be read, and say so in `skipped`. whole: originals are as large as the images are.
     Raises UnreadableImages, once, naming every image that cannot be read; OSError where the disk has too little room.
     """
     if len(images) == 0:
@@ -102,10 +108,10 @@ def load_images(
         lines = [f"  {_name(images[i], i)}: {reason}" for i, reason in skipped.items()]
         raise UnreadableImages(f"{len(skipped)} of {len(images)} images cannot be read; repair or leave out\n" + "\n".join(lines))
     kept = [i for i in range(len(images)) if i not in skipped]
-    size = encoder.image_size
+    size = None if whole else encoder.image_size
 
     def original(row: int, _temporary=temporary) -> Tensor:  # a temporary folder lives as long as somebody may ask
-        file = folder / "originals" / f"{digests[kept[row]]}-{size}.npy"
+        file = folder / "originals" / f"{digests[kept[row]]}-{size or 'whole'}.npy"
         if not file.exists():
             with replacing(file) as part, open(part, "wb") as stream:
                 np.save(stream, _original(_decode(images[kept[row]]), size))
@@ -204,9 +210,9 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _original(image: Image.Image, size: int) -> np.ndarray:
-    """uint8 (3, h, w), whose shorter side is one to two times the encoder's."""
-    scale = min(max(min(image.size), size), 2 * size) / min(image.size)
+def _original(image: Image.Image, size: int | None) -> np.ndarray:
+    """uint8 (3, h, w), whose shorter side is one to two times the encoder's `size`; None: as it is."""
+    scale = min(max(min(image.size), size), 2 * size) / min(image.size) if size else 1
     if scale != 1:
         image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
     return np.asarray(image).transpose(2, 0, 1).copy()

@@ -83,14 +83,14 @@ class Bench(Study):
     def fresh(self) -> "Bench":
         """A bench of the same task without measurements."""
         other = copy(self)  # keeps its features and attributes
-        other.outcomes, other.further, other.chosen = {}, {}, {}
+        other.outcomes, other.further, other.chosen, other.calls, other.steps = {}, {}, {}, {}, []
         return other
 
     def of_part(self, part: str, store: Path | None = None) -> "Bench":
         """A bench of a part of the dataset (`gta.data.parts`)."""
         task = tasks.load(f"{self.task.source}#{part}")
         images = load_images(task.images, self.encoder, store=store)
-        return Bench(task, self.encoder, self.settings, self.llm, images, self.questions, first=self.first)
+        return Bench(task, self.encoder, self.settings, self.llm, images, self.questions, first=self.first, preset=self.preset)
 
     def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
         """Unit class features (M, d) of one list of texts for each class, by default the texts of the bank."""

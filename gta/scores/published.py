@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from gta.scores.results import PUBLISHED, TOLERANCE
+from gta.scores.results import GATES, PUBLISHED
 from gta.scores.rows import Row
 
 # Points by which two correct runs may differ: by rounding and precision for CLIP, by ties in the graph for transduction, and by answers
 # of another language model and random draws of adaptation for the whole method.
-TOLERANCES = {"CLIP": TOLERANCE, "TransCLIP": 0.5, "TransCLIP-FS": 0.5, "GTA-CLIP": 1.0, "GTA-CLIP-FS": 1.0}
+TOLERANCES = {**{method: tolerance for method, (_, tolerance) in GATES.items()}, "TransCLIP-FS": 0.5, "GTA-CLIP": 1.0, "GTA-CLIP-FS": 1.0}
 OURS = {("zero_shot", "TransCLIP-ZS"): "TransCLIP", ("few_shot", "GTA-CLIP"): "GTA-CLIP-FS"}  # methods with another name here
 AS_PUBLISHED = {"TransCLIP-FS": "released"}  # the published variant; other methods have none
 KEY = ["table", "dataset", "backbone", "method", "shots"]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gta.files import write_atomically
 from gta.settings import Checked
 
-TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed", "draw"]
+TABLE_KEY = ["table", "dataset", "backbone", "method", "variant", "shots", "seed", "draw", "preset"]
 
 
 class Row(Checked):
@@ -20,8 +20,10 @@ class Row(Checked):
     n_total: the images that count; an image does not count if its class is not among the given names. gain: accuracy minus that of
     the row `baseline` of the same run, in points, with its 95 % paired bootstrap interval over images. seconds: the time of the
     method, with encoding. Few-shot methods and peers share the features of one encoding; their seconds do not include it.
-    draw: which of several draws of images, views and texts the method adapted with; a method that draws nothing has draw 0. ties: images
-    with two classes that are equally likely, of which the first counts.
+    draw: which of several draws of images, views and texts the method adapted with; a method that draws nothing has draw 0. preset: as in
+    `gta.released.presets`. oracle_best: the accuracy of the best of all transductions of the run, chosen with test labels, as the released
+    program reports it: in no headline, and None for a method without iterations. ties: images with two classes that are equally likely, of
+    which the first counts.
     """
 
     run_id: str
@@ -33,9 +35,11 @@ class Row(Checked):
     shots: int = Field(0, ge=0)
     seed: int = Field(ge=0)
     draw: int = Field(0, ge=0)
+    preset: str = ""
     n_correct: int = Field(ge=0)
     n_total: int = Field(ge=1)
     accuracy: float
+    oracle_best: float | None = None
     baseline: str
     gain: float
     gain_low: float
@@ -52,6 +56,11 @@ class Row(Checked):
     def __str__(self) -> str:
         name = ", ".join(filter(None, (self.method, self.variant)))
         return f"{name:45} {self.accuracy:5.1f} %   {self.gain:+5.1f} [{self.gain_low:+.1f}, {self.gain_high:+.1f}] over {self.baseline}"
+
+    @field_validator("oracle_best", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value):
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _accuracy_is_the_ratio(self):

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from gta.scores.rows import Row, paired_gain
 
-SETTING = ["table", "dataset", "backbone", "shots", "seed"]
+SETTING = ["table", "dataset", "backbone", "preset", "shots", "seed"]
 COLUMNS = [*SETTING, "draw", "method", "variant", "reference", "run_id", "difference", "low", "high", "better", "worse", "p", "p_holm"]
 LEVEL = 0.95
 

@@ -125,7 +125,8 @@ def other_model(name: str, parameters: RunParameters) -> Iterator[tuple[str, Lan
     """
     ledger = Ledger(ROOT / parameters.ledger, parameters.mode)
     if not name.startswith("fieldguide:"):
-        with language_model(name, parameters.seed, ledger, parameters.max_calls, parameters.task.facts) as llm:
+        how = (ledger, parameters.max_calls, parameters.task.facts, parameters.sampling)
+        with language_model(name, parameters.seed, *how) as llm:
             yield f"{MODEL}{llm.model}", llm
         return
     omitted, wrong = shares(name)

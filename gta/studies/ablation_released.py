@@ -6,17 +6,20 @@ The rows are those of "Point by point" in `docs/reproduction.md`; `NOT_PRICED` s
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
-from gta import hashes, released
+from gta import hashes
 from gta.files import ROOT, shipped
 from gta.generate import describe
 from gta.llm.chat import ChatModel, Reply
 from gta.llm.ledger import Ledger
 from gta.loop import Result
+from gta.released import asking, graphs, solver, weights
+from gta.released.presets import AS_RELEASED, POINTS
 from gta.scores import results
 from gta.scores.rows import write_table
 from gta.studies.few_shot import Shots
@@ -29,32 +32,43 @@ Outcome = tuple[Tensor, float, Key]
 TABLE = "ablation_released"
 TOGETHER = "all together"
 # Zero-shot switches of GTA-CLIP, each as what it changes in a run: settings, encoder, language model, hooks of the loop.
-SETTINGS: dict[str, dict[str, Any]] = {"answers serve one iteration": {"memory": "one_iteration"}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "answers serve one iteration": {"memory": "one_iteration"},
+    "subset learns": {"learns": "released_subset"},
+    "released step": dict(POINTS["precision"].settings),
+    "released step, weights unrounded": {**POINTS["precision"].settings, "optimizer": "released_unrounded"},
+}
 HOOKS: dict[str, dict[str, Any]] = {
-    "negative cosines kept": {"affinity": released.graph_with_negatives},
-    "subset learns": {"groups": released.released_subset},
-    "logit scale learns": {"groups": released.learning_scale},
-    "no pair below the threshold": {"select_pairs": released.pairs_above},
+    "negative cosines kept": {"affinity": graphs.graph_with_negatives},
+    "logit scale learns": {"groups": weights.learning_scale},
+    "no pair below the threshold": {"select_pairs": asking.pairs_above},
+    "questions in turn": {"ask": asking.in_turn},
+    "repeats kept": {"ask": asking.repeats_kept},
 }
 HALF, STORED, BULLETS = "float16 weights", "answers of another run", "bullets alone"
+IN_HALF = (HALF, "released step")  # the released step rounds weights to float16 wherever they are kept
 ZERO_SHOT = (*SETTINGS, *HOOKS, HALF, STORED, BULLETS, TOGETHER)
 ALIASED = "prior overwritten"
 # Few-shot switches: the graph (None: aligned), and whether the search for gamma is the released one. Negative cosines are priced above.
 FEW_SHOT: dict[str, tuple[Any, bool]] = {
-    "rows misaligned": (released.misaligned_graph, False),
-    "shots lose their nearest image": (released.graph_without_nearest, False),
+    "rows misaligned": (graphs.misaligned_graph, False),
+    "shots lose their nearest image": (graphs.graph_without_nearest, False),
     "last gamma's z returned": (None, True),
-    TOGETHER: (released.knn_graph, True),
+    TOGETHER: (graphs.knn_graph, True),
 }
+ANEW = "gamma in each iteration"  # of GTA-CLIP-FS alone
 NOT_PRICED = {
     "CUB validation images": "the released list is the test list: query labels would choose gamma",
     "number of classes": "counted from the test labels, which no method here may see; where every class is present the number is the same",
+    "views": "embedded images are as small as the encoder's input; a test shows what bilinear crops of a photograph change",
 }
 
 
 class AblationReleased(RunParameters):
-    """Parameters of `notebooks/ablation_released.ipynb`. shots: labelled images a class; 0 gives the zero-shot rows."""
+    """Parameters of `notebooks/ablation_released.ipynb`. preset: switches are shown from what the paper describes; shots: labelled
+    images a class; 0 gives the zero-shot rows."""
 
+    preset: Literal["", "as_described"] = ""
     shots: int = Field(ge=0)
 
 
@@ -69,8 +83,11 @@ def ablation(study: Study, parameters: AblationReleased) -> dict[Key, Outcome]:
     for variant, run in runs.items():
         print(f"{variant or 'as the paper says'}: {len(run.attributes.asked)} pairs asked, {run.history[-1]['texts']} texts at the end")
     answer: Key = ("GTA-CLIP", "")
-    calls = released.solver_calls(runs[""].checkpoints).items()
-    named = {("GTA-CLIP", f"iteration {t:02}, call {call + 1}"): (z, 0.0, answer) for (t, call), z in calls}
+    classes = len(study.task.class_names)
+    named = {
+        ("GTA-CLIP", f"iteration {t:02}, call {call + 1}"): (F.one_hot(labels.long(), classes).double(), 0.0, answer)
+        for (t, call), labels in runs[""].calls.items()
+    }
     return {answer: (runs[""].assignments, runs[""].seconds, answer), **named}
 
 
@@ -81,22 +98,20 @@ def answers_of_another_run(study: Study, parameters: RunParameters) -> dict[tupl
     with language_model(parameters.llm, seed, ledger, parameters.max_calls, study.task.facts) as llm:
         bank = describe(study.names_only, llm, study.questions)
         # Without checkpoints: a run that goes on asks nothing again, and its answers would be missing.
-        study.run(bank, released.AnswersByPair(llm, stored), changes={"seed": seed}, checkpoints=None)
+        study.run(bank, asking.AnswersByPair(llm, stored), changes={"seed": seed}, checkpoints=None)
     return stored
 
 
 def zero_shot(study: Study, stored: Mapping[tuple[str, str | None], Reply]) -> dict[str, Result]:
     """CLIP, TransCLIP and GTA-CLIP as the paper says, then with each switch of `ZERO_SHOT`, into `study.outcomes`.
 
-    stored: as `answers_of_another_run` gives it. Returns GTA-CLIP's runs by variant; that of "" keeps all its solver calls
-    where the study has checkpoints.
+    stored: as `answers_of_another_run` gives it. Returns GTA-CLIP's runs by variant.
     """
     once = study.add_first()
     start, transclip = time.perf_counter(), f"Trans{study.baseline[0]}"
-    aliased = released.transduct_aliased(once.features, once.clip)
+    aliased = solver.transduct_aliased(once.features, once.clip)
     study.outcomes[transclip, ALIASED] = (aliased.assignments, time.perf_counter() - start, (transclip, ""))
-    keeping: dict[str, Any] = {"checkpoints": released.SolverCalls(study.checkpoints)} if study.checkpoints else {}
-    runs = {"": study.run(study.static, study.llm, **keeping)}
+    runs = {"": study.run(study.static, study.llm)}
     study.add("GTA-CLIP", "", runs[""])
     for variant in ZERO_SHOT:
         runs[variant] = _switched(study, variant, dict(stored))
@@ -105,17 +120,15 @@ def zero_shot(study: Study, stored: Mapping[tuple[str, str | None], Reply]) -> d
 
 
 def _switched(study: Study, variant: str, stored: dict[tuple[str, str | None], Reply]) -> Result:
-    """GTA-CLIP with one switch, or with all of them."""
+    """GTA-CLIP with one switch, or with all that `as_released` sets."""
     every = variant == TOGETHER
-    changes = {key: value for name, of in SETTINGS.items() if every or name == variant for key, value in of.items()}
-    hooks = {key: value for name, of in HOOKS.items() if every or name == variant for key, value in of.items()}
-    if every:
-        hooks["groups"] = released.parameter_groups
-    encoder = released.half(study.encoder) if every or variant == HALF else study.encoder
+    changes = AS_RELEASED.settings if every else SETTINGS.get(variant, {})
+    hooks = AS_RELEASED.hooks if every else HOOKS.get(variant, {})
+    encoder = weights.half(study.encoder) if every or variant in IN_HALF else study.encoder
     if every or variant == "logit scale learns":
-        encoder = released.solver_keeps_scale(encoder)
-    llm: ChatModel = released.AnswersByPair(study.llm, stored) if every or variant == STORED else study.llm
-    llm = released.BulletsAlone(llm, study.settings.seed) if every or variant == BULLETS else llm
+        encoder = weights.solver_keeps_scale(encoder)
+    llm: ChatModel = asking.AnswersByPair(study.llm, stored) if every or variant == STORED else study.llm
+    llm = asking.BulletsAlone(llm, study.settings.seed) if every or variant == BULLETS else llm
     bank = describe(study.names_only, llm, study.questions) if every or variant == BULLETS else study.static
     return study.run(bank, llm, changes=changes, encoder=encoder, **hooks)
 
@@ -131,7 +144,7 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
     seen = Shots.of(study, once, shots, store)
     gammas = {}
     for variant, (graph, carried) in {"": (None, False), **FEW_SHOT}.items():
-        gamma, z, seconds = seen.transclip(graph, released.select_gamma if carried else select_gamma)
+        gamma, z, seconds = seen.transclip(graph, solver.select_gamma if carried else select_gamma)
         study.outcomes["TransCLIP-FS", variant] = (z, seconds, ("TransCLIP-FS", "") if variant else study.baseline)
         gammas[f"TransCLIP-FS {variant}".strip()] = gamma
         gamma = GAMMAS[-1] if carried else gamma
@@ -139,6 +152,8 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
         result = study.run(study.static, study.llm, changes={"gamma": gamma}, **options)
         study.add("GTA-CLIP-FS", variant, result, ("GTA-CLIP-FS", "") if variant else None)
         gammas[f"GTA-CLIP-FS {variant}".strip()] = gamma
+    result = study.run(study.static, study.llm, gamma=seen.gamma_in_each_iteration(), **seen.given)
+    study.add("GTA-CLIP-FS", ANEW, result, ("GTA-CLIP-FS", ""))
     return gammas
 
 

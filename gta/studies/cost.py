@@ -13,6 +13,7 @@ from pydantic import Field
 from gta.files import ROOT, write_atomically
 from gta.llm.chat import ChatModel, Question, Reply
 from gta.llm.ledger import Ledger
+from gta.llm.sampling import identity
 from gta.loop import Result
 from gta.scores.rows import Row
 from gta.studies.parameters import RunParameters
@@ -45,7 +46,10 @@ class Counted:
         found = {"calls": 0.0, "prompt_tokens": 0.0, "answer_tokens": 0.0, "waiting": 0.0}
         for entry in ledger:
             request = entry["request"]
-            if request["model"] != self.model or (request["messages"][-1]["content"], request["sample"]) not in self.asked:
+            if (
+                identity(request["model"], request["sampling"]) != self.model
+                or (request["messages"][-1]["content"], request["sample"]) not in self.asked
+            ):
                 continue
             for attempt in entry["attempts"]:
                 found["calls"] += 1

@@ -14,17 +14,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gta import released
 from gta.data import tasks
 from gta.encoders.images import Images, load_images
 from gta.loop import Result
+from gta.released import graphs
+from gta.released.solver import GammaInEachIteration
 from gta.settings import Settings
 from gta.studies.parameters import ONCE, RunParameters
 from gta.studies.study import Study
 from gta.transduct import select_gamma
 
 # The graph of each row of TransCLIP-FS; None: shots pull their own neighbours. All else is the same, the search for gamma too.
-GRAPHS: dict[str, Callable | None] = {"aligned": None, "released": released.knn_graph}
+GRAPHS: dict[str, Callable | None] = {"aligned": None, "released": graphs.knn_graph}
 
 
 class FewShot(RunParameters):
@@ -39,7 +40,7 @@ class Shots:
     """What few-shot methods see, on the encoder's device.
 
     features: of query images (N, d); prior: CLIP's own prediction of them (N, M); images, support and labels: the labelled
-    images, their features (S, d) and classes (S,); val_features and val_labels: the validation images (V, d), (V,).
+    images, their features (S, d) and classes (S,); val_images, val_features and val_labels: the validation images, (V, d), (V,).
     """
 
     features: Tensor
@@ -47,6 +48,7 @@ class Shots:
     images: Images
     support: Tensor
     labels: Tensor
+    val_images: Images
     val_features: Tensor
     val_labels: Tensor
 
@@ -62,7 +64,7 @@ class Shots:
         images, val_images = (load_images(part.images, encoder, store=store) for part in drawn)
         support, val_features = (encoder.encode_images(part.pixels) for part in (images, val_images))
         labels, val_labels = (torch.as_tensor(part.labels).long().to(device) for part in drawn)
-        return cls(once.features.to(device), once.clip.to(device), images, support, labels, val_features, val_labels)
+        return cls(once.features.to(device), once.clip.to(device), images, support, labels, val_images, val_features, val_labels)
 
     def transclip(self, graph: Callable | None = None, search: Callable = select_gamma) -> tuple[float, Tensor, float]:
         """TransCLIP-FS: the gamma that validation images choose, z on the CPU, and seconds, the search included.
@@ -81,6 +83,10 @@ class Shots:
         """What GTA-CLIP-FS is given of them: options of `gta.loop.run`."""
         return {"support": (self.images, self.labels.cpu()), "features": torch.cat([self.features, self.support])}
 
+    def gamma_in_each_iteration(self, search: Callable = select_gamma, affinity: Callable | None = None) -> GammaInEachIteration:
+        """For `gamma=` of `gta.loop.run`."""
+        return GammaInEachIteration(self.val_images, self.val_labels.cpu(), search, affinity)
+
 
 def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, float]:
     """CLIP, TransCLIP-FS on each graph of `GRAPHS`, and GTA-CLIP-FS, into `study.outcomes`.
@@ -92,9 +98,11 @@ def few_shot(study: Study, shots: int, store: Path | None = None) -> dict[str, f
     seen = Shots.of(study, once, shots, store)
     gammas = {}
     for variant, graph in GRAPHS.items():
-        gammas[f"TransCLIP-FS, {variant}"], z, seconds = seen.transclip(graph)
+        gammas[f"TransCLIP-FS, {variant}"], z, seconds = seen.transclip(graph, study.preset.search)
         study.outcomes["TransCLIP-FS", variant] = (z, seconds, study.baseline)
     gammas["GTA-CLIP-FS"] = gammas["TransCLIP-FS, aligned"]
     options = {"changes": {"gamma": gammas["GTA-CLIP-FS"]}, **seen.given}
+    if study.preset.gamma_in_each_iteration:
+        options["gamma"] = seen.gamma_in_each_iteration(study.preset.search, study.preset.few_shot.get("affinity"))
     study.run_draws("GTA-CLIP-FS", "", study.static, study.llm, **options)
     return gammas

@@ -8,6 +8,8 @@ from gta.attributes import Memory
 from gta.data import gallery, tasks
 from gta.files import ROOT
 from gta.llm.ledger import Mode
+from gta.llm.sampling import Sampling
+from gta.released.presets import PRESETS, Name
 from gta.settings import Checked, Settings
 from gta.studies.sources import ASK
 from gta.worlds.settings import settings_for
@@ -17,18 +19,22 @@ ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
 
 
 class RunParameters(Checked):
-    """What every notebook that asks a language model is given. draws: how often what adapts is run, each time with another
+    """What every notebook that asks a language model is given.
+
+    preset: `as_described` or `as_released` (`gta.released.presets`); draws: how often what adapts is run, each time with another
     `draw` of `gta.settings.Settings`; pretrained, revision: as in `gta.encoders.load`; store: where decoded images are kept; ledger,
-    mode: as in `gta.llm.ledger`; max_calls: the cap of a run; iterations: None is the backbone's own number; root: where the paper's
-    datasets lie; go_on: run although plain CLIP is not as published (`gta.scores.results.gate`); smoke: two iterations, never
-    published. attributes: where the first attributes come from: `ask`, the file of a bank, or LIST:CHECKOUT (`gta.studies.sources`);
-    llm may be LIST:CHECKOUT of stored answers to pairs."""
+    mode: as in `gta.llm.ledger`; max_calls: the cap of a run; sampling: how an endpoint is asked; iterations: None is the backbone's
+    own number; root: where the paper's datasets lie; go_on: run although plain CLIP or TransCLIP is not as published
+    (`gta.scores.results.gate`); smoke: two iterations, never published. attributes: where the first attributes come from: `ask`, the
+    file of a bank, or LIST:CHECKOUT (`gta.studies.sources`); llm may be LIST:CHECKOUT of stored answers to pairs.
+    """
 
     dataset: str
     backbone: str
     pretrained: str | None
     revision: str | None
     seed: int
+    preset: Name = ""
     draws: int = Field(1, ge=1, le=1)
     store: str
     llm: str
@@ -36,6 +42,7 @@ class RunParameters(Checked):
     ledger: str
     mode: Mode
     max_calls: int | None
+    sampling: Sampling = Sampling()
     iterations: int | None
     root: str = "data"
     go_on: bool = False
@@ -55,7 +62,9 @@ class RunParameters(Checked):
     @property
     def settings(self) -> Settings:
         chosen = 2 if self.smoke else self.iterations
-        return settings_for(self.backbone, self.dataset, seed=self.seed, **({} if chosen is None else {"iterations": chosen}))
+        changes = {**PRESETS[self.preset].settings, **({} if chosen is None else {"iterations": chosen})}
+        named = " ".join(filter(None, (self.backbone, self.pretrained)))
+        return settings_for(named, self.dataset, seed=self.seed, **changes)
 
 
 class Attributes(RunParameters):
@@ -80,12 +89,15 @@ class Quickstart(Checked):
     dataset: str
     backbone: str
     seed: int
+    preset: Name = ""
     llm: str
+    sampling: Sampling = Sampling()
     smoke: bool
 
     @property
     def settings(self) -> Settings:
-        return settings_for(self.backbone, self.dataset, seed=self.seed, **({"iterations": 2} if self.smoke else {}))
+        changes = {**PRESETS[self.preset].settings, **({"iterations": 2} if self.smoke else {})}
+        return settings_for(self.backbone, self.dataset, seed=self.seed, **changes)
 
     @property
     def once(self) -> Settings:

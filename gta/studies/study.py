@@ -9,6 +9,7 @@ from shutil import rmtree
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from gta import encoders, hashes
@@ -16,13 +17,14 @@ from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images, load_images
-from gta.files import ROOT, shipped
+from gta.files import ROOT, shipped, write_atomically
 from gta.generate import describe
 from gta.llm import prompts
 from gta.llm.chat import ChatModel
 from gta.llm.ledger import Ledger
 from gta.llm.prompts import Prompts
 from gta.loop import Result, run
+from gta.released.presets import PRESETS, Preset
 from gta.scores import results
 from gta.scores.rows import Row, write_run
 from gta.settings import Settings
@@ -34,6 +36,8 @@ from gta.worlds.fieldguide import language_model
 Key = tuple[str, str]
 Outcome = tuple[Tensor, float, Key]
 S = TypeVar("S", bound="Study")
+REGIME = ["method", "variant", "draw", "iteration", "loss", "fall", "group", "gradient", "below_gate", "step"]
+PUBLISHED: dict = {**ONCE, "transduct": True, "lam": None, "neighbors": 3}  # what gives the published CLIP and TransCLIP
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Study:
 
     checkpoints: a folder, from which an interrupted run goes on. outcomes: {(method, variant): (assignments (N, M) on the CPU,
     seconds, the key to compare with)} of draw 0; draws: how often what adapts is run; further: {draw: outcomes} of the draws after 0;
+    preset: what the method is run as (`gta.released.presets`); steps: what adapt did in each iteration, a dict a group of tensors; calls:
+    {(method, variant, draw): labels (N,) of each transduction of the run};
     first: first attributes that were read (`gta.studies.sources`); without them the language model is asked.
     """
 
@@ -56,6 +62,9 @@ class Study:
     draws: int = 1
     further: dict[int, dict[Key, Outcome]] = field(default_factory=dict)
     first: First | None = None
+    preset: Preset = PRESETS[""]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    calls: dict[tuple[str, str, int], list[Tensor]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -70,13 +79,17 @@ class Study:
         go_on: bool = False,
         draws: int = 1,
         first: First | None = None,
+        preset: Preset = PRESETS[""],
     ) -> Self:
         """store: where decoded images are kept. Raises `gta.scores.results.NotAsPublished`, before anything is asked or adapted, where
-        plain CLIP is not as published, unless `go_on`."""
-        images, questions = load_images(task.images, encoder, store=store), prompts.load(task.domain)
-        study = cls(task, encoder, settings, llm, images, questions, checkpoints, draws=draws, first=first)
+        plain CLIP or TransCLIP is not as published, unless `go_on`."""
+        images, questions = load_images(task.images, encoder, store=store, whole=preset.whole), prompts.load(task.domain)
+        encoder, llm = preset.encoder(encoder), preset.llm(llm, settings.seed)
+        study = cls(task, encoder, settings, llm, images, questions, checkpoints, draws=draws, first=first, preset=preset)
         if results.published_accuracy(task, encoder.name) is not None:
-            print(results.gate(task, encoder.name, study.run(study.names_only, changes=ONCE, progress=False).clip, go_on))
+            once = study.run(study.names_only, changes=PUBLISHED, progress=False)
+            for method, assignments in {"CLIP": once.clip, "TransCLIP": once.assignments}.items():
+                print(results.gate(task, encoder.name, assignments, go_on, method))
         return study
 
     @cached_property
@@ -99,8 +112,9 @@ class Study:
         images: Images | None = None,
         **options: Any,
     ) -> Result:
-        """The method from a bank, with `changes` of the settings; options: further ones of `gta.loop.run`."""
+        """The method from a bank, with `changes` of the settings; options: further ones of `gta.loop.run`, before those of the preset."""
         encoder = encoder or self.encoder
+        hooks = {**self.preset.hooks, **(self.preset.few_shot if "support" in options else {})}
         return run(
             encoder,
             images or self.images,
@@ -109,8 +123,8 @@ class Study:
             attributes=bank,
             llm=llm,
             questions=self.questions,
-            augment=self.task.augmentation(encoder.image_size),
-            **{"checkpoints": self.checkpoints, **options},
+            augment=self.preset.augmentation(self.task.augmentation)(encoder.image_size),
+            **{"checkpoints": self.checkpoints, **hooks, **options},
         )
 
     @property
@@ -150,11 +164,22 @@ class Study:
             for draw in range(1, self.draws):
                 result = self.run(bank, llm, changes={**(changes or {}), "draw": draw}, **options)
                 self.further.setdefault(draw, {})[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
+                self._keep(method, variant, result, draw)
         return first
 
     def add(self, method: str, variant: str, result: Result, baseline: Key | None = None) -> None:
         """Keep what a run gave."""
         self.outcomes[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
+        self._keep(method, variant, result)
+
+    def _keep(self, method: str, variant: str, result: Result, draw: int = 0) -> None:
+        """The labels of each transduction, and what adapt did."""
+        self.calls[method, variant, draw] = list(result.calls.values())
+        named = {"method": method, "variant": variant, "draw": draw}
+        for step in result.history:
+            for group, did in (step["groups"] or {}).items():
+                of_step = {name: step[name] for name in ("iteration", "loss", "fall")}
+                self.steps.append({**named, **of_step, "group": group, **did})
 
     def add_once(self, bank: Bank, suffix: str = "", variant: str = "", baseline: Key | None = None) -> Result:
         """One transduction without adaptation, which gives two rows: CLIP, its prior, and TransCLIP."""
@@ -174,16 +199,20 @@ class Study:
         for draw, outcomes in {0: self.outcomes, **self.further}.items():
             settings = self.settings.model_copy(update={"draw": draw})
             made = (self.task, backbone, self.encoder, settings, self.outcomes | outcomes, outcomes.keys())
-            of_draw, predicted = results.measure(table, *made, source_hash, status, shots, self.asked)
+            calls = {(method, variant): labels for (method, variant, of), labels in self.calls.items() if of == draw}
+            of_draw, predicted = results.measure(table, *made, source_hash, status, shots, self.asked, self.preset.name, calls)
             rows += of_draw
             predictions |= predicted
         return rows, predictions
 
     def write(self, parameters: RunParameters, notebook: str, table: str, shots: int = 0) -> list[Row]:
-        """Score all outcomes and write `rows.csv` and `predictions.npz` into the notebook's folder; the checkpoints have then done
-        their work. Only here do labels of query images enter."""
+        """Score all outcomes and write `rows.csv` and `predictions.npz` into the notebook's folder, and what adapt did into `regime.csv`;
+        the checkpoints have then done their work. Only here do labels of query images enter."""
         source_hash = hashes.source_hash(shipped(f"notebooks/{notebook}"))
         rows, predictions = self.score(parameters.backbone, table, source_hash, parameters.status, shots)
+        setting = {"dataset": self.task.name, "backbone": parameters.backbone, "preset": self.preset.name, "seed": parameters.seed}
+        steps = pd.DataFrame([{**setting, **step} for step in self.steps], columns=[*setting, *REGIME])
+        write_atomically(ROOT / parameters.out / "regime.csv", steps.to_csv(index=False, float_format="%.4g"))
         write_run(ROOT / parameters.out, rows, predictions)
         if self.checkpoints:
             rmtree(self.checkpoints, ignore_errors=True)
@@ -203,8 +232,9 @@ def opened(parameters: RunParameters, kind: type[S] = Study) -> Iterator[S]:  # 
     print(f"weights: {encoder.source}, sha256 {encoder.weights_sha256[:12]}")
     print(f"{results.VERSIONS}; settings {parameters.settings}")
     ledger = Ledger(ROOT / parameters.ledger, parameters.mode)
-    chat = language_model(parameters.llm, parameters.seed, ledger, parameters.max_calls, task.facts)
+    chat = language_model(parameters.llm, parameters.seed, ledger, parameters.max_calls, task.facts, parameters.sampling)
     with nullcontext(stored) if stored else chat as llm:
-        kept = {"store": ROOT / parameters.store, "checkpoints": ROOT / parameters.out / "state"}
-        yield kind.of(task, encoder, parameters.settings, llm, go_on=parameters.go_on, draws=parameters.draws, first=first, **kept)
+        how: dict[str, Any] = {"go_on": parameters.go_on, "draws": parameters.draws, "preset": PRESETS[parameters.preset], "first": first}
+        how |= {"store": ROOT / parameters.store, "checkpoints": ROOT / parameters.out / "state"}
+        yield kind.of(task, encoder, parameters.settings, llm, **how)
         print(llm.usage)

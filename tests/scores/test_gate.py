@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gta import encoders
+from gta.attributes import Bank
 from gta.data import manifests, tasks
 from gta.encoders.encoder import Encoder
 from gta.files import PACKAGE
@@ -88,6 +89,42 @@ def test_more_than_three_tenths_of_a_point_stop(accuracy, stops, eurosat):
     else:
         assert "45.01 % published" in results.gate(eurosat, "ViT-B/32", assignments)
     assert torch.equal(assignments, before)
+
+
+@pytest.mark.parametrize(("accuracy", "stops"), [(0.5851, False), (0.5901, False), (0.5801, False), (0.5903, True), (0.5799, True)])
+def test_more_than_half_a_point_of_transclip_stops(accuracy, stops, eurosat):
+    assignments = labels_of(eurosat, accuracy)
+    if stops:
+        with pytest.raises(results.NotAsPublished) as error:
+            results.gate(eurosat, "ViT-B/32", assignments, method="TransCLIP")
+        told = str(error.value)
+        for cause in ("split", "precision", "solver", "template", f"TransCLIP, ViT-B/32 on eurosat: {100 * accuracy:.2f} % here, 58.51 %"):
+            assert cause in told
+        assert "More than 0.5 points" in told and "go_on" in told and "QuickGELU" not in told
+    assert "58.51 % published" in results.gate(eurosat, "ViT-B/32", assignments, go_on=True, method="TransCLIP")
+    if not stops:
+        assert "58.51 % published" in results.gate(eurosat, "ViT-B/32", assignments, method="TransCLIP")
+
+
+@pytest.mark.parametrize("off", ["CLIP", "TransCLIP-ZS", None])
+def test_both_gates_stand_before_a_run_and_each_stops_it(off, cut, clip, monkeypatch, tmp_path, capsys):
+    """A made table of what this encoder does here, with one cell that is a point off."""
+    put_copy("eurosat", cut)
+    task = tasks.load("eurosat", cut)
+    settings = settings_for("ViT-B/32", iterations=1, lam=0.1, neighbors=1)  # a study of other settings is held against the same cell
+    once = Study.of(task, replace(clip, name="other"), settings_for("ViT-B/32"), Silent()).run(
+        Bank.from_template(task.class_names, task.template, task.sentence), changes=ONCE, progress=False
+    )
+    made = {"CLIP": once.clip, "TransCLIP-ZS": once.assignments}
+    cells = {method: 100 * results.correct(task.source, z).mean() + (method == off) for method, z in made.items()}
+    key = {"table": "zero_shot", "dataset": "eurosat", "backbone": "ViT-B/32", "shots": 0}
+    pd.DataFrame([{**key, "method": method, "accuracy": f"{cell:.2f}"} for method, cell in cells.items()]).to_csv(tmp_path / "made.csv")
+    monkeypatch.setattr(results, "PUBLISHED", tmp_path / "made.csv")
+    if off:
+        with pytest.raises(results.NotAsPublished, match=f"^(plain )?{off.removesuffix('-ZS')}, ViT-B/32 on eurosat"):
+            Study.of(task, clip, settings, Silent())
+    assert Study.of(task, clip, settings, Silent(), go_on=True).settings == settings
+    assert [line.partition(",")[0] for line in capsys.readouterr().out.splitlines()][-2:] == ["plain CLIP", "TransCLIP"]
 
 
 def test_a_users_folder_of_that_name_and_other_encoders_pass(cut, glyphs):

@@ -160,7 +160,7 @@ def test_a_baseline_of_many_runs_is_one_row_if_they_agree(tmp_path):
     tables.combine([tmp_path / "1", tmp_path / "2"], tmp_path / "t.csv")
     assert [(r.run_id, r.seconds) for r in read_table(tmp_path / "t.csv")] == [("a", 1), ("b", 1)]
     (line,) = (tmp_path / "t_paired.csv").read_text().splitlines()[1:]
-    assert line.startswith("t,d,b,0,0,0,GTA-CLIP,,CLIP,b,33.3333,")
+    assert line.startswith("t,d,b,,0,0,0,GTA-CLIP,,CLIP,b,33.3333,")
     write_run(tmp_path / "3", [row(n_correct=2, accuracy=66.6667)], right)
     with pytest.raises(ValueError, match=r"run_id a \(CLIP, '', seed 0\) differently"):
         tables.combine([tmp_path / "1", tmp_path / "3"], tmp_path / "t.csv")

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gta import released
 from gta.batch.sweeps import sweeps
 from gta.charts import released as charts
 from gta.data import tasks
 from gta.files import ROOT
+from gta.released import asking, graphs, solver, views, weights
+from gta.released.solver import GammaInEachIteration
 from gta.scores import results
 from gta.scores.rows import read_table
 from gta.studies import ablation_released as ablation
@@ -46,7 +47,7 @@ def recorded(study, monkeypatch):
 
 def switches(given, study):
     """The names of what a run was given that is not the default."""
-    hooks = {key: value.__name__ for key, value in given.items() if key in ("affinity", "groups", "select_pairs")}
+    hooks = {key: value.__name__ for key, value in given.items() if key in ("affinity", "groups", "select_pairs", "ask")}
     encoder = given["encoder"]
     half = {p.dtype for p in encoder.model.parameters()} != {torch.float64}
     kept = getattr(encoder, "kept", None) == pytest.approx(study.encoder.logit_scale, rel=1e-6)  # float32 in a copy in float16
@@ -68,28 +69,32 @@ def test_each_zero_shot_row_has_its_switch_and_the_last_has_all(study, monkeypat
         "answers serve one iteration": {"one_iteration"},
         "negative cosines kept": {"graph_with_negatives"},
         "subset learns": {"released_subset"},
+        "released step": {"released", 2e-7, 1e-6, "half"},
+        "released step, weights unrounded": {"released_unrounded", 2e-7, 1e-6},
         "logit scale learns": {"learning_scale", "kept scale"},
         "no pair below the threshold": {"pairs_above"},
+        "questions in turn": {"in_turn"},
+        "repeats kept": {"repeats_kept"},
         "float16 weights": {"half"},
         "answers of another run": {"answers by pair"},
         "bullets alone": {"bullets alone"},
         "all together": {
-            "one_iteration", "graph_with_negatives", "parameter_groups", "kept scale", "pairs_above", "half",
-            "bullets alone", "answers by pair",
+            "one_iteration", "graph_with_negatives", "released_subset", "learning_scale", "kept scale", "pairs_above", "half",
+            "bullets alone", "answers by pair", "in_turn_with_repeats", "released", 2e-7, 1e-6,
         },
     }  # fmt: skip
     assert {key[1]: key for key in study.outcomes if key[0] == "GTA-CLIP"}.keys() == on.keys()
     assert all(baseline == ("GTA-CLIP", "") for (m, v), (_, _, baseline) in study.outcomes.items() if m == "GTA-CLIP" and v)
-    last = released.solver_calls(runs[""].checkpoints)[0, 1]
-    assert torch.equal(last, study.outcomes["GTA-CLIP", ""][0])
+    assert torch.equal(list(runs[""].calls.values())[-1], study.outcomes["GTA-CLIP", ""][0].argmax(1).int())
     assert not any("oracle" in name or "call" in name for key in study.outcomes for name in key)
 
 
 def test_few_shot_rows_change_the_graph_and_which_gamma_is_answered_with(study, monkeypatch):
     given = recorded(study, monkeypatch)
     gammas = ablation.few_shot(study, 1)
-    names = ["", *ablation.FEW_SHOT]
+    names, anew = ["", *ablation.FEW_SHOT], given.pop()
     assert [of.get("affinity") for of in given] == [None, *(graph for graph, _ in ablation.FEW_SHOT.values())]
+    assert isinstance(anew["gamma"], GammaInEachIteration) and ("GTA-CLIP-FS", ablation.ANEW) in study.outcomes
     used = [of["changes"]["gamma"] for of in given]
     assert used == [gammas[f"GTA-CLIP-FS {name}".strip()] for name in names]
     assert used[3] == used[4] == GAMMAS[-1] and used[0] == gammas["TransCLIP-FS"]
@@ -157,8 +162,10 @@ def test_solver_calls_are_scored_apart_from_the_table(study, monkeypatch, tmp_pa
 def test_every_difference_in_the_documents_names_its_switch():
     """A switch of `gta.released` that the list of differences does not know could not be found by a reader."""
     listed = (ROOT / "docs/reproduction.md").read_text()
-    used = ("misaligned_graph", "graph_without_nearest", "graph_with_negatives", "select_gamma", "released_subset", "learning_scale")
-    used += ("half", "pairs_above", "transduct_aliased", "AnswersByPair", "BulletsAlone", "SolverCalls")
-    for name in used:
-        assert hasattr(released, name) and f"released.{name}" in listed, name
+    of = {graphs: ("misaligned_graph", "graph_without_nearest", "graph_with_negatives"), views: ("bilinear_augmentation",)}
+    of |= {solver: ("select_gamma", "transduct_aliased", "GammaInEachIteration"), weights: ("learning_scale", "solver_keeps_scale", "half")}
+    of |= {asking: ("pairs_above", "in_turn", "repeats_kept", "AnswersByPair", "BulletsAlone")}
+    for module, names in of.items():
+        for name in names:
+            assert hasattr(module, name) and f"{module.__name__.removeprefix('gta.')}.{name}" in listed, name
     assert sweeps()[ablation.TABLE].outputs == ["solver_calls.csv"]

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gta import loop, released
+from gta import loop
 from gta.adapt import draw_batches
 from gta.charts import few_shot as charts
 from gta.data import tasks
 from gta.encoders.images import load_images
+from gta.released import graphs, solver
 from gta.settings import Settings
 from gta.studies import few_shot
 from gta.studies.parameters import ONCE
@@ -74,7 +75,7 @@ def test_validation_labels_alone_choose_gamma(seen):
 
 def test_the_released_row_differs_by_its_graph_alone(seen):
     gamma, z, _ = seen.transclip(few_shot.GRAPHS["released"])
-    graph = released.knn_graph(seen.features, seen.support)
+    graph = graphs.knn_graph(seen.features, seen.support)
     few = {"support_features": seen.support, "support_labels": seen.labels, "affinity": graph}
     torch.testing.assert_close(z, transduct(seen.features, seen.prior, gamma=gamma, **few).assignments, atol=1e-5, rtol=0)
     judged = (seen.support, seen.labels, seen.val_features, seen.val_labels)
@@ -83,8 +84,8 @@ def test_the_released_row_differs_by_its_graph_alone(seen):
 
 
 def test_the_released_search_returns_the_last_gamma(seen):
-    _, z, _ = seen.transclip(released.knn_graph, released.select_gamma)
-    graph = released.knn_graph(seen.features, seen.support)
+    _, z, _ = seen.transclip(graphs.knn_graph, solver.select_gamma)
+    graph = graphs.knn_graph(seen.features, seen.support)
     few = {"support_features": seen.support, "support_labels": seen.labels, "gamma": GAMMAS[-1], "affinity": graph}
     torch.testing.assert_close(z, transduct(seen.features, seen.prior, **few).assignments, atol=1e-3, rtol=0)
 
