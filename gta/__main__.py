@@ -7,6 +7,8 @@ from pathlib import Path
 
 from gta.data.copies import DATA
 
+SAMPLING = "how an endpoint is asked: max_tokens, temperature, top_p, seed, extra, concurrency, timeout; null leaves one out"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 where a dataset is missing or wrong; `doctor` only tells."""
@@ -51,6 +53,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, help="by default 30 on a GPU, 10 on a CPU")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random (%(default)s)")
     parser.add_argument("--max-calls", type=int, help="requests to the language model after which the run stops")
+    parser.add_argument("--sampling", type=_pair, nargs="+", default=(), metavar="NAME=VALUE", help=SAMPLING)
     parser.add_argument("--price", type=float, nargs=2, metavar=("PROMPT", "ANSWER"), help="of a million tokens, to be told the cost")
     parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
     parser.add_argument("--save-model", action="store_true", help="keep the adapted encoder in OUT/model, for `predict`")
@@ -71,10 +74,11 @@ def _label(given: argparse.Namespace) -> int:
     from gta.label import folder, jobs, run
 
     chosen = {name: value for name, value in vars(given).items() if name not in ("command", "plan")}
+    chosen["sampling"] = dict(given.sampling)
     try:
         options = jobs.Options(**chosen)
     except ValidationError as error:
-        told = (f"--{'-'.join(map(str, e['loc'])).replace('_', '-')} {e['input']}: {e['msg']}" for e in error.errors())
+        told = (f"--{str(e['loc'][0]).replace('_', '-')} {_inside(e['loc'][1:], e['input'])}: {e['msg']}" for e in error.errors())
         raise ValueError("\n".join(told)) from None
     job = jobs.prepare(options)
     if given.plan:
@@ -107,6 +111,19 @@ def _predict(given: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text)
     return 0
+
+
+def _inside(place: tuple, value: object) -> str:
+    """A value, with its name where it is a part of an option."""
+    return f"{'.'.join(map(str, place))}={value}" if place else str(value)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """NAME and VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as temperature=0.7")
+    return name, value
 
 
 def _score(text: str) -> float:

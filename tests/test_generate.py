@@ -83,15 +83,26 @@ def test_questions_of_an_iteration_do_not_see_its_answers():
     assert not any("a tail" in question.text for question in llm.questions)
     assert ["a serif" in question.text for question in llm.questions] == [True] * 4
     assert [(question.name, question.against) for question in llm.questions[:2]] == [("zero", "one"), ("one", "zero")]
-    assert told.phrases(0) == [f"a picture of the digit zero with a {mark}" for mark in ("serif", "tail", "bar")]
+    assert told.texts[0][1:] == [f"a picture of the digit zero with a {mark}" for mark in ("serif", "tail", "bar")]
     assert told.asked == ((4, 0, 1, 3), (4, 0, 2, 2))
     assert [(a.against, a.iteration, a.origin) for a in told.attributes[1] if a.source == "pair"] == [("zero", 4, "script")]
 
 
 def test_an_answer_that_names_the_other_class_is_dropped_but_not_a_word_that_contains_it():
     told = distinguish(bank(), [(0, 1, 3)], Script(["less like One", "a stone look"], ["a bar"]), 0)
-    assert told.phrases(0) == ["a picture of the digit zero with a stone look"]
+    assert told.texts[0][1:] == ["a picture of the digit zero with a stone look"]
     assert told.counts == {"names the other class": 1}
+
+
+def test_a_question_shows_bare_phrases_and_an_answer_is_taken_without_its_frame():
+    said = ["with a tail", "zero: a bar", "a picture of the digit zero with a dot", "Zero has a tail", "a loop, unlike one"]
+    known = bank().add(0, ["a serif"], source="static").add_texts(1, ["the digit one, thin"], source="imported")
+    llm = Script(said, ["a hook"])
+    told = distinguish(known, [(0, 1, 3)], llm, 0, Prompts("{name}", "{a}: {known_a} | {b}: {known_b}"))
+    assert llm.questions[0].text == "zero: a serif | one: the digit one, thin"
+    assert told.phrases(0) == ["a serif", "a tail", "a bar", "a dot"]
+    assert told.texts[0][2] == "a picture of the digit zero with a tail"
+    assert told.counts == {"duplicate": 1, "names the other class": 1}
 
 
 def test_describe_replaces_templates(guide_llm):

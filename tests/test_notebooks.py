@@ -52,6 +52,15 @@ def test_every_notebook_takes_its_defaults_and_refuses_what_is_misspelt_or_ill_t
         read_parameters(file, smoke="perhaps")
 
 
+@pytest.mark.parametrize("file", [file for file in NOTEBOOKS if '"llm = ' in file.read_text()], ids=lambda f: f.stem)
+def test_every_notebook_that_asks_takes_how_it_asks(file):
+    given = {"temperature": 0.7, "max_tokens": None, "extra": {"top_k": 3}}
+    assert read_parameters(file, sampling=given).sampling.request == {"temperature": 0.7, "top_k": 3}
+    assert read_parameters(file).sampling == read_parameters(file, sampling="{timeout: 600}").sampling
+    with pytest.raises(ValueError, match="unknown parameter 'temprature'; did you mean 'temperature'"):
+        read_parameters(file, sampling={"temprature": 1})
+
+
 def papermill(tmp_path, notebook, **parameters):
     return subprocess.run(command(tmp_path, notebook, parameters), capture_output=True, text=True, cwd=ROOT, env=ENV)
 

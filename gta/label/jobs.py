@@ -17,6 +17,7 @@ from gta.encoders.encoder import Encoder
 from gta.files import ROOT
 from gta.label.inputs import Classes, Found, find_images, read_classes, read_labelled
 from gta.llm import prompts
+from gta.llm.sampling import Sampling
 from gta.names import nearest
 from gta.settings import Checked, Settings
 from gta.worlds import aviary, digits
@@ -37,8 +38,8 @@ class Options(Checked):
     YAML; encoder, pretrained, revision: as in `gta.encoders.load`; out: the folder for results; labelled: a CSV of examples; llm:
     `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that serves one model, or
     `fieldguide` for the glyphs; device, iterations: None chooses a suitable value; max_calls: the largest number of requests of a
-    run; price: of a million prompt tokens and of a million completion tokens; reject_above: an image with a larger unfitness gets no
-    label; save_model: whether the adapted encoder is saved; smoke: run two iterations only."""
+    run; sampling: how an endpoint is asked; price: of a million prompt tokens and of a million completion tokens; reject_above: an
+    image with a larger unfitness gets no label; save_model: whether the adapted encoder is saved; smoke: run two iterations only."""
 
     images: str
     classes: str
@@ -52,6 +53,7 @@ class Options(Checked):
     iterations: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
     max_calls: int | None = Field(None, ge=0)
+    sampling: Sampling = Sampling()
     price: tuple[float, float] | None = None
     reject_above: float | None = Field(None, allow_inf_nan=False)
     save_model: bool = False

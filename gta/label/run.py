@@ -94,6 +94,7 @@ def _language_model(job: Job) -> Iterator[ChatModel | None]:
     name = job.options.llm
     if name.startswith(("http://", "https://")):
         name = f"{only_model(name)}@{name}"
-    with language_model(name, job.options.seed, Ledger(job.out / "ledger"), job.options.max_calls) as llm:
+    given = job.options
+    with language_model(name, given.seed, Ledger(job.out / "ledger"), given.max_calls, sampling=given.sampling) as llm:
         llm.usage.price = job.options.price
         yield llm

@@ -1,8 +1,9 @@
 """The language model: asks several questions at once. Each answer is a list of phrases, and each question is paid for only once.
 
 If the endpoint does not answer, this is an outage (`gta.llm.endpoint`): an error stops the run, and the question is not recorded as done.
-If an answer cannot be used (refused, cut off, no list), it costs money all the same. The ledger keeps it as evidence, and the question
-is asked again with the reason. After `tries` such answers the question is recorded as given up, and the run continues.
+If an answer cannot be used (refused, no list), it costs money all the same. The ledger keeps it as evidence, and the question is asked
+again with the reason. After `tries` such answers the question is recorded as given up, and the run continues. Of an answer that was cut
+off, as that of a model that repeats itself without end, the complete phrases are kept.
 """
 
 import threading
@@ -15,9 +16,10 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from gta.llm.answers import LARGEST, UnusableAnswer, parse
+from gta.llm.answers import CUT, LARGEST, UnusableAnswer, read
 from gta.llm.endpoint import SCHEMA, Endpoint, LanguageModelError, Refused
 from gta.llm.ledger import Ledger, digest
+from gta.llm.sampling import DEFAULT, identity
 
 AGAIN = "The last answer could not be used ({reason}). Answer with the list alone."
 
@@ -39,18 +41,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """The phrases that the model gave. If the question was given up, there are none, and `gave_up` is the reason. whole: the phrases are
-    texts of the class already, with its name in them."""
+    """The phrases that the model gave. If the question was given up, there are none, and `gave_up` is the reason. note: what was kept of
+    an answer that was cut off or too long. whole: the phrases are texts of the class already, with its name in them."""
 
     phrases: tuple[str, ...]
     gave_up: str | None = None
+    note: str | None = None
     whole: bool = False
 
 
 class ChatModel(Protocol):
-    """An object that answers questions with lists of phrases: one reply for each question, in order."""
+    """An object that answers questions with lists of phrases: one reply for each question, in order. model: what its answers depend on."""
 
-    model: str
+    @property
+    def model(self) -> str: ...
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]: ...
 
@@ -90,19 +94,20 @@ class Usage:
 class LanguageModel:
     """A chat model at `base_url`, with the key of OPENAI_API_KEY; a local server needs no key.
 
-    ledger: keeps the answers; None keeps none. sampling: other parameters of a request, such as the temperature. tries: the limit of
-    unusable answers to a question, and of successive outages. backoff: seconds before the second try after an outage. timeout:
-    seconds without a byte. max_calls, max_tokens: limits for this object; requests in progress may exceed the second one. price:
-    (prompt, completion) per million tokens. Raises ValueError for a base_url with a password.
+    name: as the endpoint knows it. ledger: keeps the answers; None keeps none. sampling: other parameters of a request, such as the
+    temperature (`gta.llm.sampling`). tries: the limit of unusable answers to a question, and of successive outages. backoff: seconds
+    before the second try after an outage. timeout: seconds without a byte. max_calls, max_tokens: limits for this object, over all
+    answers; requests in progress may exceed the second one. price: (prompt, completion) per million tokens. Raises ValueError for a
+    base_url with a password.
     """
 
-    model: str
+    name: str
     base_url: str | None = None
     ledger: Ledger | None = None
-    sampling: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
+    sampling: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT))
     tries: int = 4
     backoff: float = 1.0
-    timeout: float = 120.0
+    timeout: float = 600.0
     concurrency: int = 8
     max_calls: int | None = None
     max_tokens: int | None = None
@@ -111,8 +116,13 @@ class LanguageModel:
 
     def __post_init__(self) -> None:
         self.usage = Usage(price=self.price)
-        self._endpoint = Endpoint(self.model, self.base_url, self.sampling, self.tries, self.backoff, self.timeout)
+        self._endpoint = Endpoint(self.name, self.base_url, self.sampling, self.tries, self.backoff, self.timeout)
         self._lock = threading.Lock()
+
+    @property
+    def model(self) -> str:
+        """What the answers depend on: the name, with every parameter that is not the default."""
+        return identity(self.name, self.sampling)
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """One reply for each question, in order. Up to `concurrency` questions are asked at once; equal questions are asked once.
@@ -151,7 +161,7 @@ class LanguageModel:
     def _request(self, question: Question) -> dict[str, Any]:
         """Everything that determines the answer. The address of the endpoint does not: a model gives the same answer everywhere."""
         messages = [{"role": "user", "content": question.text}]
-        return {"model": self.model, "messages": messages, "schema": SCHEMA, "sampling": dict(self.sampling), "sample": question.sample}
+        return {"model": self.name, "messages": messages, "schema": SCHEMA, "sampling": dict(self.sampling), "sample": question.sample}
 
     def _reply(self, question: Question) -> Reply:
         request = self._request(question)
@@ -167,7 +177,7 @@ class LanguageModel:
         with self._lock:
             self.usage.recorded += recorded
             self.usage.gave_up += entry["status"] == "gave_up"
-        return Reply((), entry["reason"]) if entry["status"] == "gave_up" else Reply(tuple(entry["answer"]))
+        return Reply((), entry["reason"]) if entry["status"] == "gave_up" else Reply(tuple(entry["answer"]), note=entry.get("note"))
 
     def _attempt(self, question: Question, entry: dict[str, Any]) -> None:
         """One paid answer into the entry: usable, or evidence and the reason to ask again."""
@@ -175,14 +185,16 @@ class LanguageModel:
         if entry["attempts"]:
             text = f"{text}\n\n{AGAIN.format(reason=entry['attempts'][-1]['reason'])}"
         start = time.perf_counter()
-        content, reason, tokens, phrases = None, None, [0, 0], []
+        content, reason, tokens = None, None, [0, 0]
+        phrases: list[str] = []
+        note: str | None = None
         try:
             completion = self._endpoint.complete(text, question.sample, question.about, lambda: self._count_call(question))
             tokens = _tokens(completion)
             content, reason = _content(completion)
             content = self._endpoint.hide(content)
-            if reason is None:
-                phrases = parse(content)
+            if reason in (None, CUT):
+                phrases, note = read(content, cut=reason == CUT)
         except (Refused, UnusableAnswer) as error:
             reason = f"refused: {error}" if isinstance(error, Refused) else str(error)
         with self._lock:
@@ -190,8 +202,8 @@ class LanguageModel:
             self.usage.completion_tokens += tokens[1]
         attempt = {"raw": content and content[:LARGEST], "reason": reason, "prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
         entry["attempts"].append({**attempt, "seconds": round(time.perf_counter() - start, 3)})
-        if reason is None:
-            entry |= {"status": "answered", "answer": phrases}
+        if phrases:
+            entry |= {"status": "answered", "answer": phrases, "note": note}
         elif len(entry["attempts"]) >= self.tries:
             entry |= {"status": "gave_up", "reason": reason}
 
@@ -213,7 +225,7 @@ def _content(completion: Any) -> tuple[str, str | None]:
         return str(refusal).encode(errors="replace").decode(), "refused"
     if choice.finish_reason == "content_filter":
         return content, "refused: content filter"
-    return content, "cut off at the length limit" if choice.finish_reason == "length" else None
+    return content, CUT if choice.finish_reason == "length" else None
 
 
 def _tokens(completion: Any) -> list[int]:

@@ -6,6 +6,7 @@ increasing time, or after the time that the endpoint asks for. The key comes fro
 
 import email.utils
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,14 +15,18 @@ from urllib.parse import urlsplit
 
 import openai
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"attributes": {"type": "array", "items": {"type": "string"}}},
-    "required": ["attributes"],
-    "additionalProperties": False,
-}
-FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "attributes", "strict": True, "schema": SCHEMA}}
-PLAIN = "Answer with a list only, one phrase a line, each line beginning with '- '."
+from gta.llm.answers import MOST
+
+
+def _schema(**cap: int) -> dict[str, Any]:
+    phrases = {"type": "array", "items": {"type": "string"}, **cap}
+    return {"type": "object", "properties": {"attributes": phrases}, "required": ["attributes"], "additionalProperties": False}
+
+
+SCHEMA = _schema(maxItems=MOST)
+# What a request asks for; an endpoint that refuses a form is asked for a later one, and for the last in words.
+FORMS = (SCHEMA, _schema(), None)
+PLAIN = f"Answer with a list only, at most {MOST} phrases, one phrase a line, each line beginning with '- '."
 LONGEST_WAIT = 300.0  # seconds: if an endpoint asks to wait longer, the run stops with an error
 
 
@@ -54,7 +59,7 @@ class Endpoint:
         self.tries, self.backoff, self.timeout = tries, backoff, timeout
         self.place = f"{model} at {urlsplit(base_url or 'https://api.openai.com').netloc}"
         self._key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._structured = True
+        self._form = 0  # of FORMS
         self._client: openai.OpenAI | None = None
         self._lock = threading.Lock()
 
@@ -67,12 +72,12 @@ class Endpoint:
         outages = 0
         while True:
             before_call()
-            structured = self._structured
+            form = self._form
             try:
-                return self._send(text, sample, structured)
+                return self._send(text, sample, FORMS[form])
             except openai.OpenAIError as error:
-                if structured and _wants_no_schema(error):
-                    self._structured = False
+                if FORMS[form] and _wants_no_schema(error):
+                    self._form = max(self._form, 1 if form == 0 and _wants_no_cap(error) else 2)
                     continue
                 outages += 1
                 wait = self._wait(error, about, outages)
@@ -85,15 +90,15 @@ class Endpoint:
         """The text without the key, because an endpoint may repeat it."""
         return text.replace(self._key, "[key]") if len(self._key) > 6 else text
 
-    def _send(self, text: str, sample: int, structured: bool) -> Any:
+    def _send(self, text: str, sample: int, schema: dict[str, Any] | None) -> Any:
         options: dict[str, Any] = dict(self.sampling)
         if sample:
-            options["seed"] = sample
-        if structured:
-            options["response_format"] = FORMAT
-        message: Any = {"role": "user", "content": text if structured else f"{text}\n\n{PLAIN}"}
+            options["seed"] = options.get("seed", 0) + sample
+        if schema:
+            options["response_format"] = {"type": "json_schema", "json_schema": {"name": "attributes", "strict": True, "schema": schema}}
+        message: Any = {"role": "user", "content": text if schema else f"{text}\n\n{PLAIN}"}
         try:
-            reply: Any = self._connected().chat.completions.create(model=self.model, messages=[message], **options)
+            reply: Any = self._connected().chat.completions.create(model=self.model, messages=[message], extra_body=options)
         except (ValueError, RecursionError) as error:
             raise _NoCompletion(f"a body that is not JSON ({type(error).__name__})") from None
         choices = getattr(reply, "choices", None)
@@ -118,11 +123,19 @@ class Endpoint:
         status = getattr(error, "status_code", None) or 0
         passing = isinstance(error, openai.APIConnectionError) or status in (408, 409, 425, 429) or status >= 500
         if not passing:
-            raise LanguageModelError(said) from None
+            raise LanguageModelError(said + (self._parameters(said) if status in (400, 422) else "")) from None
+        if isinstance(error, openai.APITimeoutError):
+            said += f" ({self.timeout:g} s without a byte; `sampling` sets timeout, and a smaller concurrency)"
         wait, asked = self._next_wait(said, outages), _retry_after(error)
         if asked is not None and asked > LONGEST_WAIT:
             raise LanguageModelError(f"{said}; it asks to wait {asked:.0f} s, more than {LONGEST_WAIT:.0f}") from None
         return wait if asked is None else asked
+
+    def _parameters(self, said: str) -> str:
+        """The parameters that a refusal may be about: those that it names, or all, with how to change them."""
+        named = [name for name in self.sampling if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said)]
+        held = ", ".join(f"{name}={self.sampling[name]!r}" for name in named or self.sampling)
+        return f"; the request held {held}: `sampling` sets it, and leaves out what is None" if held else ""
 
     def _next_wait(self, said: str, outages: int) -> float:
         if outages >= self.tries:
@@ -146,6 +159,10 @@ def only_model(base_url: str) -> str:
 def _wants_no_schema(error: openai.OpenAIError) -> bool:
     words = ("response_format", "json_schema", "structured", "grammar")
     return getattr(error, "status_code", 0) in (400, 404, 422, 501) and any(word in str(error).casefold() for word in words)
+
+
+def _wants_no_cap(error: openai.OpenAIError) -> bool:
+    return any(word in str(error).casefold() for word in ("maxitems", "features"))
 
 
 def _retry_after(error: openai.OpenAIError) -> float | None:

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from gta.llm.chat import LanguageModel
 from gta.llm.ledger import Ledger
+from gta.llm.sampling import Sampling
 from gta.worlds.glyphs import FACTS
 
 OMITTED = 0.25
@@ -118,12 +119,17 @@ def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
 
 @contextmanager
 def language_model(
-    name: str, seed: int, ledger: Ledger | None = None, max_calls: int | None = None, facts: Mapping[str, Sequence[str]] = FACTS
+    name: str,
+    seed: int,
+    ledger: Ledger | None = None,
+    max_calls: int | None = None,
+    facts: Mapping[str, Sequence[str]] = FACTS,
+    sampling: Sampling | None = None,
 ) -> Iterator[LanguageModel]:
     """The language model of a name, while the block runs.
 
     name: `fieldguide`, which is drawn from `facts` and served here, or `MODEL@URL` for an endpoint that speaks the OpenAI protocol.
-    Raises ValueError for another name.
+    sampling: how that endpoint is asked; the guide needs none. Raises ValueError for another name.
     """
     if name == "fieldguide":
         guide = draw_guide(seed, facts)
@@ -133,7 +139,8 @@ def language_model(
         model, at, url = name.partition("@")
         if not (model and at and url):
             raise ValueError(f"llm {name!r} is neither 'fieldguide' nor MODEL@URL, such as gpt-4o@https://api.openai.com/v1")
-        yield LanguageModel(model, url, ledger, max_calls=max_calls)
+        how = sampling or Sampling()
+        yield LanguageModel(model, url, ledger, how.request, timeout=how.timeout, concurrency=how.concurrency, max_calls=max_calls)
 
 
 if __name__ == "__main__":

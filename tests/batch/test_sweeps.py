@@ -98,3 +98,14 @@ def test_first_attributes_are_read_by_runs_on_the_papers_datasets_alone(tmp_path
         asking = [step for name, step in of[value].items() if name.startswith(("run/ablation_generation/dtd", "run/ablation_released/dtd"))]
         assert asking and not any("attributes" in step.parameters for step in asking)
         assert all(("bank.json" in map(str, runs[name].inputs)) is (value == "bank.json") for name in on_dtd)
+
+
+def test_how_a_model_is_asked_reaches_the_runs_that_ask_an_endpoint_and_is_checked_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("gta.batch.steps.ROOT", tmp_path)
+    (tmp_path / "data/dtd").mkdir(parents=True)
+    plain, hot = (Batch(llm="m@u", sampling=given).steps for given in ({}, {"temperature": "0.7", "max_tokens": "1000"}))
+    changed = {name for name in plain if plain[name].parameters != hot[name].parameters and name.startswith("run/")}
+    assert changed == {name for name in plain if name.startswith("run/") and name.split("/")[2].startswith("dtd-")}
+    assert all(hot[name].parameters["sampling"] == {"temperature": 0.7} for name in changed)
+    with pytest.raises(ValueError, match="unknown parameter 'temprature'; did you mean 'temperature'"):
+        Batch(sampling={"temprature": "1"})

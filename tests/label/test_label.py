@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from endpoint import chat, endpoint, reply
 from gta import adapt, loop
 from gta.__main__ import main
 from gta.attributes import Bank
@@ -243,6 +244,8 @@ def test_any_number_of_classes_and_images(home, tiny, classes, images):
         (["--out", "{home}/images"], "would mix the results with the images"),
         (["--device", "abacus"], "device 'abacus' cannot be used here; leave it out, or name cpu"),
         (["--iterations", "0"], "--iterations 0: Input should be greater than or equal to 1"),
+        (["--sampling", "max_tokens=0"], "--sampling max_tokens=0: Input should be greater than or equal to 1"),
+        (["--sampling", "temprature=1"], "--sampling .* unknown parameter 'temprature'; did you mean 'temperature'"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_written(home, capsys, arguments, message):
@@ -258,6 +261,19 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(home, capsys, llm):
     assert command(home, "--llm", llm) == 1
     said = capsys.readouterr()
     assert "the language model at host holds a password or a key" in said.err and "hunter2" not in said.out + said.err
+
+
+def test_an_endpoint_is_asked_as_the_command_says(home, capsys):
+    said = reply(body=chat('{"attributes": ["with one loop"]}'))
+    words = ["--sampling", "temperature=0.7", "max_tokens=null", "extra={top_k: 3}", "--iterations", "1"]
+    with endpoint([said]) as (url, seen):
+        assert command(home, "--llm", f"m@{url}", *words) == 0
+    assert len(seen) == 10
+    assert all(request["temperature"] == 0.7 and request["top_k"] == 3 and "max_tokens" not in request for request in seen.requests)
+    assert "a picture of the digit one with one loop" in (home / "out/attributes.json").read_text()
+    with pytest.raises(SystemExit):
+        command(home, "--sampling", "hot")
+    assert "'hot' is not NAME=VALUE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("score", ["nan", "inf", "high"])

@@ -70,7 +70,7 @@ def test_an_outage_is_tried_again_and_then_an_error_that_names_the_pair(name, tm
 USELESS = {
     "refusal": (chat(None, refusal="I would rather not."), "refused"),
     "content filter": (chat("", finish="content_filter"), "content filter"),
-    "length stop": (chat('{"attributes": ["a long tail", "a hoo', finish="length"), "cut off"),
+    "length stop": (chat('{"attributes": ["a long ta', finish="length"), "cut off"),
     "wrong schema": (chat('{"features": ["a long tail"]}'), "another shape"),
     "no list": (chat('{"attributes": 3}'), "another shape"),
     "a list of other things": (chat('{"attributes": [{"a": 1}]}'), "another shape"),

@@ -1,0 +1,67 @@
+"""How a language model is asked: what each request carries, how many are open at once, and how long one may take."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from gta.settings import Checked
+
+OWN = ("model", "messages", "response_format", "stream", "n")  # what a request is made of; no parameter of sampling
+
+
+class Sampling(Checked):
+    """Parameters of the requests. One that is None is not sent, for an endpoint that refuses it.
+
+    max_tokens: of an answer, so that a model that repeats itself without end stops; temperature, top_p, seed: as the OpenAI protocol
+    names them; extra: further ones by the endpoint's own names, such as `{"repetition_penalty": 1.1}`; concurrency: requests that are
+    open at once; timeout: seconds without a byte after which a request is sent again. A text is read as YAML.
+    """
+
+    max_tokens: int | None = Field(1000, ge=1)
+    temperature: float | None = Field(0.0, ge=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)
+    concurrency: int = Field(8, ge=1)
+    timeout: float = Field(600.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, values: Any) -> Any:
+        """What a command line gives: a text, or a mapping to texts."""
+        try:
+            values = yaml.safe_load(values) if isinstance(values, str) else values
+            if isinstance(values, Mapping):
+                return {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in values.items()}
+        except yaml.YAMLError:
+            pass
+        if isinstance(values, cls):
+            return values.model_dump()
+        raise ValueError(f"{values!r} holds no names with values; write it as {{temperature: 0.7, max_tokens: 500}}")
+
+    @field_validator("extra")
+    @classmethod
+    def _not_again(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        for name in extra:
+            if name in cls.model_fields:
+                raise ValueError(f"{name!r} stands beside `extra`, not in it")
+            if name in OWN:
+                raise ValueError(f"{name!r} is set by the program for every request")
+        return extra
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What each request carries: a part of the name of its answer in the ledger."""
+        own = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p", "seed")}
+        return {**{name: value for name, value in own.items() if value is not None}, **self.extra}
+
+
+DEFAULT = Sampling().request
+
+
+def identity(model: str, request: Mapping[str, Any]) -> str:
+    """The name of a model with what its requests carry other than by default: other answers, other runs."""
+    names = sorted(name for name in {*request, *DEFAULT} if request.get(name) != DEFAULT.get(name))
+    return ", ".join([model, *(f"{name}={request.get(name)}" for name in names)])
