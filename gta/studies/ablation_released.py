@@ -95,7 +95,7 @@ def answers_of_another_run(study: Study, parameters: RunParameters) -> dict[tupl
     """What a run with the next seed, and so with another language model where that is drawn by a seed, was told about pairs."""
     stored: dict[tuple[str, str | None], Reply] = {}
     ledger, seed = Ledger(ROOT / parameters.ledger, parameters.mode), parameters.seed + 1
-    with language_model(parameters.llm, seed, ledger, parameters.max_calls, study.task.facts) as llm:
+    with language_model(parameters.llm, seed, ledger, parameters.max_calls, study.task.facts, parameters.sampling) as llm:
         bank = describe(study.names_only, llm, study.questions)
         # Without checkpoints: a run that goes on asks nothing again, and its answers would be missing.
         study.run(bank, asking.AnswersByPair(llm, stored), changes={"seed": seed}, checkpoints=None)
