@@ -13,7 +13,7 @@ demo: $(READY)
 	@python -m gta.scores.tables show $(BASE)/tables/zero_shot.csv
 	@$(if $(SMOKE),,python -m gta.scores.tables compare $(BASE)/tables/zero_shot.csv results/tables/zero_shot.csv)
 	@echo "table: $(BASE)/tables/zero_shot.csv   figure: $(BASE)/figures/zero_shot.png"
-	@echo "pages: $(BASE)/quickstart.html  $(BASE)/evolution.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
+	@echo "pages: $(BASE)/quickstart.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
 
 publish: $(READY)
 	snakemake publish
@@ -33,8 +33,10 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON3) -c 'import sys; sys.exit("python3 is %d.%d; 3.11 or newer is needed: make PYTHON3=/path/to/python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON3) -m venv $(VENV)
 	@echo "installing into $(VENV): 3 GB to download, a few minutes"
-	@# The lock is complete, so that nothing is left to resolve; Python compiles what it runs, which is a part of what is installed.
+	@# The lock is complete, so that nothing is left to resolve. Compiled now is what runs import, a part of what is installed: every step
+	@# is a process of its own, and would compile it again where Python may not write beside its sources.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.lock --editable .
+	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/python -c 'import gta.studies.zero_shot, gta.charts.gains, gta.batch.pages, papermill, ipykernel_launcher, snakemake.cli, sklearn.manifold'
 	@touch $@
 
 clean:

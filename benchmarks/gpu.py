@@ -10,7 +10,7 @@ reading photographs from files is in no number. The parts, in the order of their
     solver      `transduct(features, prior)` at the size of ImageNet, the graph included; how often its answer is that of float64
     iteration   encode, transduct and adapt of ViT-B/16 on as many images, classes and texts as CUB has
     encode      images a second by batch; weights channels-last or not; compiled or not
-    optimiser   nine steps of adapt in float32 and as `gta.released.weights.half` has it: their seconds, and how far weights moved
+    optimiser   nine steps of adapt as described and as released (`regime.py`): their seconds, and what they did to the weights
     large       encoding by ViT-L/14
 
 The file is written anew after every row; rows of other cards in it stay. A part for which too little time is left is skipped, and
@@ -24,31 +24,24 @@ result, `goal` what it should be (at most, where the unit is s; at least, where 
 
 import argparse
 import gc
-import random
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import pairwise
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where gta is, when it is not installed
 
+import regime
 import torch
-from adapt import sentences
-from torch.nn.functional import one_hot
-from torch.optim import optimizer
+from made import load, pictures, texts
 from torch.utils.flop_counter import FlopCounterMode
 from transduct import against_float64, world
 
-from gta import encoders
-from gta.released import weights
-from gta.adapt import Selection, adapt, draw_batches, natural_augmentation
 from gta.attributes import Bank
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images
@@ -167,7 +160,7 @@ def parts(place: Place, scale: float) -> list[Part]:
         Part("iteration", sizes.backbone, scale * 80, partial(iteration, place)),
         *[encoding(*way, compiled=False) for way in ways],
         encoding(*ways[0], compiled=True),
-        *[Part("optimiser", name, scale * 15, partial(nine_steps, place, *how)) for name, how in regimes().items()],
+        *[Part("optimiser", way, scale * 15, partial(nine_steps, place, way)) for way in regime.WAYS],
         Part("large", sizes.large, scale * 50, partial(large, place)),
         Part("solver", "transduct", scale * 90, lambda: [agreement(*world(*sizes.solver, place.device), "of the same problem")]),
         *[encoding(*way, compiled=True) for way in ways[1:]],
@@ -197,7 +190,7 @@ def agreement(x: torch.Tensor, prior: torch.Tensor, problem: str) -> dict:
 
 def iteration(place: Place) -> Iterator[dict]:
     """Three iterations with all their stages, of a run of four: the last of a run does not adapt."""
-    encoder, pixels, bank = load(place.sizes.backbone, place.device), pictures(place), texts(place)
+    encoder, pixels, bank = load(place.sizes.backbone, place.device), shown(place), bank_of(place)
     encoder.encode_images(pixels[:512])
     fresh()
     shape = {"n": len(pixels), "m": place.sizes.classes} | read_by(encoder)
@@ -221,7 +214,7 @@ def encode(place: Place, batch: int, channels_last: bool, compiled: bool) -> Ite
     if compiled and place.device == "cpu":
         yield {"note": "skipped: compiling is measured on a GPU alone"}
         return
-    encoder, pixels, first = load(place.sizes.backbone, place.device).copy(), pictures(place)[: place.sizes.encoded], ""
+    encoder, pixels, first = load(place.sizes.backbone, place.device).copy(), shown(place)[: place.sizes.encoded], ""
     flop = image_flop(encoder)
     if channels_last:
         encoder.model.to(memory_format=torch.channels_last)
@@ -240,7 +233,7 @@ def encode(place: Place, batch: int, channels_last: bool, compiled: bool) -> Ite
 
 def large(place: Place) -> Iterator[dict]:
     """As many images as fit in half of what is left, and in half a minute; the same ones again and again."""
-    encoder, pixels, whole = load(place.sizes.large, place.device), pictures(place)[: place.sizes.encoded // 2], place.sizes.large_images
+    encoder, pixels, whole = load(place.sizes.large, place.device), shown(place)[: place.sizes.encoded // 2], place.sizes.large_images
     encoder.encode_images(pixels[:512]).cpu()
     fresh()
     done, start, limit = 0, time.perf_counter(), min(30, place.left() / 2)
@@ -253,48 +246,25 @@ def large(place: Place) -> Iterator[dict]:
     yield row | {"seconds": seconds} | throughput(place, done / seconds, image_flop(encoder), "once; ")
 
 
-def regimes() -> dict[str, tuple[Callable[[Encoder], Encoder], dict]]:
-    """What the steps are compared under, by name: from the encoder to the one that adapts, and what `gta.adapt.adapt` is told beside."""
-    return {"AdamW in float32": (lambda encoder: encoder.copy(), {}), "AdamW, weights.half": (weights.half, {})}
-
-
-def nine_steps(place: Place, prepare: Callable[[Encoder], Encoder], options: dict) -> Iterator[dict]:
-    """At the paper's rates, every parameter learning; how far weights move in the precision that adapts them."""
-    encoder, m = prepare(load(place.sizes.backbone, place.device)), place.sizes.classes
+def nine_steps(place: Place, way: str) -> Iterator[dict]:
+    """At the rates of the way, on images of a few classes: seconds, and what the steps did to each group of tensors."""
     batch = min(32, place.sizes.images // STEPS)
-    images, rows = Images.of_pixels(pictures(place)[: STEPS * batch]), torch.arange(STEPS * batch)
-    batches = draw_batches(Selection(rows, one_hot(rows % m, m).bool()), texts(place).texts, batch, "0", images.key)
-    visual = encoder.model.visual
-    layers = {"an MLP layer": visual.transformer.resblocks[-1].mlp.c_fc.weight, "the image projection": visual.proj}
-    layers["the text projection"] = encoder.model.text_projection
-    before = {name: weight.detach().clone() for name, weight in layers.items()}
-    with encoder.threads(), stamps(place.device) as (begun, ended):
-        adapt(encoder, images.original, batches, Settings(), natural_augmentation(encoder.image_size), **options)
-    step, alone = median(b - a for a, b in pairwise(ended)), median(b - a for a, b in zip(begun, ended, strict=True))
-    shape = {"n": len(images), "m": m} | read_by(encoder)
-    yield shape | timed("a step", step, f"of {batch} images, median of {STEPS - 1}; the optimiser alone {alone:.3g} s")
-    for name, weight in layers.items():
-        moved = float((weight.detach().double() - before[name].double()).abs().mean())
-        yield shape | {"what": f"mean |dw| of {name}", "value": moved, "note": f"after {STEPS} steps", "dtype": str(weight.dtype)[6:]}
+    rows = regime.steps(way, place.sizes.backbone, place.device, STEPS, batch, min(8, place.sizes.classes))
+    shape = {"n": STEPS * batch, "dtype": "float16" if way == "as_released" else "float32"}
+    note = f"of {batch} images, median of {STEPS - 1}; the optimiser alone {rows[0]['seconds_optimizer']:.3g} s"
+    yield shape | timed("a step", rows[0]["seconds"], note)
+    yield shape | {"what": "fall of the loss", "value": rows[0]["fall"], "note": "on the first batch, after all steps"}
+    for row in rows:
+        told = f"mean |g| {row['gradient']:.3g}, {100 * row['below_gate']:.3g} % of them below the gate"
+        yield shape | {"what": f"mean |dw| of a step, {row['group']}", "value": row["step"], "note": told}
 
 
-@contextmanager
-def stamps(device: str) -> Iterator[tuple[list[float], list[float]]]:
-    """The moments at which any optimiser began and ended a step, while the block runs."""
+def shown(place: Place) -> torch.Tensor:
+    return pictures(place.sizes.images, place.sizes.classes, place.sizes.pixels, place.device)
 
-    def stamp(moments: list[float], *_) -> None:
-        if device != "cpu":
-            torch.cuda.synchronize()
-        moments.append(time.perf_counter())
 
-    begun, ended = [], []
-    before = optimizer.register_optimizer_step_pre_hook(partial(stamp, begun))
-    after = optimizer.register_optimizer_step_post_hook(partial(stamp, ended))
-    try:
-        yield begun, ended
-    finally:
-        before.remove()
-        after.remove()
+def bank_of(place: Place) -> Bank:
+    return texts(load(place.sizes.backbone, place.device), place.sizes.classes, place.sizes.texts)
 
 
 def timed(what: str, seconds: float, note: str, goal: float | str = "") -> dict:
@@ -323,39 +293,6 @@ def fresh() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-
-
-@lru_cache(maxsize=1)
-def load(name: str, device: str) -> Encoder:
-    random_weights = {"dtype": torch.float32} if name == "embedded" else {"pretrained": "random"}
-    return encoders.load(name, device=device, **random_weights)
-
-
-@lru_cache(maxsize=1)
-def pictures(place: Place) -> torch.Tensor:
-    """uint8 pixels (N, 3, H, W) on the host: patches in the colours of a class and of the image, under noise."""
-    sizes, generator = place.sizes, torch.Generator(place.device).manual_seed(0)
-
-    def patches(count: int, below: int, side: int = 8) -> torch.Tensor:
-        return torch.randint(below, (count, 3, side, side), generator=generator, device=place.device, dtype=torch.uint8)
-
-    colours, pixels = patches(sizes.classes, 120), torch.empty(sizes.images, 3, sizes.pixels, sizes.pixels, dtype=torch.uint8)
-    for rows in torch.arange(sizes.images).split(512):
-        coarse = colours[(rows % sizes.classes).to(place.device)] + patches(len(rows), 100)
-        whole = coarse.repeat_interleave(sizes.pixels // 8, 2).repeat_interleave(sizes.pixels // 8, 3)
-        pixels[rows] = (whole + patches(len(rows), 36, sizes.pixels)).cpu()
-    return pixels
-
-
-def texts(place: Place) -> Bank:
-    """`Sizes.texts` sentences a class; where the encoder is embedded and knows few words, of those."""
-    sizes, words = place.sizes, getattr(load(place.sizes.backbone, place.device).tokenizer, "words", [])
-    names = words[: sizes.classes] or [f"class {i}" for i in range(sizes.classes)]
-    bank = Bank.from_template(names, "{}", "{attribute}") if words else Bank.from_template(names)
-    for i in range(sizes.classes):
-        own = [" ".join(random.Random(f"{i} {k}").sample(words, 6)) for k in range(sizes.texts - 1)] if words else None
-        bank = bank.add(i, own or sentences(sizes.texts - 1, seed=i), source="static")
-    return bank
 
 
 def image_flop(encoder: Encoder) -> int:

@@ -193,9 +193,12 @@ class _Views(Dataset):
         row, view = self._views[i]
         if isinstance(view, Tensor):
             return view
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(view)
+        before = torch.get_rng_state()
+        torch.default_generator.manual_seed(view)  # `torch.manual_seed` seeds every device too, and costs as much as the view
+        try:
             return self._augment(self._original(row))
+        finally:
+            torch.set_rng_state(before)
 
 
 def parameter_groups(model: nn.Module, settings: Settings) -> list[dict]:

@@ -100,7 +100,7 @@ def test_bad_input_ends_in_an_error_that_names_it_and_writes_no_result(tmp_path,
 def test_a_smoke_run_writes_rows_predictions_and_bank(tmp_path):
     done = papermill(tmp_path, "zero_shot", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger")
     assert done.returncode == 0, done.stderr
-    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["attributes.json", "predictions.npz", "rows.csv"]
+    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["attributes.json", "predictions.npz", "regime.csv", "rows.csv"]
     assert "smoke" in (tmp_path / "run/rows.csv").read_text()
     assert json.loads((tmp_path / "run/attributes.json").read_text())["classes"][3]["name"] == "three"
 

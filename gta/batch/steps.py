@@ -122,8 +122,12 @@ class Batch:
         return [*(step for need in self.needs(name) for step in self._with_needs(need)), name]
 
     def cost(self, name: str) -> float:
-        """Minutes of one core, as the sweep gives them; 0 for a step that is not a run."""
-        return self.sweeps[name.split("/")[1]].cost if name.startswith("run/") else PAGE
+        """Minutes of one core: of a run as the sweep gives them, fewer for fewer draws; what draws nothing counts as one of them."""
+        if not name.startswith("run/"):
+            return PAGE
+        sweep = self.sweeps[name.split("/")[1]]
+        most = max(draws for block in sweep.grid for draws in block.get("draws", [1]))
+        return sweep.cost * (1 + self.steps[name].parameters.get("draws", 1)) / (1 + most)
 
     def gpus(self, name: str) -> int:
         """How many GPUs a step takes: one for a run of a real encoder, else none."""

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from gta.files import ROOT
 from gta.scores import published
+from gta.scores.rows import read_table
 from small import row
 
 
@@ -68,3 +70,18 @@ def test_the_summary_counts_cells():
     counts = published.summary(published.compare([measured("dtd", "CLIP", 1)])).set_index(["table", "method"])
     assert counts.loc[("zero_shot", "CLIP")].tolist() == [0, 1, 35, 0]
     assert counts.to_numpy().sum() == 115
+
+
+def test_the_best_of_all_calls_stands_beside_the_published_one_and_the_answer_apart():
+    runs = [measured("dtd", "GTA-CLIP", 500, oracle_best=52.0), measured("dtd", "GTA-CLIP", 510, oracle_best=53.0, seed=1)]
+    line = cell(published.compare(runs), method="GTA-CLIP", **DTD)
+    assert (line.ours, line.last_iterate) == (52.5, 50.5)
+    assert line.difference == pytest.approx(52.5 - line.published)
+    assert line.low == pytest.approx(100 * beta.ppf(0.025, 525, 476) - line.published)
+
+
+def test_the_tolerance_of_the_whole_method_is_twice_the_spread_of_its_draws():
+    rows = [measured("digits", "GTA-CLIP", right, draw=d, seed=s) for s, of in enumerate(((500, 504), (600, 600))) for d, right in enumerate(of)]
+    assert published.spread(rows) == pytest.approx((np.var([50.0, 50.4], ddof=1) / 2) ** 0.5)
+    ours = published.spread(read_table(ROOT / "results/tables/zero_shot.csv"))
+    assert 0.5 < published.TOLERANCES["GTA-CLIP"] / (2 * ours) < 2
