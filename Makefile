@@ -9,7 +9,7 @@ BASE = runs$(if $(SMOKE),/smoke)
 .PHONY: demo publish test test-all check clean
 
 demo: $(READY)
-	snakemake demo --config draws=1 seeds=3 $(if $(SMOKE),smoke=1)
+	snakemake demo --config draws=1 seeds=2 $(if $(SMOKE),smoke=1)
 	@python -m gta.scores.tables show $(BASE)/tables/zero_shot.csv
 	@$(if $(SMOKE),,python -m gta.scores.tables compare $(BASE)/tables/zero_shot.csv results/tables/zero_shot.csv)
 	@echo "table: $(BASE)/tables/zero_shot.csv   figure: $(BASE)/figures/zero_shot.png"

@@ -4,7 +4,7 @@
 #   snakemake TARGET --dry-run    what is done, stale, missing and failed, and what would be made
 #   --config smoke=1              shrinks every run and works under runs/smoke
 #   --config preset=as_released   runs everything as the released program does, below runs/as_released (docs/presets.md)
-#   --config draws=1 seeds=3      runs what adapts once instead of five times, and the first three encoders of five
+#   --config draws=1 seeds=2      runs what adapts once instead of five times, and the first two encoders of five
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
 #   --config sampling="{temperature: 0.7}"   how it is asked: gta/llm/sampling.py
 #   --config attributes=LIST:CHECKOUT   read by these runs as first attributes; llm=gta_clip_llama3:CHECKOUT: stored answers instead of a model

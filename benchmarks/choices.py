@@ -19,10 +19,10 @@ from torchvision.transforms.v2.functional import resized_crop
 from transduct import best, table
 
 from gta import encoders
-from gta.released import weights
 from gta.adapt import Selection, adapt, draw_batches, natural_augmentation
 from gta.encoders.images import _decode, _original
 from gta.files import ROOT, write_atomically
+from gta.released import weights
 from gta.settings import Settings
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

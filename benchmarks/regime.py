@@ -18,7 +18,6 @@ from statistics import median
 
 import torch
 from made import load, pictures, texts
-from measuring import begin, table
 from torch.nn.functional import one_hot
 from torch.optim import optimizer
 
@@ -28,6 +27,7 @@ from gta.encoders.images import Images
 from gta.files import write_atomically
 from gta.released.presets import AS_RELEASED
 from gta.settings import Settings
+from measuring import begin, table
 
 RELEASED = dict(AS_RELEASED.settings)
 # By name: from an encoder to the one that adapts, its settings, and what learns.

@@ -89,7 +89,7 @@ def test_a_document_without_marks_is_refused():
 
 
 CARDS = [f"gta/worlds/{folder}/README.md" for folder in ("encoders", "bird_encoders")]
-DOCS = [f"docs/{name}.md" for name in ("results", "reproduction", "first-hour", "aviary", "label", "tables", "peers")]
+DOCS = [f"docs/{name}.md" for name in ("results", "reproduction", "presets", "first-hour", "aviary", "label", "tables", "peers")]
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCS, *CARDS])

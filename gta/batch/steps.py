@@ -23,7 +23,7 @@ from gta.files import ROOT
 from gta.llm.sampling import Sampling
 
 EMBEDDED = {"digits": "gta/worlds/encoders", "aviary": "gta/worlds/bird_encoders"}
-PAGE = 0.15  # minutes of one core that a table, a notebook or a page takes
+PAGE = 0.3  # minutes of one core that a table, a notebook or a page takes
 STATES = ("done", "stale", "missing", "failed")
 
 

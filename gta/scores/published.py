@@ -38,7 +38,8 @@ def compare(rows: Iterable[Row]) -> pd.DataFrame:
     """
     counted = [row.model_dump() for row in rows if row.status == "done" and row.variant == AS_PUBLISHED.get(row.method, "")]
     ours = pd.DataFrame(counted, columns=list(Row.model_fields))
-    best = ours.oracle_best.notna() & [named == BEST_OF_ALL_CALLS for named in zip(ours.table, ours.method, strict=True)]
+    table, method = BEST_OF_ALL_CALLS
+    best = ours.oracle_best.notna() & (ours.table == table) & (ours.method == method)
     ours["shown"] = ours.accuracy.where(~best, ours.oracle_best)
     measured = {key: cell for key, cell in ours.groupby(KEY)}
     lines = [{**_line(cell, measured), "source": cell["source"], "evidence": cell["evidence"]} for cell in read().to_dict("records")]
@@ -77,7 +78,7 @@ def _interval(parts: Sequence[pd.DataFrame]) -> tuple[float, float]:
 
 
 def spread(rows: Iterable[Row]) -> float:
-    """The standard deviation of GTA-CLIP's accuracy between draws of one encoder, in points: the root of the mean variance over encoders."""
+    """The standard deviation of GTA-CLIP's accuracy between draws of one encoder, in points: root of the mean variance over encoders."""
     frame = pd.DataFrame([(row.dataset, row.seed, row.accuracy) for row in rows if (row.method, row.variant) == ("GTA-CLIP", "")])
     return float(frame.groupby([0, 1])[2].var(ddof=1).mean() ** 0.5)
 

@@ -81,7 +81,9 @@ def test_the_best_of_all_calls_stands_beside_the_published_one_and_the_answer_ap
 
 
 def test_the_tolerance_of_the_whole_method_is_twice_the_spread_of_its_draws():
-    rows = [measured("digits", "GTA-CLIP", right, draw=d, seed=s) for s, of in enumerate(((500, 504), (600, 600))) for d, right in enumerate(of)]
+    rows = [
+        measured("digits", "GTA-CLIP", right, draw=d, seed=s) for s, of in enumerate(((500, 504), (600, 600))) for d, right in enumerate(of)
+    ]
     assert published.spread(rows) == pytest.approx((np.var([50.0, 50.4], ddof=1) / 2) ** 0.5)
     ours = published.spread(read_table(ROOT / "results/tables/zero_shot.csv"))
     assert 0.5 < published.TOLERANCES["GTA-CLIP"] / (2 * ours) < 2
