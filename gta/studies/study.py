@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from gta import encoders, hashes
+from gta.adapt import natural_augmentation
 from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.encoder import Encoder
@@ -83,7 +84,8 @@ class Study:
     ) -> Self:
         """store: where decoded images are kept. Raises `gta.scores.results.NotAsPublished`, before anything is asked or adapted, where
         plain CLIP or TransCLIP is not as published, unless `go_on`."""
-        images, questions = load_images(task.images, encoder, store=store, whole=preset.whole), prompts.load(task.domain)
+        whole = preset.whole and task.augmentation is natural_augmentation  # a world's own reads images of the encoder's size
+        images, questions = load_images(task.images, encoder, store=store, whole=whole), prompts.load(task.domain)
         encoder, llm = preset.encoder(encoder), preset.llm(llm, settings.seed)
         study = cls(task, encoder, settings, llm, images, questions, checkpoints, draws=draws, first=first, preset=preset)
         if results.published_accuracy(task, encoder.name) is not None:

@@ -75,9 +75,15 @@ def test_as_released_sets_each_row(encoder, guide_llm, monkeypatch):
     assert given(natural, monkeypatch, support=())["affinity"] is graphs.knn_graph
 
 
-def test_a_world_keeps_its_own_augmentation(encoder, guide_llm, monkeypatch):
+def test_a_world_keeps_its_own_augmentation_and_its_images(encoder, guide_llm, monkeypatch):
     of, plain = (given(opened(encoder, guide_llm, preset), monkeypatch) for preset in ("as_released", ""))
     assert type(of["augment"]) is type(plain["augment"])
+    monkeypatch.undo()
+    released = opened(encoder, guide_llm, "as_released")
+    result = released.run(released.static, released.llm, progress=False)
+    assert released.images.original(0).shape == (3, encoder.image_size, encoder.image_size)
+    step = result.history[0]["groups"]["image: MLP"]["step"]
+    assert 0 < step < 1e-3 and result.history[0]["groups"]["logit scale"], "it adapts, the logit scale too"
 
 
 def test_stored_answers_are_not_thinned_again(encoder, monkeypatch):
