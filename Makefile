@@ -19,7 +19,7 @@ publish: $(READY)
 	snakemake publish
 
 test: $(READY)
-	python -m pytest -n auto
+	python -m pytest -n auto --dist worksteal
 
 test-all: $(READY)
 	python -m pytest -m ""

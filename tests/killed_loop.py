@@ -9,7 +9,7 @@ from gta import encoders, loop
 from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.encoder import Encoder
-from gta.generate import describe
+from gta.generate import describe, distinguish
 from gta.llm import prompts
 from gta.llm.ledger import Ledger
 from gta.scores import results
@@ -37,14 +37,14 @@ def work(folder: Path) -> None:
     Encoder.encode_images = noted("images", Encoder.encode_images)
     Encoder.encode_texts = noted("texts", Encoder.encode_texts)
     loop.adapt = noted("adapt", loop.adapt)
-    loop.distinguish = noted("distinguish", loop.distinguish)
 
-    task, encoder = tasks.load("digits"), encoders.load("embedded", device="cpu")
+    task, encoder = tasks.load("digits#small-200-0"), encoders.load("embedded", device="cpu")
     settings = settings_for("embedded", iterations=4, margin=0.5)
     questions = prompts.load(task.domain)
     with language_model("fieldguide", 0, Ledger(folder / "ledger")) as llm:
         bank = describe(Bank.from_template(task.class_names, task.template, task.sentence), llm, questions)
         options = {"attributes": bank, "llm": llm, "questions": questions, "augment": task.augmentation(32), "progress": False}
+        options["ask"] = noted("distinguish", distinguish)
         result = loop.run(encoder, task.images, task.class_names, settings, **options, checkpoints=folder / "state")
         (folder / "calls.llm").write_text(str(llm.usage.calls))
     z = {("CLIP", ""): (result.clip, 0, ("CLIP", "")), ("GTA-CLIP", ""): (result.assignments, 0, ("CLIP", ""))}
