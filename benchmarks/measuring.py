@@ -31,7 +31,9 @@ def begin(told: str, measure: Callable[..., dict]) -> tuple[argparse.Namespace, 
 def in_a_process(script: str, case: Mapping, environment: Mapping[str, str] | None = None) -> dict:
     """The row that `measure` of the script gives for a case."""
     command = [sys.executable, script, "--case", json.dumps(case)]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | (environment or {})).stdout)
+    return json.loads(
+        subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True, env=os.environ | (environment or {})).stdout
+    )
 
 
 def best(work, repeats: int, device: str) -> float:
@@ -68,7 +70,7 @@ def read(file: Path) -> list[dict]:
         except ValueError:
             return text
 
-    with open(file, newline="") as stream:
+    with open(file, newline="", encoding="utf-8") as stream:
         return [{key: number(value) for key, value in row.items() if value != ""} for row in csv.DictReader(stream)]
 
 

@@ -155,7 +155,7 @@ class Bank:
     @classmethod
     def load(cls, file: Path | str) -> "Bank":
         """What `save` wrote. Raises ValueError naming the file where it is something else."""
-        return cls.from_json(Path(file).read_text(), str(file))
+        return cls.from_json(Path(file).read_text(encoding="utf-8"), str(file))
 
     @classmethod
     def from_json(cls, text: str, source: str) -> "Bank":

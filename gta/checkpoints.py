@@ -87,7 +87,7 @@ class Checkpoints:
         return sorted(self.folder.glob("[0-9]*-*.json"))
 
     def _read(self, file: Path) -> dict[str, Any]:
-        body = file.read_text(errors="replace")
+        body = file.read_text(errors="replace", encoding="utf-8")
         if _hash(body) != file.stem.split("-")[1]:
             raise ValueError(f"{file} is not what was written")
         return json.loads(body)

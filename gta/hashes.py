@@ -20,8 +20,8 @@ SOURCES = PACKAGE.parent  # names of sources are relative to it
 
 def _code(file: Path) -> str:
     if file.suffix != ".ipynb":
-        return file.read_text()
-    cells = json.loads(file.read_text())["cells"]
+        return file.read_text(encoding="utf-8")
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
     return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
 
 

@@ -52,7 +52,7 @@ def browser(page: Path | str, profile: Path, *more: str) -> subprocess.Completed
     assert program, "these tests need Chromium: install it, such as by `apt-get install chromium`"
     address = page.as_uri() if isinstance(page, Path) else page
     words = [program, *OPTIONS.split(), f"--user-data-dir={profile}", *more, address]
-    return subprocess.run(words, capture_output=True, text=True, timeout=240, check=True)
+    return subprocess.run(words, capture_output=True, encoding="utf-8", timeout=240, check=True)
 
 
 class Visit(ThreadingHTTPServer):

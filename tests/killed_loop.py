@@ -23,7 +23,7 @@ def work(folder: Path) -> None:
 
     def noted(name, function):
         def call(*arguments, **options):
-            with open(folder / "calls", "a") as stream:
+            with open(folder / "calls", "a", encoding="utf-8") as stream:
                 stream.write(f"{name} {' '.join(map(str, stage))}\n")
             return function(*arguments, **options)
 
@@ -46,7 +46,7 @@ def work(folder: Path) -> None:
         options = {"attributes": bank, "llm": llm, "questions": questions, "augment": task.augmentation(32), "progress": False}
         options["ask"] = noted("distinguish", distinguish)
         result = loop.run(encoder, task.images, task.class_names, settings, **options, checkpoints=folder / "state")
-        (folder / "calls.llm").write_text(str(llm.usage.calls))
+        (folder / "calls.llm").write_text(str(llm.usage.calls), encoding="utf-8")
     z = {("CLIP", ""): (result.clip, 0, ("CLIP", "")), ("GTA-CLIP", ""): (result.assignments, 0, ("CLIP", ""))}
     rows, _ = results.measure("zero_shot", task, "embedded", encoder, settings, z, z.keys(), source_hash="", status="done")
     out = {
@@ -56,4 +56,4 @@ def work(folder: Path) -> None:
         "history": [{k: v for k, v in step.items() if not k.startswith("seconds") and k != "labels"} for step in result.history],
         "weights": {name: float(weight.double().sum()) for name, weight in result.encoder.model.state_dict().items()},
     }
-    (folder / "out.json").write_text(json.dumps(out))
+    (folder / "out.json").write_text(json.dumps(out), encoding="utf-8")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gta.data import manifests
 
-LINES = yaml.safe_load((Path(__file__).parent / "data/published.yaml").read_text())
+LINES = yaml.safe_load((Path(__file__).parent / "data/published.yaml").read_text(encoding="utf-8"))
 SPLIT_FILES = {
     "caltech101": "Caltech101",
     "dtd": "DescribableTextures",
@@ -85,7 +85,7 @@ def put_copy(name: str, root: Path, layout: int = 0) -> Path:
 def cut_manifests(folder: Path) -> Path:
     """Manifests whose sizes and hash of the split file are those of our lines, and which are the real ones in all else."""
     for name, splits in LINES.items():
-        data = yaml.load((manifests.FOLDER / f"{name}.yaml").read_text(), yaml.CSafeLoader)
+        data = yaml.load((manifests.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
         data["splits"] = {split: len(entries) for split, entries in splits.items()}
         if name in SPLIT_FILES:
             put_lists(name, folder / "lists")

@@ -36,7 +36,7 @@ def test_what_cannot_be_a_bank_says_why(names, template, message):
 @pytest.mark.parametrize("content", ["", "[]", '{"class_names": []}'])
 def test_a_file_that_is_no_bank_is_named(tmp_path, content):
     file = tmp_path / "other.json"
-    file.write_text(content)
+    file.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"other\.json is not an attribute bank"):
         Bank.load(file)
 
@@ -44,9 +44,9 @@ def test_a_file_that_is_no_bank_is_named(tmp_path, content):
 def test_the_file_is_json_with_a_line_for_each_text(tmp_path):
     bank = Bank.from_template(["a/b", "Écureuil"]).add(0, ["a tail"], source="static").add(1, ["a tuft"], source="static")
     bank.save(tmp_path / "bank.json")
-    before = (tmp_path / "bank.json").read_text().splitlines()
+    before = (tmp_path / "bank.json").read_text(encoding="utf-8").splitlines()
     bank.add(1, ["a nut"], source="static").save(tmp_path / "bank.json")
-    after = (tmp_path / "bank.json").read_text().splitlines()
+    after = (tmp_path / "bank.json").read_text(encoding="utf-8").splitlines()
     assert [of_class["name"] for of_class in json.loads("\n".join(after))["classes"]] == ["a/b", "Écureuil"]
     assert len(set(after) - set(before)) == 2 and any("a nut" in line for line in after)  # its line, and a comma before
 

@@ -59,7 +59,9 @@ def test_the_trail_keeps_milestones_without_weights(tmp_path):
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, capsys, victim, damage):
     save(Checkpoints(tmp_path), 1, 2)
     manifest = sorted(tmp_path.glob("*.json"))[-1]
-    file = manifest if victim == "facts" else tmp_path / f"{json.loads(manifest.read_text())['groups']['weights']}.safetensors"
+    file = (
+        manifest if victim == "facts" else tmp_path / f"{json.loads(manifest.read_text(encoding='utf-8'))['groups']['weights']}.safetensors"
+    )
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.unlink() if damage == "delete" else file.write_bytes(content if damage == "flip" else content[:-1])

@@ -116,5 +116,5 @@ def test_what_breaks_the_rule_is_named(tmp_path, files, said):
     for name, text in files.items():
         file = tmp_path / "gta" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     assert said in faults(tmp_path / "gta")

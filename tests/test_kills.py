@@ -22,7 +22,7 @@ def finish(folder):
     process.start()
     process.join(300)
     assert process.exitcode == 0
-    return (folder / "out.json").read_text(), (folder / "calls").read_text().splitlines()
+    return (folder / "out.json").read_text(encoding="utf-8"), (folder / "calls").read_text(encoding="utf-8").splitlines()
 
 
 def kill(folder, event, delay):
@@ -30,13 +30,15 @@ def kill(folder, event, delay):
     folder.mkdir()
     process = PROCESSES.Process(target=work, args=(folder,))
     process.start()
-    while process.is_alive() and (not (folder / "calls").exists() or len((folder / "calls").read_text().splitlines()) < event):
+    while process.is_alive() and (
+        not (folder / "calls").exists() or len((folder / "calls").read_text(encoding="utf-8").splitlines()) < event
+    ):
         time.sleep(0.002)
     time.sleep(delay)
     alive = process.is_alive()
     process.kill()
     process.join()
-    calls = (folder / "calls").read_text().splitlines()
+    calls = (folder / "calls").read_text(encoding="utf-8").splitlines()
     (folder / "calls").unlink()
     return calls[-1].split(" ", 2)[2] if alive else None
 
@@ -65,7 +67,7 @@ def check(tmp_path, kills):
         again, calls_again = finish(folder)
         assert again == whole
         assert calls_again == expected
-        assert int((folder / "calls.llm").read_text()) == attempts(folder) - asked  # no answer is paid for twice
+        assert int((folder / "calls.llm").read_text(encoding="utf-8")) == attempts(folder) - asked  # no answer is paid for twice
     return stages
 
 

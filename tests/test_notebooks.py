@@ -52,7 +52,7 @@ def test_every_notebook_takes_its_defaults_and_refuses_what_is_misspelt_or_ill_t
         read_parameters(file, smoke="perhaps")
 
 
-@pytest.mark.parametrize("file", [file for file in NOTEBOOKS if '"llm = ' in file.read_text()], ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", [file for file in NOTEBOOKS if '"llm = ' in file.read_text(encoding="utf-8")], ids=lambda f: f.stem)
 def test_every_notebook_that_asks_takes_how_it_asks(file):
     given = {"temperature": 0.7, "max_tokens": None, "extra": {"top_k": 3}}
     assert read_parameters(file, sampling=given).sampling.request == {"temperature": 0.7, "top_k": 3}
@@ -62,7 +62,7 @@ def test_every_notebook_that_asks_takes_how_it_asks(file):
 
 
 def papermill(tmp_path, notebook, **parameters):
-    return subprocess.run(command(tmp_path, notebook, parameters), capture_output=True, text=True, cwd=ROOT, env=ENV)
+    return subprocess.run(command(tmp_path, notebook, parameters), capture_output=True, encoding="utf-8", cwd=ROOT, env=ENV)
 
 
 def command(tmp_path, notebook, parameters):
@@ -101,8 +101,8 @@ def test_a_smoke_run_writes_rows_predictions_and_bank(tmp_path):
     done = papermill(tmp_path, "zero_shot", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger")
     assert done.returncode == 0, done.stderr
     assert sorted(f.name for f in (tmp_path / "run").iterdir()) == ["attributes.json", "predictions.npz", "regime.csv", "rows.csv"]
-    assert "smoke" in (tmp_path / "run/rows.csv").read_text()
-    assert json.loads((tmp_path / "run/attributes.json").read_text())["classes"][3]["name"] == "three"
+    assert "smoke" in (tmp_path / "run/rows.csv").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "run/attributes.json").read_text(encoding="utf-8"))["classes"][3]["name"] == "three"
 
 
 def test_the_attributes_page_records_once_then_replays_and_never_shows_the_key(tmp_path):
@@ -110,9 +110,11 @@ def test_the_attributes_page_records_once_then_replays_and_never_shows_the_key(t
         done = papermill(tmp_path, "attributes", smoke=True, out=tmp_path / run, ledger=tmp_path / "ledger", mode=mode)
         assert done.returncode == 0, done.stderr
         assert KEY not in done.stdout + done.stderr
-    assert re.search(r"(\d+) questions, \1 answered from the ledger, 0 given up; 0 calls", (tmp_path / "out.ipynb").read_text())
+    assert re.search(
+        r"(\d+) questions, \1 answered from the ledger, 0 given up; 0 calls", (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    )
     assert (tmp_path / "first/attributes.json").read_bytes() == (tmp_path / "again/attributes.json").read_bytes()
-    assert not any(KEY in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    assert not any(KEY in file.read_text(encoding="utf-8") for file in tmp_path.rglob("*") if file.is_file())
     page = render(tmp_path / "out.ipynb")
     assert "<table" in page and "became less alike" in page and "<script>" not in page.partition("<body")[2]
 
@@ -134,11 +136,11 @@ def test_the_evolution_page_draws_the_pair_it_is_given_and_keeps_the_oracle_out_
     done = papermill(tmp_path, "evolution", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger", pairs=[["four", "nine"]])
     assert done.returncode == 0, done.stderr
     assert all((tmp_path / "run" / name).exists() for name in EVOLUTION)
-    assert (tmp_path / "run/measures.csv").read_text().splitlines()[0] == "iteration,structure,own,other,gap"
-    figure = (tmp_path / "run/maps.svg").read_text()
+    assert (tmp_path / "run/measures.csv").read_text(encoding="utf-8").splitlines()[0] == "iteration,structure,own,other,gap"
+    figure = (tmp_path / "run/maps.svg").read_text(encoding="utf-8")
     assert "<!-- four, texts -->" in figure and "<!-- nine, texts -->" in figure and "<!-- iteration 1 -->" in figure
-    rows = (tmp_path / "run/rows.csv").read_text().splitlines()
-    assert "oracle_best" in (tmp_path / "out.ipynb").read_text()
+    rows = (tmp_path / "run/rows.csv").read_text(encoding="utf-8").splitlines()
+    assert "oracle_best" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
     assert "oracle_best" in rows[0] and not any("oracle" in row for row in rows[1:]), "a column, and no row"
 
 
@@ -157,7 +159,7 @@ def test_the_evolution_page_goes_on_after_a_kill(tmp_path):
                 one.kill()
         assert not (tmp_path / "cut/rows.csv").exists()
     assert papermill(tmp_path, "evolution", out=tmp_path / "cut", **options).returncode == 0
-    assert "going on from iteration" in (tmp_path / "out.ipynb").read_text()
+    assert "going on from iteration" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
     for name in ("measures.csv", "maps.png", "agreement.png", "accuracy.png"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     whole, cut_rows = (pd.read_csv(tmp_path / name / "rows.csv").drop(columns="seconds") for name in ("whole", "cut"))
@@ -168,10 +170,10 @@ def test_the_evolution_page_goes_on_after_a_kill(tmp_path):
 def test_the_peers_pages_run_in_smoke_size(tmp_path):
     done = papermill(tmp_path, "peers", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger", store=tmp_path / "store")
     assert done.returncode == 0, done.stderr
-    rows = (tmp_path / "run/rows.csv").read_text()
+    rows = (tmp_path / "run/rows.csv").read_text(encoding="utf-8")
     assert all(f",{table},digits" in rows for table in ("peers_zero_shot", "peers_few_shot", "peers_base_to_new"))
     (tmp_path / "tables").mkdir()
-    (tmp_path / "tables/peers.csv").write_text(rows)
+    (tmp_path / "tables/peers.csv").write_text(rows, encoding="utf-8")
     done = papermill(tmp_path, "figures/peers", tables=tmp_path / "tables", out=tmp_path / "figures")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "figures").glob("peers_*.png"))) == 2

@@ -14,9 +14,11 @@ from packaging.utils import canonicalize_name
 
 from gta.files import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+LOCK = [
+    Requirement(line) for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+]
 VERSIONS = {canonicalize_name(r.name): next(iter(r.specifier)).version for r in LOCK}
 
 
@@ -35,7 +37,7 @@ def test_every_dependency_of_the_package_has_a_lower_bound():
 
 
 def test_the_conda_environment_says_the_same():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     conda = [item for item in environment["dependencies"] if isinstance(item, str)]
     (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
     assert conda[0] == f"python{PROJECT['requires-python']}"
@@ -44,7 +46,7 @@ def test_the_conda_environment_says_the_same():
 
 def test_no_lock_or_configuration_names_a_host():
     for name in ("requirements.lock", "environment.yml", "pyproject.toml", "Makefile", ".ci/run"):
-        assert not re.search(r"https?://|file://|--index-url|--find-links", (ROOT / name).read_text()), name
+        assert not re.search(r"https?://|file://|--index-url|--find-links", (ROOT / name).read_text(encoding="utf-8")), name
 
 
 def test_torch_is_an_ordinary_build():
@@ -65,7 +67,7 @@ def test_an_installed_package_works_from_another_folder(tmp_path):
             cwd=tmp_path / "home",
             env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
 
     assert "python -m gta data fetch eurosat" in run("-m", "gta", "doctor").stdout
@@ -81,7 +83,7 @@ def test_every_slow_test_has_its_turn():
     """In one of the three thirds, of a browser, or named as too long for any."""
     found = set()
     for file in (ROOT / "tests").rglob("test_*.py"):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         found |= set(re.findall(r"mark\.slow\n(?:@.*\n)*def (test_\w+)", text))
         found |= set(re.findall(r"marks=pytest\.mark\.slow.*\ndef (test_\w+)", text))
     listed = set.union(*THIRDS.values())

@@ -9,7 +9,7 @@ from gta.files import ROOT
 from gta.scores import sentences, statistics, tables
 from gta.scores.rows import read_table
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_example_runs(capsys):
@@ -21,14 +21,14 @@ def test_the_python_example_runs(capsys):
 @pytest.mark.parametrize(("document", "table"), [("docs/results.md", "zero_shot"), ("docs/aviary.md", "aviary")])
 def test_the_numbers_are_the_published_ones(document, table, monkeypatch):
     monkeypatch.chdir(ROOT)
-    text = (ROOT / document).read_text()
+    text = (ROOT / document).read_text(encoding="utf-8")
     assert tables.with_summary(text, f"results/tables/{table}.csv") == text
 
 
 def test_the_numbers_of_labelling_are_the_measured_ones():
     """Every line of the two tables, against the means over seeds."""
     means = pd.read_csv(ROOT / "results/benchmarks/label.csv").groupby(["part", "setting", "measure"]).value.mean()
-    text = (ROOT / "docs/label.md").read_text()
+    text = (ROOT / "docs/label.md").read_text(encoding="utf-8")
     told = [line.strip("| ").split(" | ")[1:] for line in text.splitlines() if re.match(r"\|.* \d+\.\d \|$", line)]
     inductive = ("digits, llm none", "digits, llm fieldguide", "aviary, llm fieldguide")
     measures = [("inductive", inductive, name) for name in ("CLIP", "predict", "transduct the new images alone", "transduct all images")]
@@ -53,7 +53,7 @@ def test_the_numbers_of_the_peers_are_the_measured_ones():
         ],
     }
     cells, keys = [], []
-    for line in (ROOT / "docs/peers.md").read_text().splitlines():
+    for line in (ROOT / "docs/peers.md").read_text(encoding="utf-8").splitlines():
         name, *values = line.strip("| ").split(" | ") if line.startswith("| ") else [""]
         keys = columns.get(name, keys)
         if keys and name not in columns and any(value[-1].isdigit() for value in values):
@@ -77,7 +77,7 @@ SAYING = {
 @pytest.mark.parametrize("document", SAYING)
 def test_numbers_in_sentences_are_those_of_the_published_tables(document):
     """A mark beside a number names its cell; where results are read, no number stands without one."""
-    text = (ROOT / document).read_text()
+    text = (ROOT / document).read_text(encoding="utf-8")
     assert sentences.filled(text) == text
     if SAYING[document]:
         assert sentences.unmarked(text.partition(SAYING[document])[2]) == []
@@ -95,5 +95,5 @@ DOCS = [f"docs/{name}.md" for name in ("results", "reproduction", "presets", "fi
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", *DOCS, *CARDS])
 def test_links_lead_somewhere(file):
     folder = (ROOT / file).parent
-    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text())
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text(encoding="utf-8"))
     assert [t for t in targets if not t.startswith("http") and not (folder / t).exists()] == []

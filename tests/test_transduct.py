@@ -353,7 +353,7 @@ def test_text_prior_names_the_class_and_its_row(change, message):
 
 def test_import_needs_torch_alone():
     code = "import sys, torch; had = set(sys.modules); import gta.transduct; print({m.split('.')[0] for m in set(sys.modules) - had})"
-    new = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    new = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, cwd=ROOT).stdout
     assert eval(new) - sys.stdlib_module_names <= {"gta", "torch"}
 
 

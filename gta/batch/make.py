@@ -54,7 +54,8 @@ def _work(batch: Batch, name: str) -> None:
         part = done.with_suffix(".part.ipynb")
         part.parent.mkdir(parents=True, exist_ok=True)
         execute(step.entry, part, step.parameters)
-        part.write_text(part.read_text().replace(f"{ROOT}/", ""))  # a result must not contain paths of this machine
+        text = part.read_text(encoding="utf-8").replace(f"{ROOT}/", "")  # a result must not contain paths of this machine
+        part.write_text(text, encoding="utf-8")
         part.replace(done)
     elif name.startswith("table/"):
         from gta.scores.tables import combine, concatenate
@@ -124,7 +125,7 @@ def _first_free(locks: Path, count: int) -> tuple[int, IO]:
     """Wait for a free GPU; returns its number and its lock file. The lock holds while the file is open, so a killed process frees it."""
     while True:
         for number in range(count):
-            file = open(locks / str(number), "w")  # noqa: SIM115 - the caller closes it
+            file = open(locks / str(number), "w", encoding="utf-8")  # noqa: SIM115 - the caller closes it
             try:
                 flock(file, LOCK_EX | LOCK_NB)
                 return number, file
@@ -144,7 +145,7 @@ def main() -> None:
         with progress.written_to(arguments.log):
             make(Batch(**arguments.options), arguments.name)
     except Exception as error:
-        last = "".join(arguments.log.read_text(errors="replace").splitlines(keepends=True)[-25:]) if arguments.log else ""
+        last = "".join(arguments.log.read_text(errors="replace", encoding="utf-8").splitlines(keepends=True)[-25:]) if arguments.log else ""
         sys.exit(f"{last}{arguments.name} failed: {type(error).__name__}; {arguments.log or ''}")
     print(progress.line(arguments.name, time.monotonic() - begun), flush=True)
 

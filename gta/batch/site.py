@@ -70,7 +70,7 @@ class _Site:
 
     def build(self) -> None:
         before = self.folder / RECORD
-        self.earlier = json.loads(before.read_text()) if before.exists() else {}
+        self.earlier = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
         for step, notebook in self.notebooks.items():
             self._notebook(step, notebook)
         for step, file in [*self.figures, *self.tables]:
@@ -78,7 +78,7 @@ class _Site:
                 if copy in self.present:
                     self._write(self._name(copy), copy.read_bytes())
             (self._figure if file.suffix == ".png" else self._table)(step, file)
-        style = (HERE / "site.css.j2").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight")
+        style = (HERE / "site.css.j2").read_text(encoding="utf-8") + HtmlFormatter(style="default").get_style_defs(".highlight")
         self._write("site.css", style + "\n")
         self._index()
         self._write(RECORD, json.dumps(self.record, indent=1, sort_keys=True) + "\n")
@@ -249,7 +249,7 @@ def _read(file: Path) -> list[dict[str, str]]:
 
 def _title(notebook: Path) -> str:
     """The first heading of a notebook, or its file name."""
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     heading = re.search(r"^#+ +(.+)$", prose, re.MULTILINE)
     return re.sub(r"[`*]", "", heading[1]) if heading else notebook.stem

@@ -73,7 +73,7 @@ class Step:
         if not Path(self.stamp).exists():
             return "not made yet"
         try:
-            claimed, actual = json.loads(Path(self.stamp).read_text()), self._claim(now)
+            claimed, actual = json.loads(Path(self.stamp).read_text(encoding="utf-8")), self._claim(now)
         except FileNotFoundError as error:
             return f"{error.filename} is missing"
         except json.JSONDecodeError:
@@ -93,11 +93,11 @@ def publish(steps: Iterable[tuple[Step, Sequence[Path]]], base: Path, results: P
     for step, outputs in steps:
         if reason := step.refresh(now):
             raise ValueError(f"{step.stamp}: {reason}; what is not complete is not published")
-        claim = json.loads(Path(step.stamp).read_text())
+        claim = json.loads(Path(step.stamp).read_text(encoding="utf-8"))
         claims |= {str(file.relative_to(base)): claim for file in outputs}
     for file in claims:
         write_atomically(results / file, (base / file).read_bytes())
-    earlier: dict = json.loads(before.read_text()) if before.exists() else {}
+    earlier: dict = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
     for file in earlier.keys() - claims.keys():
         (results / file).unlink(missing_ok=True)
     write_atomically(before, json.dumps(claims, indent=1, sort_keys=True) + "\n")

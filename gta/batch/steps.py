@@ -149,7 +149,7 @@ class Batch:
             waits = [need for need in self.needs(name) if lines[need]["status"] != "done"]
             if state == "done" and waits:
                 state, reason = "stale", f"reads {waits[0]}"
-            why = failed.read_text().strip() if state == "failed" else reason
+            why = failed.read_text(encoding="utf-8").strip() if state == "failed" else reason
             lines[name] = {"step": name, "status": state, "why": why, "log": str(self.log(name)) if state == "failed" else ""}
         return list(lines.values())
 

@@ -88,7 +88,7 @@ class Page(Checked):
 
 def sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
     """All sweeps by table. Raises ValueError with the file and the field."""
-    found = {file.stem: _checked(Sweep, yaml.safe_load(file.read_text()), file) for file in sorted(folder.glob("*.yaml"))}
+    found = {file.stem: _checked(Sweep, yaml.safe_load(file.read_text(encoding="utf-8")), file) for file in sorted(folder.glob("*.yaml"))}
     for table, sweep in found.items():
         if taken := {f"{table}.csv", f"{table}_paired.csv", "rows.csv", "predictions.npz"} & set(sweep.outputs):
             raise ValueError(f"{folder / table}.yaml: outputs: {', '.join(sorted(taken))} is made already; choose another name")
@@ -97,7 +97,7 @@ def sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
 
 def pages(file: Path = PAGES) -> dict[str, Page]:
     """All pages, by the path of the notebook below `notebooks`, without its suffix."""
-    return {name: _checked(Page, page, f"{file}: {name}") for name, page in yaml.safe_load(file.read_text()).items()}
+    return {name: _checked(Page, page, f"{file}: {name}") for name, page in yaml.safe_load(file.read_text(encoding="utf-8")).items()}
 
 
 def _checked(model: type, values: Mapping, where: Path | str) -> Any:

@@ -45,7 +45,7 @@ def read(dataset: str) -> Lock | None:
     if not file(dataset).exists():
         return None
     try:
-        return Lock.model_validate_json(file(dataset).read_text())
+        return Lock.model_validate_json(file(dataset).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file(dataset)} is not a lock file; delete it, and the next fetch writes a new one: {error}") from error
 
@@ -68,7 +68,7 @@ def read_sums(base: Path) -> dict[str, str]:
     """{published path: hash} of a copy. It is empty for a copy that was not fetched."""
     if not (base / SUMS).exists():
         return {}
-    lines = (base / SUMS).read_text().splitlines()
+    lines = (base / SUMS).read_text(encoding="utf-8").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 

@@ -199,7 +199,7 @@ def load(
 
 def _from_folder(folder: Path, file: Path) -> weights.Loaded:
     """A model whose tokenizer is a list of words: open_clip needs transformers to read that, and drops unknown words in silence."""
-    config = json.loads((folder / weights.CONFIG).read_text())
+    config = json.loads((folder / weights.CONFIG).read_text(encoding="utf-8"))
     model = open_clip.CLIP(**config["model_cfg"])
     model.load_state_dict(load_file(file))
     tokenizer = WordTokenizer(folder / WORDS, config["model_cfg"]["text_cfg"]["context_length"])

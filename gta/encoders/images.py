@@ -103,7 +103,7 @@ def load_images(
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; what is too large is an error
         if not _holds(rows, facts):
             _fill(rows, facts, images, encoder, progress)
-        skipped = {int(i): reason for i, reason in json.loads(facts.read_text())["skipped"].items()}
+        skipped = {int(i): reason for i, reason in json.loads(facts.read_text(encoding="utf-8"))["skipped"].items()}
     if skipped and (not skip_bad or len(skipped) == len(images)):
         lines = [f"  {_name(images[i], i)}: {reason}" for i, reason in skipped.items()]
         raise UnreadableImages(f"{len(skipped)} of {len(images)} images cannot be read; repair or leave out\n" + "\n".join(lines))
@@ -124,7 +124,7 @@ def _holds(rows: Path, facts: Path) -> bool:
     """Whether the store is there and still what was written."""
     if not (rows.exists() and facts.exists()):
         return False
-    if json.loads(facts.read_text())["sha256"] == sha256(rows):
+    if json.loads(facts.read_text(encoding="utf-8"))["sha256"] == sha256(rows):
         return True
     print(f"{rows}: not the bytes that were written; the images are decoded again", file=sys.stderr)
     return False

@@ -80,13 +80,13 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         config = json.loads(json.dumps(config))  # a copy
         config["preprocess_cfg"].pop("size")  # open_clip takes the size from the model
         _save_tokenizer(part, encoder.tokenizer, config["model_cfg"]["text_cfg"])
-        (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         save_file({name: tensor.clone() for name, tensor in stored_weights(encoder.model).items()}, part / weights.WEIGHTS[0])
         tensors = {name: getattr(classifier, name).cpu().contiguous() for name in ("texts", "prototypes", "variance")}
         save_file(tensors, part / TENSORS)
         facts = {name: getattr(classifier, name) for name in ("class_names", "logit_scale", "lam")}
         sha = weights_hash(encoder.model)
-        (part / SHAPES).write_text(Facts(**facts, weights_sha256=sha).model_dump_json(indent=1) + "\n")
+        (part / SHAPES).write_text(Facts(**facts, weights_sha256=sha).model_dump_json(indent=1) + "\n", encoding="utf-8")
         bank.save(part / "attributes.json")
         (part / "README.md").write_text(card, encoding="utf-8")
         for file, mode in [(part, 0o755), *((file, 0o644) for file in part.iterdir())]:  # a temporary folder is readable only by its owner
@@ -136,7 +136,7 @@ def _save_tokenizer(folder: Path, tokenizer, text_cfg: dict) -> None:
         tokenizer.save(folder / WORDS)
         tokens = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<start>", "eos_token": "<end>"}
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": tokenizer.context_length, **tokens}
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         text_cfg["hf_tokenizer_name"] = "."  # open_clip then loads the tokenizer from this folder with transformers
     elif hasattr(tokenizer, "save_pretrained"):
         tokenizer.save_pretrained(str(folder))

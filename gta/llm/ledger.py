@@ -75,7 +75,7 @@ def digest(request: Mapping[str, Any]) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        entry = json.loads(file.read_text())
+        entry = json.loads(file.read_text(encoding="utf-8"))
         if digest(entry["request"]) != file.stem or not isinstance(entry["attempts"], list) or not entry["about"]:
             raise ValueError("its content does not fit its name")
         if entry["status"] not in ("open", "answered", "gave_up") or (entry["status"] == "answered" and not entry["answer"]):

@@ -28,7 +28,7 @@ class Prompts:
 
 def load(domain: str = "general", file: Path = FILE) -> Prompts:
     """The questions of a domain. Raises ValueError, with the file, for an unknown domain or a question without its fields."""
-    data = yaml.safe_load(Path(file).read_text())
+    data = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     if domain not in data["domains"]:
         raise ValueError(f"{file}: no domain {domain!r}{nearest(domain, data['domains'])}; known: {', '.join(data['domains'])}")
     own = data["domains"][domain]

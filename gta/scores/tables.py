@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
         case ["compare", table, published]:
             print(compared(read_table(Path(table)), read_table(Path(published))))
         case ["markdown", table, document]:
-            write_atomically(Path(document), with_summary(Path(document).read_text(), table))
+            write_atomically(Path(document), with_summary(Path(document).read_text(encoding="utf-8"), table))
         case ["combine", file, *folders]:
             combine([Path(folder) for folder in folders], Path(file))
         case _:

@@ -65,7 +65,7 @@ def elsewhere(dataset: str, environment: dict[str, str], threads: int, noise: fl
     """`counts` in a new process, whose environment variables change its rounding."""
     asked = json.dumps([dataset, threads, noise, iterations])
     command = [sys.executable, "-m", "gta.workshop.roundings", "--counts", asked]
-    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, encoding="utf-8", check=True)
     return json.loads(done.stdout)
 
 

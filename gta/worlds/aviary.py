@@ -169,7 +169,7 @@ def _fill(of: World, folder: Path) -> None:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        rows = list(csv.DictReader((folder / "index.csv").open()))
+        rows = list(csv.DictReader((folder / "index.csv").read_text(encoding="utf-8").splitlines()))
         return all(sha256(folder / row["file"]) == row["sha256"] for row in rows)
     except FileNotFoundError:
         return False

@@ -34,7 +34,7 @@ def write(folder: Path) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for row, image in enumerate(_grey(load_digits().images)):
         Image.fromarray(image).save(folder / f"images/{row:04d}.png")
-    (folder / "classes.txt").write_text("\n".join(DIGITS) + "\n")
+    (folder / "classes.txt").write_text("\n".join(DIGITS) + "\n", encoding="utf-8")
 
 
 def _grey(images: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 CANVAS = 48  # side in pixels of the canvas on which a glyph is drawn and warped
 SCAN = 8  # side in pixels of the final image: the resolution of the UCI digits
 
-SHAPES = yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text())
+SHAPES = yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text(encoding="utf-8"))
 KIND = {name: kind for kind, names in SHAPES.items() for name in names}
 FACTS = {name: facts for names in SHAPES.values() for name, facts in names.items()}
 NAMES = list(FACTS)

@@ -126,7 +126,7 @@ def test_every_link_leads_to_a_file_of_the_site(batch):
     folder = build(batch)
     outside = set()
     for page in folder.rglob("*.html"):
-        tags = Tags(page.read_text()).tags
+        tags = Tags(page.read_text(encoding="utf-8")).tags
         for _, attributes in tags:
             for target in filter(None, (attributes.get("href"), attributes.get("src"))):
                 if (parts := urlsplit(target)).scheme:
@@ -147,7 +147,9 @@ def test_every_page_is_reached_from_the_index(batch):
         page = waiting.pop()
         if page not in found:
             found.add(page)
-            links = [attributes["href"] for tag, attributes in Tags(page.read_text()).tags if tag == "a" and "href" in attributes]
+            links = [
+                attributes["href"] for tag, attributes in Tags(page.read_text(encoding="utf-8")).tags if tag == "a" and "href" in attributes
+            ]
             there = [(page.parent / unquote(urlsplit(link).path)).resolve() for link in links if not urlsplit(link).scheme]
             waiting += [target for target in there if target.suffix == ".html"]
     assert found == {page.resolve() for page in folder.rglob("*.html")}
@@ -156,7 +158,7 @@ def test_every_page_is_reached_from_the_index(batch):
 def test_each_number_leads_to_the_run_that_measured_it_first(batch):
     folder = build(batch)
     linked = {}
-    for tag, attributes, text in Tags((folder / "tables/toy.csv.html").read_text()).texts:
+    for tag, attributes, text in Tags((folder / "tables/toy.csv.html").read_text(encoding="utf-8")).texts:
         if tag == "a":
             linked.setdefault(text, set()).add(unquote(attributes["href"]))
     first = {0: "toy/digits-embedded-<script>alert(1)<_script>-s0", 1: "toy/digits-embedded-<script>alert(1)<_script>-s1"}
@@ -164,7 +166,7 @@ def test_each_number_leads_to_the_run_that_measured_it_first(batch):
     for seed in range(2):
         assert linked[f"CLIP{seed}"] == linked[f"GTA-CLIP{seed}"] == {f"../{first[seed]}/toy.ipynb.html"}
         assert linked[f"TransCLIP{seed}"] == {f"../{other[seed]}/toy.ipynb.html"}
-    with open("runs/tables/toy.csv", newline="") as text:
+    with open("runs/tables/toy.csv", newline="", encoding="utf-8") as text:
         for line in csv.DictReader(text):
             run_page = next(iter(linked[line["run_id"]]))
             for measured in ("n_correct", "accuracy", "gain", "gain_low", "gain_high", "seconds"):
@@ -173,7 +175,7 @@ def test_each_number_leads_to_the_run_that_measured_it_first(batch):
 
 
 def test_only_what_the_interval_over_encoders_tells_apart_is_bold(batch):
-    texts = Tags((build(batch) / "tables/toy.csv.html").read_text()).texts
+    texts = Tags((build(batch) / "tables/toy.csv.html").read_text(encoding="utf-8")).texts
     verdicts = [(attributes.get("class"), text) for tag, attributes, text in texts if tag in ("b", "strong")]
     assert verdicts == [(None, "Better"), (None, "worse"), ("better", "better")], "two words of the legend, and GTA-CLIP"
     told = "".join(text for _, _, text in texts)
@@ -182,30 +184,32 @@ def test_only_what_the_interval_over_encoders_tells_apart_is_bold(batch):
 
 def test_no_text_of_a_batch_becomes_markup(batch):
     for page in build(batch).rglob("*.html"):
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         tags = Tags(text).tags
         assert "script" not in {tag for tag, _ in tags} and "<script" not in text, page
         assert not any(name.startswith("on") or (value or "").startswith("javascript:") for _, of in tags for name, value in of.items()), (
             page
         )
         assert "default-src 'none'" in text, page
-    assert HOSTILE in html.unescape(re.sub(r"<[^>]+>", "", Path("runs/site/tables/toy.csv.html").read_text()))
+    assert HOSTILE in html.unescape(re.sub(r"<[^>]+>", "", Path("runs/site/tables/toy.csv.html").read_text(encoding="utf-8")))
 
 
 def test_no_page_names_a_place_on_this_machine(batch):
     for page in build(batch).rglob("*.html"):
-        assert not re.search(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.cwd()))}|/home/|/opt/env", page.read_text()), page
-    run_page = Path("runs/site/toy/digits-embedded-plain-s0/toy.ipynb.html").read_text()
+        assert not re.search(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.cwd()))}|/home/|/opt/env", page.read_text(encoding="utf-8")), (
+            page
+        )
+    run_page = Path("runs/site/toy/digits-embedded-plain-s0/toy.ipynb.html").read_text(encoding="utf-8")
     assert "gta/loop.py:1: UserWarning" in run_page and " site-packages/torch/x.py" in run_page and "…/.cache" in run_page
 
 
 def test_what_was_not_run_is_said_with_what_would_bring_it_in(batch):
-    page = html.unescape(re.sub(r"<[^>]+>", "", (build(batch) / "index.html").read_text()))
+    page = html.unescape(re.sub(r"<[^>]+>", "", (build(batch) / "index.html").read_text(encoding="utf-8")))
     assert "Run here: digits; encoder embedded; seeds 0, 1; v; cpu" in page
     assert re.search(r"Absent\s+Not run here\.\s+Not run here: 1 runs on imagenet: ", page)
     assert all(line in page for line in batch.left_out) and len(batch.left_out) == 2
     Path("runs/tables/toy.csv").unlink()
-    assert "Run here" not in (build(batch) / "index.html").read_text()
+    assert "Run here" not in (build(batch) / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_same_batch_gives_the_same_bytes_and_renders_nothing_again(batch, monkeypatch):
@@ -216,7 +220,7 @@ def test_the_same_batch_gives_the_same_bytes_and_renders_nothing_again(batch, mo
     monkeypatch.setattr(site, "render", lambda notebook, template: rendered.append(notebook.parent.name) or render(notebook, template))
     assert bytes_of(build(batch)) == before and rendered == []
     page = "toy/digits-embedded-plain-s1/toy.ipynb.html"
-    (folder / page).write_text(before[page].decode().replace("run-1", "run-2"))
+    (folder / page).write_text(before[page].decode().replace("run-1", "run-2"), encoding="utf-8")
     assert bytes_of(build(batch)) == before and rendered == ["digits-embedded-plain-s1"], "a page that was edited is made again"
     for file in folder.rglob("*.*"):
         file.unlink(missing_ok=True)
@@ -230,7 +234,7 @@ def test_what_changed_is_made_again_and_what_is_gone_goes(batch):
     gone = batch.steps["run/toy/digits-embedded-plain-s1"].outputs[0]
     gone.unlink()
     (folder / "left/over").mkdir(parents=True)
-    (folder / "left/over/old.html").write_text("")
+    (folder / "left/over/old.html").write_text("", encoding="utf-8")
     after = bytes_of(build(batch))
     assert before.keys() - after.keys() == {"toy/digits-embedded-plain-s1/toy.ipynb.html"} and not after.keys() - before.keys()
     assert b'id="changed"' in after["figures/toy.ipynb.html"] and not (folder / "left").exists()
@@ -252,9 +256,9 @@ BROKEN = {
 
 
 def change(file, old, new):
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     assert old in text
-    file.write_text(text.replace(old, new))
+    file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.mark.slow

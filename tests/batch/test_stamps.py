@@ -42,7 +42,7 @@ def test_a_true_claim_stands(step):
     ],
 )
 def test_a_change_takes_the_marker_and_nothing_else_and_undone_gives_it_back(step, tmp_path, file, text, reason):
-    before = (tmp_path / file).read_text()
+    before = (tmp_path / file).read_text(encoding="utf-8")
     write_atomically(tmp_path / file, text)
     assert reason in step.refresh()
     assert not step.marker.exists() and (tmp_path / "out.csv").exists()
@@ -58,11 +58,11 @@ def test_a_module_that_is_not_imported_and_a_new_date_change_nothing(step, tmp_p
 
 @pytest.mark.parametrize(("file", "key"), [("gta/b.py", "source_hash"), ("in.txt", "inputs")])
 def test_what_was_edited_while_a_step_was_made_is_not_said_to_have_made_it(step, tmp_path, file, key):
-    before, begun = step.stamp.read_text(), step.begin()
+    before, begun = step.stamp.read_text(encoding="utf-8"), step.begin()
     write_atomically(tmp_path / file, "x = 4")
     with pytest.raises(ValueError, match=f"{key} changed while"):
         step.finish(begun)
-    assert step.stamp.read_text() == before
+    assert step.stamp.read_text(encoding="utf-8") == before
 
 
 def test_a_step_that_is_made_while_others_look_keeps_its_marker(step, tmp_path):
@@ -89,9 +89,9 @@ def test_the_sources_of_a_notebook_are_what_it_reaches():
 def test_what_is_not_complete_is_not_published(step, tmp_path):
     index = [{"paper": "Table 1, zero-shot", "csv": "out.csv"}]
     stamps.publish([(step, step.outputs)], tmp_path, tmp_path / "results", index)
-    assert (tmp_path / "results/out.csv").read_text() == "row\n"
-    assert json.loads((tmp_path / "results/provenance.json").read_text())["out.csv"]["parameters"] == {"seed": 0}
-    assert (tmp_path / "results/index.csv").read_text() == 'paper,csv\n"Table 1, zero-shot",out.csv\n'
+    assert (tmp_path / "results/out.csv").read_text(encoding="utf-8") == "row\n"
+    assert json.loads((tmp_path / "results/provenance.json").read_text(encoding="utf-8"))["out.csv"]["parameters"] == {"seed": 0}
+    assert (tmp_path / "results/index.csv").read_text(encoding="utf-8") == 'paper,csv\n"Table 1, zero-shot",out.csv\n'
     step.stamp.unlink()
     with pytest.raises(ValueError, match="not complete"):
         stamps.publish([(step, step.outputs)], tmp_path, tmp_path / "elsewhere", index)
@@ -101,4 +101,4 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_atomically(tmp_path / "a", "old")
     with pytest.raises(TypeError):
         write_atomically(tmp_path / "a", 3)
-    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("a", "old")]
+    assert [(f.name, f.read_text(encoding="utf-8")) for f in tmp_path.iterdir()] == [("a", "old")]

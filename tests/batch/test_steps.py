@@ -30,7 +30,7 @@ folder = pathlib.Path(out)
 folder.mkdir(parents=True, exist_ok=True)
 if fail and pathlib.Path("broken").exists():
     raise RuntimeError("no luck")
-(folder / "rows.csv").write_text(json.loads(pathlib.Path("rows.json").read_text())[str(seed)])
+(folder / "rows.csv").write_text(json.loads(pathlib.Path("rows.json").read_text("utf-8"))[str(seed)], "utf-8")
 (folder / "predictions.npz").write_bytes(pathlib.Path("right.npz").read_bytes())
 print(pathlib.Path("right.npz").resolve())
 import ipykernel
@@ -48,8 +48,8 @@ def put_toy(folder, seeds):
     rows = {}
     for seed in seeds:
         write_table(folder / "one.csv", [row(run_id=f"r{seed}", seed=seed)])
-        rows[seed] = (folder / "one.csv").read_text()
-    (folder / "rows.json").write_text(json.dumps(rows))
+        rows[seed] = (folder / "one.csv").read_text(encoding="utf-8")
+    (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     write_run(folder, [], {f"r{seed}.correct": [True] for seed in seeds})
     (folder / "predictions.npz").rename(folder / "right.npz")
 
@@ -61,11 +61,11 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr("gta.batch.make.ROOT", tmp_path)
     (tmp_path / "gta/worlds/encoders").mkdir(parents=True)
     (tmp_path / "gta/scores").mkdir()
-    (tmp_path / "gta/scores/tables.py").write_text("")
+    (tmp_path / "gta/scores/tables.py").write_text("", encoding="utf-8")
     for name in ("open_clip_config.json", "tokenizer.json"):
-        (tmp_path / f"gta/worlds/encoders/{name}").write_text("{}")
+        (tmp_path / f"gta/worlds/encoders/{name}").write_text("{}", encoding="utf-8")
     for seed in range(2):
-        (tmp_path / f"gta/worlds/encoders/seed{seed}.safetensors").write_text("")
+        (tmp_path / f"gta/worlds/encoders/seed{seed}.safetensors").write_text("", encoding="utf-8")
     put_toy(tmp_path, range(2))
     grid = [{"dataset": ["digits"], "backbone": ["embedded"], "seed": [0, 1]}]
     sweep = Sweep(notebook="notebooks/toy.ipynb", target="demo", paper="none", cost=1, grid=grid, parameters={"fail": True})
@@ -95,7 +95,7 @@ def test_a_failed_run_is_marked_leaves_nothing_and_is_made_again_alone(toy):
     assert set(states(toy()).values()) == {"done"}
     assert Path("runs/toy/digits-embedded-s1/toy.ipynb").stat().st_mtime_ns == made, "it was done and is not made again"
     assert [r.run_id for r in read_table(Path("runs/tables/toy.csv"))] == ["r0", "r1"]
-    notebook = Path("runs/toy/digits-embedded-s1/toy.ipynb").read_text()
+    notebook = Path("runs/toy/digits-embedded-s1/toy.ipynb").read_text(encoding="utf-8")
     assert "right.npz" in notebook and f"{Path.cwd()}/" not in notebook, "no machine's path is published"
     assert "kernel over ipc" in notebook, "a TCP port may be taken by another run"
 
@@ -103,7 +103,7 @@ def test_a_failed_run_is_marked_leaves_nothing_and_is_made_again_alone(toy):
 def test_a_failure_keeps_what_was_there_before(toy):
     make(toy(), RUNS[0])
     before = Path("runs/toy/digits-embedded-s0/toy.ipynb").read_bytes()
-    Path("gta/worlds/encoders/tokenizer.json").write_text("others")
+    Path("gta/worlds/encoders/tokenizer.json").write_text("others", encoding="utf-8")
     Path("broken").touch()
     with pytest.raises(Exception, match="no luck"):
         make(toy(), RUNS[0])
@@ -113,7 +113,7 @@ def test_a_failure_keeps_what_was_there_before(toy):
 def test_what_reads_from_a_stale_step_is_named_with_it(toy):
     for name in (*RUNS, "table/toy"):
         make(toy(), name)
-    Path("gta/worlds/encoders/seed1.safetensors").write_text("others")
+    Path("gta/worlds/encoders/seed1.safetensors").write_text("others", encoding="utf-8")
     lines = toy().report().splitlines()
     assert lines[:2] == [f"stale: {RUNS[1]}: inputs changed", f"stale: table/toy: reads {RUNS[1]}"]
     make(toy(), RUNS[1])
@@ -146,7 +146,7 @@ def test_what_is_published_is_complete_and_what_is_no_longer_made_goes(toy, tmp_
 
 def _hold(folder):
     with a_gpu(f"{folder}/nvidia*", folder / "locks"):
-        (folder / f"holds-{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        (folder / f"holds-{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"], encoding="utf-8")
         time.sleep(60)
 
 
@@ -158,7 +158,7 @@ def test_two_runs_never_share_a_gpu_and_a_killed_one_gives_it_back(tmp_path, mon
     def holders(count):
         found: dict[int, str] = {}
         for _ in range(200):
-            found = {int(file.name[6:]): file.read_text() for file in tmp_path.glob("holds-*")}
+            found = {int(file.name[6:]): file.read_text(encoding="utf-8") for file in tmp_path.glob("holds-*")}
             if len(found) == count and all(found.values()):
                 return found
             time.sleep(0.05)
@@ -198,7 +198,7 @@ def test_where_there_is_no_gpu_or_a_scheduler_chose_one_nothing_changes(tmp_path
 @pytest.fixture
 def copy(tmp_path):
     """The repository's files, as git has them, in a folder of their own."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     for file in filter(lambda name: (ROOT / name).exists(), listed.stdout.splitlines()):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
@@ -212,7 +212,7 @@ def command(folder, target, *arguments):
 
 
 def snakemake(folder, target, *arguments):
-    done = subprocess.run(**command(folder, target, *arguments), capture_output=True, text=True)
+    done = subprocess.run(**command(folder, target, *arguments), capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -228,10 +228,10 @@ def test_a_dry_run_names_exactly_what_depends_on_a_change(copy):
     runs = copy / "runs/smoke"
 
     def edited(file: Path, change):
-        before = file.read_text()
-        file.write_text(change(before))
+        before = file.read_text(encoding="utf-8")
+        file.write_text(change(before), encoding="utf-8")
         named = stale(copy) - {"site"}
-        file.write_text(before)
+        file.write_text(before, encoding="utf-8")
         return named
 
     snakemake(copy, "demo")
@@ -307,8 +307,8 @@ def test_two_hundred_runs_at_once_lose_and_double_no_row(copy):
     (copy / "notebooks/sweeps").mkdir()
     grid = [{"dataset": ["digits"], "backbone": ["toy"], "seed": list(range(200))}]
     sweep = Sweep(notebook="notebooks/toy.ipynb", target="demo", paper="none", cost=1, grid=grid)
-    (copy / "notebooks/sweeps/toy.yaml").write_text(sweep.model_dump_json())
-    (copy / "notebooks/pages.yaml").write_text("{}")
+    (copy / "notebooks/sweeps/toy.yaml").write_text(sweep.model_dump_json(), encoding="utf-8")
+    (copy / "notebooks/pages.yaml").write_text("{}", encoding="utf-8")
     put_toy(copy, range(200))
     snakemake(copy, "toy", "--cores", "200", "--resources", "gpu=200")
     assert [r.seed for r in read_table(copy / "runs/smoke/tables/toy.csv")] == list(range(200))

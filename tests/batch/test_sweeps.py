@@ -40,10 +40,10 @@ def test_a_grid_is_the_product_of_its_values_but_for_what_is_excluded():
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, changes, message):
-    (tmp_path / "t.yaml").write_text(sweep().model_dump_json())
+    (tmp_path / "t.yaml").write_text(sweep().model_dump_json(), encoding="utf-8")
     assert list(sweeps.sweeps(tmp_path)) == ["t"]
     values = {**sweep().model_dump(mode="json"), **changes}
-    (tmp_path / "t.yaml").write_text(str(values).replace("None", "null"))
+    (tmp_path / "t.yaml").write_text(str(values).replace("None", "null"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"t\.yaml") as error:
         sweeps.sweeps(tmp_path)
     assert message in str(error.value)

@@ -69,7 +69,7 @@ def test_worlds_speak_as_encoders_of_one_dataset_and_other_variants_for_themselv
 
 def test_a_csv_beside_a_table_keeps_the_names_of_classes(tmp_path):
     file = tmp_path / "confused_pairs.csv"
-    file.write_text("dataset,backbone,method,first,second,place\naviary:2,b,CLIP+attributes,007,NA,3\n")
+    file.write_text("dataset,backbone,method,first,second,place\naviary:2,b,CLIP+attributes,007,NA,3\n", encoding="utf-8")
     assert frames.read(file).to_numpy().tolist() == [["aviary", "b", "CLIP", "007", "NA", 3]]
     with pytest.raises(FileNotFoundError, match=r"gone\.csv does not exist"):
         frames.read(tmp_path / "gone.csv")

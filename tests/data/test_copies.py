@@ -197,9 +197,9 @@ def test_imagenet_reads_no_training_folder_for_a_zero_shot_run(cut):
 def test_a_split_file_of_another_hash_is_refused(change, message, cut):
     base = put_copy("dtd", cut)
     file = base / "split_zhou_DescribableTextures.json"
-    data = json.loads(file.read_text())
+    data = json.loads(file.read_text(encoding="utf-8"))
     change(data)
-    file.write_text(json.dumps(data, indent=4))
+    file.write_text(json.dumps(data, indent=4), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         tasks.load("dtd", cut)
 

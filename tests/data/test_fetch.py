@@ -63,9 +63,9 @@ def dtd(hub, cut, tmp_path):
 def change(name, **fields):
     """Change the cut manifest of a dataset."""
     file = manifests.FOLDER / f"{name}.yaml"
-    data = {**yaml.safe_load(file.read_text()), **fields}
+    data = {**yaml.safe_load(file.read_text(encoding="utf-8")), **fields}
     file.unlink()  # a link to the shared one
-    file.write_text(yaml.safe_dump(data, sort_keys=False))
+    file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
 
 
 def images(root):
@@ -87,7 +87,7 @@ def test_one_command_fetches_verifies_and_locks(dtd, hub, cut, capsys):
     size = f"{len(dtd) / 1e6:,.1f} MB to fetch"
     assert size in said and "GB free" in said and REVISION in said and said.rstrip().endswith("ready")
     assert said.index(size) < said.index("locked in") and whole(cut)
-    locked = json.loads((manifests.FOLDER / "lock/dtd.json").read_text())
+    locked = json.loads((manifests.FOLDER / "lock/dtd.json").read_text(encoding="utf-8"))
     assert locked["archives"] == {"dtd.zip": {"sha256": hashlib.sha256(dtd).hexdigest(), "bytes": len(dtd)}}
     assert locked["counts"] == {"train": 6, "val": 3, "test": 6} and REVISION in locked["source"]
     sums = (cut / "dtd/SHA256SUMS").read_bytes()
@@ -107,7 +107,7 @@ POINTS = sorted(random.Random(0).sample(range(1, 9_000), 20))
 def test_a_download_that_was_cut_ends_in_the_right_bytes(point, kind, dtd, hub, cut):
     """Cut once, and cut for good and begun again by the next command."""
     assert len(dtd) > max(POINTS)
-    sources = yaml.safe_load((manifests.FOLDER / "dtd.yaml").read_text())["sources"]
+    sources = yaml.safe_load((manifests.FOLDER / "dtd.yaml").read_text(encoding="utf-8"))["sources"]
     change("dtd", sources=[source for source in sources if source["kind"] == kind])
     hub.cuts = [point]
     if kind == "url":
@@ -120,7 +120,7 @@ def test_a_download_that_was_cut_ends_in_the_right_bytes(point, kind, dtd, hub, 
 
 @pytest.mark.parametrize("kind", ["hub", "url"])
 def test_a_server_that_cuts_for_good_leaves_what_the_next_command_goes_on_with(kind, dtd, hub, cut):
-    sources = yaml.safe_load((manifests.FOLDER / "dtd.yaml").read_text())["sources"]
+    sources = yaml.safe_load((manifests.FOLDER / "dtd.yaml").read_text(encoding="utf-8"))["sources"]
     change("dtd", sources=[source for source in sources if source["kind"] == kind])
     hub.cuts = [500, 0, 0, 0, 0, 0, 0]
     with pytest.raises(fetch.CannotFetch):
@@ -143,7 +143,7 @@ def test_a_flipped_byte_is_caught_by_name_and_the_next_source_is_tried(at, dtd, 
 
 
 def test_an_archive_that_is_not_the_pinned_one_is_refused(dtd, hub, cut):
-    sources = yaml.safe_load((manifests.FOLDER / "dtd.yaml").read_text())["sources"]
+    sources = yaml.safe_load((manifests.FOLDER / "dtd.yaml").read_text(encoding="utf-8"))["sources"]
     change("dtd", sources=[sources[0] | {"sha256": "0" * 64}, sources[1] | {"md5": "0" * 32}], steps="ask at ROOT")
     with pytest.raises(fetch.CannotFetch) as error:
         fetch.fetch("dtd", cut, say=str)
@@ -163,10 +163,10 @@ def test_later_fetches_are_held_against_the_lock(dtd, hub, cut, tmp_path):
 def test_runs_are_held_against_the_lock(dtd, cut):
     assert fetch.fetch("dtd", cut, say=str).ready
     sums = cut / "dtd/SHA256SUMS"
-    sums.write_text(sums.read_text().replace("0", "1", 1))
+    sums.write_text(sums.read_text(encoding="utf-8").replace("0", "1", 1), encoding="utf-8")
     with pytest.raises(ValueError, match="SHA256SUMS is not the one that"):
         tasks.load("dtd", cut)
-    (manifests.FOLDER / "lock/dtd.json").write_text("{")
+    (manifests.FOLDER / "lock/dtd.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="is not a lock file"):
         lock.read("dtd")
 
@@ -223,7 +223,7 @@ def test_a_copy_of_the_users_is_accepted_by_path(cut, tmp_path, capsys):
     archive.write_bytes(zip_of(put_copy("stanford_cars", tmp_path / "made")))
     assert main(["data", "fetch", "stanford_cars", "--root", str(cut), "--from", str(archive)]) == 0
     assert len(tasks.load("stanford_cars", cut).images) == 3 and archive.exists()
-    assert str(tmp_path) not in lock.file("stanford_cars").read_text()
+    assert str(tmp_path) not in lock.file("stanford_cars").read_text(encoding="utf-8")
 
 
 def test_the_split_file_is_added_and_checked(hub, cut, tmp_path):
@@ -232,7 +232,7 @@ def test_the_split_file_is_added_and_checked(hub, cut, tmp_path):
     content = (made / "split_zhou_EuroSAT.json").read_bytes()
     (made / "split_zhou_EuroSAT.json").unlink()
     hub.files = {"/EuroSAT_RGB.zip": zip_of(made / "2750"), "/split.json": content}
-    pin = yaml.safe_load((manifests.FOLDER / "eurosat.yaml").read_text())["split_file"]
+    pin = yaml.safe_load((manifests.FOLDER / "eurosat.yaml").read_text(encoding="utf-8"))["split_file"]
     source = {"kind": "url", "paths": [f"{hub.url}/EuroSAT_RGB.zip"], "evidence": "memory"}
     change("eurosat", sources=[source], split_file=pin | {"url": f"{hub.url}/split.json"})
     hub.files["/split.json"] = flipped(content, 100)
@@ -247,7 +247,7 @@ def test_a_copy_that_lacks_nothing_but_the_split_file_gets_it_alone(hub, cut):
     content = (base / "split_zhou_StanfordCars.json").read_bytes()
     (base / "split_zhou_StanfordCars.json").unlink()
     hub.files = {"/split.json": content}
-    pin = yaml.safe_load((manifests.FOLDER / "stanford_cars.yaml").read_text())["split_file"]
+    pin = yaml.safe_load((manifests.FOLDER / "stanford_cars.yaml").read_text(encoding="utf-8"))["split_file"]
     change("stanford_cars", split_file=pin | {"url": f"{hub.url}/split.json"})
     assert fetch.fetch("stanford_cars", cut, say=str).ready
     assert [(command, path) for command, path, _ in hub.log] == [("GET", "/split.json")]

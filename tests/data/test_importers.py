@@ -15,7 +15,7 @@ def write(folder, **files):
     for name, text in files.items():
         file = folder / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -84,17 +84,17 @@ def test_one_json(tmp_path):
         "F/A-18": ["It has two tails."],
         "sea gull": ["McGull eats."],
     }
-    (tmp_path / "birds.json").write_text(json.dumps(texts))
+    (tmp_path / "birds.json").write_text(json.dumps(texts), encoding="utf-8")
     bank, report = importers.class_json(tmp_path / "birds.json", Bank.from_template(BIRDS))
     assert bank.texts == [["A Reed Owl is round.", "In a photo, it sits.", "The owl blinks."], ["It has two tails."], ["McGull eats."]]
     assert report.fixed == {"glued to the end of its prompt": 2} and report.dropped == {"cut off": 1, "duplicate": 1}
-    (tmp_path / "birds.json").write_text(json.dumps({**texts, "sea guls": []}))
+    (tmp_path / "birds.json").write_text(json.dumps({**texts, "sea guls": []}), encoding="utf-8")
     with pytest.raises(ValueError, match=r"'sea guls': no class 'sea guls'; did you mean 'sea_gull'"):
         importers.class_json(tmp_path / "birds.json", Bank.from_template(BIRDS))
 
 
 def test_classes_of_one_spelling_share_a_list(tmp_path):
-    (tmp_path / "m.json").write_text('{"missile": ["It has fins."]}')
+    (tmp_path / "m.json").write_text('{"missile": ["It has fins."]}', encoding="utf-8")
     assert importers.class_json(tmp_path / "m.json", Bank.from_template(["missile", "missile"]))[0].texts == [["It has fins."]] * 2
 
 
@@ -107,7 +107,7 @@ def test_a_manifest_leads_an_importer_to_a_file_of_its_format_in_a_checkout(name
         path = tmp_path / listed.path
         if source.format == "class_json":
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text('{"owl": ["It hoots."], "gull": ["It cries."]}')
+            path.write_text('{"owl": ["It hoots."], "gull": ["It cries."]}', encoding="utf-8")
         elif source.format == "pair_files":
             write(path, owl_gull="a photo of an owl that hoots.\n")
         else:

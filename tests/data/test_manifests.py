@@ -132,9 +132,9 @@ def test_attribute_lists_say_how_sure_they_are():
     ],
 )
 def test_a_bad_manifest_is_refused_by_file_and_field(before, after, message, tmp_path, monkeypatch):
-    text = (manifests.FOLDER / "eurosat.yaml").read_text()
+    text = (manifests.FOLDER / "eurosat.yaml").read_text(encoding="utf-8")
     assert before in text
-    (tmp_path / "eurosat.yaml").write_text(text.replace(before, after, 1))
+    (tmp_path / "eurosat.yaml").write_text(text.replace(before, after, 1), encoding="utf-8")
     monkeypatch.setattr(manifests, "FOLDER", tmp_path)
     with pytest.raises(ValueError, match=message) as error:
         manifests.dataset("eurosat")

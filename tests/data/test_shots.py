@@ -77,7 +77,7 @@ def index(**changes):
 
 def test_a_published_index_file_is_read(cut, tmp_path):
     put_copy("dtd", cut)
-    (tmp_path / "shot_1-seed_1.json").write_text(index())
+    (tmp_path / "shot_1-seed_1.json").write_text(index(), encoding="utf-8")
     support, validation = tasks.few_shot("dtd", 1, 1, cut, index=tmp_path / "shot_1-seed_1.json")
     assert support.ids == ("polka-dotted/polka-dotted_0114.jpg",) and support.labels.tolist() == [30]
     assert validation.ids == ("banded/banded_0024.jpg",)
@@ -92,9 +92,9 @@ def test_a_published_index_file_is_read(cut, tmp_path):
 )
 def test_an_index_file_of_another_split_is_refused(changes, message, cut, tmp_path):
     put_copy("dtd", cut)
-    (tmp_path / "index.json").write_text(index(**changes))
+    (tmp_path / "index.json").write_text(index(**changes), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         tasks.few_shot("dtd", 1, 1, cut, index=tmp_path / "index.json")
-    (tmp_path / "index.json").write_text("[]")
+    (tmp_path / "index.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="is no few-shot index file"):
         tasks.few_shot("dtd", 1, 1, cut, index=tmp_path / "index.json")

@@ -25,7 +25,7 @@ def test_a_folder_of_class_folders_is_a_task(tmp_path):
     for name in ("red_kite/b.JPG", "red_kite/a.png", "NA/c.png", "notes/readme.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         if name.endswith("txt"):
-            (tmp_path / name).write_text("no image")
+            (tmp_path / name).write_text("no image", encoding="utf-8")
         else:
             Image.new("RGB", (8, 8)).save(tmp_path / name)
     task = tasks.load(str(tmp_path))
@@ -45,7 +45,7 @@ def test_only_results_asks_for_labels():
     for file in (ROOT / "gta").rglob("*.py"):
         names = {
             node.attr if isinstance(node, ast.Attribute) else node.id
-            for node in ast.walk(ast.parse(file.read_text()))
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
             if isinstance(node, ast.Attribute | ast.Name)
         }
         asks[file.relative_to(ROOT).as_posix()] = names
@@ -54,17 +54,17 @@ def test_only_results_asks_for_labels():
     imports = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "gta").rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("gta.worlds", "gta.scores"))
         if {*(node.module or "").split("."), *(alias.name for alias in node.names)} & knows_truth
     }
     outside = {name for name in imports if not name.startswith(("gta/worlds/", "gta/scores/", "gta/workshop/"))}
     assert outside == {"gta/data/tasks.py", "gta/label/jobs.py"}
     # A user's own pictures of drawn birds are spoken of as those of a world; no more of a world is known there.
-    jobs = ast.walk(ast.parse((ROOT / "gta/label/jobs.py").read_text()))
+    jobs = ast.walk(ast.parse((ROOT / "gta/label/jobs.py").read_text(encoding="utf-8")))
     taken = {n.attr for n in jobs if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "aviary"}
     assert taken <= {"BIRD", "SENTENCE", "ENCODERS"}
-    assert not any("query_labels" in cell for cell in (file.read_text() for file in (ROOT / "notebooks").rglob("*.ipynb")))
+    assert not any("query_labels" in cell for cell in (file.read_text(encoding="utf-8") for file in (ROOT / "notebooks").rglob("*.ipynb")))
 
 
 def test_only_rooms_of_data_read_published_splits():
@@ -72,7 +72,7 @@ def test_only_rooms_of_data_read_published_splits():
     reads = {
         file.stem
         for file in (ROOT / "gta").rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if (isinstance(node, ast.ImportFrom) and node.module in ("gta.data.splits", "gta.data.copies"))
         or (isinstance(node, ast.ImportFrom) and node.module == "gta.data" and {"splits", "copies"} & {alias.name for alias in node.names})
     }

@@ -66,7 +66,7 @@ WRONG = {"dtd": 1880, "oxford_flowers": 6149, "oxford_pets": 3680, "caltech101":
 def test_a_split_file_of_another_split_is_recognised_by_its_counts(name, size, cut):
     base = put_copy(name, cut)
     (file,) = base.glob("split_zhou_*.json")
-    file.write_text(json.dumps({"train": [], "val": [], "test": [[f"x/{i}.jpg", 0, "x"] for i in range(size)]}))
+    file.write_text(json.dumps({"train": [], "val": [], "test": [[f"x/{i}.jpg", 0, "x"] for i in range(size)]}), encoding="utf-8")
     report = verify.verify(name, cut)
     assert not report.ready
     assert any(what == "another copy than the paper's" and f"{size:,} images" in which for what, _, which in report.problems), str(report)

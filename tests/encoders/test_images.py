@@ -129,7 +129,7 @@ def test_a_damaged_or_unfinished_store_is_made_again(encoder, rng, tmp_path, cap
     (tmp_path / f".{rows.name}.part").write_bytes(b"killed")
     assert torch.equal(load_images(arrays, encoder, store=tmp_path).pixels, truth)
     assert not list(tmp_path.glob(".*.part"))
-    assert json.loads(rows.with_suffix(".json").read_text())["skipped"] == {}
+    assert json.loads(rows.with_suffix(".json").read_text(encoding="utf-8"))["skipped"] == {}
 
 
 def test_too_little_room_is_said_before_anything_is_decoded(encoder, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     kilobytes = []
     for count in (100, 10_100):  # 10,000 images more are 31 MB of pixels
         command = [sys.executable, "-c", MEMORY.replace("\\\\", "\\"), str(tmp_path / "red.png"), str(count), str(tmp_path / "store")]
-        kilobytes.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        kilobytes.append(int(subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout))
     assert kilobytes[1] - kilobytes[0] < 15_000
 
 

@@ -39,7 +39,7 @@ def hub(tmp_path, monkeypatch):
         folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
         commit = "c0ffee" * 6 + revision[:4].ljust(4, "0")
         (folder / "refs").mkdir(parents=True, exist_ok=True)
-        (folder / "refs" / revision).write_text(commit)
+        (folder / "refs" / revision).write_text(commit, encoding="utf-8")
         (folder / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
         write(folder / "snapshots" / commit / name)
         return commit
@@ -108,11 +108,11 @@ def test_a_folder_and_a_repository_bring_their_own_architecture(tiny, hub, tmp_p
     folder = tmp_path / "folder"
     folder.mkdir()
     save_file(tiny.state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(config)
+    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
     local = encoders.load(str(folder), device="cpu")
     assert same(local, tiny) and local.mean == (0.5, 0.5, 0.5) and local.image_size == 32
     for name, write in (
-        ("open_clip_config.json", lambda f: f.write_text(config)),
+        ("open_clip_config.json", lambda f: f.write_text(config, encoding="utf-8")),
         ("open_clip_model.safetensors", lambda f: save_file(tiny.state_dict(), f)),
     ):
         commit = hub("somebody/birds", "v2", name, write)

@@ -53,7 +53,7 @@ def test_a_link_to_an_image_of_the_folder_is_one_of_its_images(folder):
 @pytest.mark.parametrize("between", ["\n", "\r\n", "\0"])
 def test_a_list_gives_the_files_that_it_names_once(folder, between):
     names = ["=cmd().webp", "<script>alert(1)<.png", "=cmd().webp", "no.png"] + (["a\nnewline.png"] if between == "\0" else [])
-    (folder / "list.txt").write_text(between.join(names) + between, newline="")
+    (folder / "list.txt").write_text(between.join(names) + between, newline="", encoding="utf-8")
     found = find_images(folder / "list.txt")
     assert found.names == [name for name in dict.fromkeys(names) if name != "no.png"]
     assert [name for name, _ in found.left_out] == ["no.png"]
@@ -78,7 +78,7 @@ def test_one_image_is_a_list_of_one(folder):
 def test_nothing_to_label_is_an_error_that_says_what_was_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither a folder"):
         find_images(tmp_path / "gone")
-    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.txt").write_text("x", encoding="utf-8")
     with pytest.raises(ValueError, match=r"no image among 1 files; known by their suffixes: \.bmp"):
         find_images(tmp_path)
 
@@ -139,7 +139,7 @@ def test_any_names_that_differ_are_kept_as_they_are(names):
 
 
 def labelled(folder, text, names=("crane", "heron")):
-    (folder / "l.csv").write_text(text)
+    (folder / "l.csv").write_text(text, encoding="utf-8")
     return read_labelled(folder / "l.csv", folder, names)
 
 

@@ -40,7 +40,7 @@ def home(tmp_path, glyphs):
     for i, image in enumerate(glyphs[0]):
         name = NAMES[i] if i < len(NAMES) else f"deep/er/{i:02d}.png"
         Image.fromarray(image).save(folder / name if i < 40 else tmp_path / f"later/{i}.png")
-    (tmp_path / "classes.txt").write_text("\n".join(DIGITS))
+    (tmp_path / "classes.txt").write_text("\n".join(DIGITS), encoding="utf-8")
     return tmp_path
 
 
@@ -92,7 +92,7 @@ def test_the_same_command_pays_for_nothing_twice(home, monkeypatch, capsys):
 
 
 def test_more_images_or_one_more_class_cost_what_is_new(home, monkeypatch):
-    (home / "nine.txt").write_text("\n".join(DIGITS[:9]))
+    (home / "nine.txt").write_text("\n".join(DIGITS[:9]), encoding="utf-8")
     assert command(home, "--llm", "fieldguide", "--iterations", "1", classes="nine.txt") == 0
     calls, before = counted(monkeypatch), {entry["about"] for entry in Ledger(home / "out/ledger")}
     shutil.copytree(home / "later", home / "images/later")
@@ -131,13 +131,13 @@ def test_a_bank_is_replayed_without_a_model(home):
 
 def test_examples_are_learnt_from_and_left_out(home, glyphs):
     given = [(f"deep/er/{i:02d}.png", DIGITS[int(glyphs[1][i])]) for i in range(10, 30)]
-    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in given))
+    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in given), encoding="utf-8")
     assert command(home, "--labelled", home / "labels.csv", "--save-model") == 0
     found = {row["path"] for row in rows(home / "out/predictions.csv")}
     assert len(found) == 20 and not found & {path for path, _ in given}
-    assert json.loads((home / "out/model/classifier.json").read_text())["lam"] == 0.5
+    assert json.loads((home / "out/model/classifier.json").read_text(encoding="utf-8"))["lam"] == 0.5
     wrong = [(path, DIGITS[(DIGITS.index(name) + 1) % 10]) for path, name in given]
-    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in wrong))
+    (home / "labels.csv").write_text("path,label\n" + "".join(f"{path},{name}\n" for path, name in wrong), encoding="utf-8")
     assert command(home, "--labelled", home / "labels.csv", out="wrong") == 0
     assert rows(home / "wrong/predictions.csv") != rows(home / "out/predictions.csv")
 
@@ -157,7 +157,7 @@ def test_a_kept_model_labels_new_images(home, capsys):
 
 def test_what_cannot_be_read_is_told_and_nothing_is_lost(home):
     (home / "images/zero.png").write_bytes(b"")
-    (home / "images/text.png").write_text("hello")
+    (home / "images/text.png").write_text("hello", encoding="utf-8")
     (home / "images/torn.png").write_bytes((home / "images/deep/er/10.png").read_bytes()[:60])
     Image.new("1", (20_000, 20_000)).save(home / "images/huge.png")
     (home / "images/out.png").symlink_to(home / "later/40.png")
@@ -211,7 +211,7 @@ def tiny(home, monkeypatch):
     folder = home / "tiny"
     folder.mkdir()
     torch.manual_seed(0)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}))
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}), encoding="utf-8")
     save_file(dict(open_clip.CLIP(**TINY).state_dict()), folder / "open_clip_model.safetensors")
     return folder
 
@@ -219,8 +219,8 @@ def tiny(home, monkeypatch):
 @pytest.mark.parametrize(("classes", "images"), [(1, 40), (40, 1), pytest.param(5000, 3, marks=pytest.mark.slow)])
 def test_any_number_of_classes_and_images(home, tiny, classes, images):
     names = [f"kind {i} <b>&" for i in range(classes)]
-    (home / "many.txt").write_text("\n".join(names))
-    (home / "list.txt").write_text("".join(f"images/deep/er/{i:02d}.png\n" for i in range(10, 10 + images)))
+    (home / "many.txt").write_text("\n".join(names), encoding="utf-8")
+    (home / "list.txt").write_text("".join(f"images/deep/er/{i:02d}.png\n" for i in range(10, 10 + images)), encoding="utf-8")
     words = ["--classes", home / "many.txt", "--encoder", tiny, "--out", home / "out", "--iterations", 2, "--save-model"]
     assert main([str(word) for word in ("label", home / "list.txt", *words)]) == 0
     found = rows(home / "out/predictions.csv")
@@ -249,8 +249,8 @@ def test_any_number_of_classes_and_images(home, tiny, classes, images):
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_written(home, capsys, arguments, message):
-    (home / "birds.txt").write_text("crane\nheron")
-    (home / "twice.txt").write_text("one\none")
+    (home / "birds.txt").write_text("crane\nheron", encoding="utf-8")
+    (home / "twice.txt").write_text("one\none", encoding="utf-8")
     assert command(home, *(word.format(home=home) for word in arguments)) == 1
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
     assert not (home / "out/predictions.csv").exists()
@@ -270,7 +270,7 @@ def test_an_endpoint_is_asked_as_the_command_says(home, capsys):
         assert command(home, "--llm", f"m@{url}", *words) == 0
     assert len(seen) == 10
     assert all(request["temperature"] == 0.7 and request["top_k"] == 3 and "max_tokens" not in request for request in seen.requests)
-    assert "a picture of the digit one with one loop" in (home / "out/attributes.json").read_text()
+    assert "a picture of the digit one with one loop" in (home / "out/attributes.json").read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
         command(home, "--sampling", "hot")
     assert "'hot' is not NAME=VALUE" in capsys.readouterr().err
@@ -307,7 +307,7 @@ def test_a_plan_of_a_clip_fetches_nothing(home, capsys, monkeypatch):
 
 def test_the_templates_are_the_users_or_suit_the_domain(home, tiny):
     def chosen(text, encoder):
-        (home / "c.yaml").write_text(text)
+        (home / "c.yaml").write_text(text, encoding="utf-8")
         job = jobs.prepare(jobs.Options(images=str(home / "images"), classes=str(home / "c.yaml"), encoder=str(encoder), out="o"))
         return job.bank().texts, job.augmentation
 

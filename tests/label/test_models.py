@@ -79,7 +79,7 @@ def test_what_is_kept_is_what_was_there(result, kept, glyphs):
     assert torch.equal(answer(after), answer(before)) and len(answer(after).unique()) > 5
     assert classifier.class_names == tuple(DIGITS) and classifier.logit_scale == pytest.approx(result.encoder.logit_scale)
     assert Bank.load(kept / "attributes.json") == result.attributes
-    assert (kept / "README.md").read_text() == "# A card"
+    assert (kept / "README.md").read_text(encoding="utf-8") == "# A card"
     with pytest.raises(ValueError, match=r"'thre' in .* did you mean 'three'"):  # our own tokenizer, which drops no word
         encoder.encode_texts(["the digit thre"])
 
@@ -130,9 +130,9 @@ def test_a_model_that_is_not_there_is_told(tmp_path):
 
 def test_a_second_save_replaces_a_model_and_nothing_else(result, kept, tmp_path):
     models.save(kept, result.encoder, Classifier.of(result), result.attributes, "second")
-    assert (kept / "README.md").read_text() == "second"
+    assert (kept / "README.md").read_text(encoding="utf-8") == "second"
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.txt").write_text("x")
+    (tmp_path / "mine/thesis.txt").write_text("x", encoding="utf-8")
     with pytest.raises(ValueError, match="is no model of this program"):
         models.save(tmp_path / "mine", result.encoder, Classifier.of(result), result.attributes, "")
     assert (tmp_path / "mine/thesis.txt").exists()
@@ -151,21 +151,21 @@ def wrong_shape(folder):
 
 
 def unknown_field(folder):
-    facts = json.loads((folder / "classifier.json").read_text())
-    (folder / "classifier.json").write_text(json.dumps({**facts, "run": "import os"}))
+    facts = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
+    (folder / "classifier.json").write_text(json.dumps({**facts, "run": "import os"}), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda folder: (folder / "classifier.json").unlink(), "classifier.json is missing"),
-        (lambda folder: (folder / "classifier.json").write_text("{"), "classifier.json"),
+        (lambda folder: (folder / "classifier.json").write_text("{", encoding="utf-8"), "classifier.json"),
         (unknown_field, "unknown parameter 'run'"),
         (lambda folder: (folder / "classifier.safetensors").write_bytes(b"\x80\x04pickle"), "damaged"),
         (wrong_shape, "not the tensors of 10 classes"),
         (other_weights, "is not the encoder that"),
         (lambda folder: (folder / "open_clip_model.safetensors").write_bytes(b""), "damaged"),
-        (lambda folder: (folder / "open_clip_config.json").write_text("{}"), "damaged"),
+        (lambda folder: (folder / "open_clip_config.json").write_text("{}", encoding="utf-8"), "damaged"),
     ],
 )
 def test_a_damaged_model_is_refused_by_name(kept, damage, message):

@@ -144,7 +144,7 @@ def test_a_browser_shows_the_page_and_runs_nothing(tmp_path, images, classes):
     done = browser(file, tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" not in done.stderr, done.stderr
     assert f"<title>{images:,} labelled images</title>" in done.stdout and "<script" not in done.stdout
-    assert done.stdout.count("<img") == file.read_text().count("<img")
+    assert done.stdout.count("<img") == file.read_text(encoding="utf-8").count("<img")
     browser(file, tmp_path / "profile", f"--screenshot={tmp_path / 'page.png'}", "--window-size=1200,5000")
     seen = {tuple(pixel) for pixel in np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).reshape(-1, 3)[::7].astype(int) // 8}
     page = report._Page(job, outcome)

@@ -31,7 +31,7 @@ def behave(number, request, _):
 def start(url, folder):
     command = [sys.executable, str(ROOT / "tests/killed_run.py"), url, str(folder / "ledger"), str(folder / "bank.json")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENAI_API_KEY": "sk-kill-test-secret"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
 
 
 def finish(url, folder):
@@ -70,7 +70,7 @@ def check(tmp_path, kills):
         undisturbed = finish(url, tmp_path / "whole")
         killed = [kill_then_rerun(url, seen, tmp_path / str(i), chance, undisturbed) for i in range(kills)]
     assert sum(killed) >= 0.8 * kills  # the others had ended before
-    written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    written = "".join(file.read_text(encoding="utf-8") for file in tmp_path.rglob("*") if file.is_file())
     assert "sk-kill-test-secret" not in written
 
 

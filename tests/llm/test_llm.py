@@ -276,7 +276,7 @@ def test_a_damaged_entry_is_named(content, tmp_path):
     with endpoint([reply()]) as (url, _):
         model(url, Ledger(tmp_path)).ask([PAIR])
         (file,) = tmp_path.glob("*.json")
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=f"{file.name} is not a ledger entry"):
             model(url, Ledger(tmp_path)).ask([PAIR])
 
@@ -296,7 +296,7 @@ def test_the_key_is_in_nothing_that_is_written_or_raised(tmp_path, monkeypatch):
         describe(Bank.from_template(["owl"]), asked, PROMPTS).save(tmp_path / "bank.json")
         with pytest.raises(LanguageModelError) as caught:
             asked.ask([PAIR])
-    written = "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+    written = "".join(file.read_text(encoding="utf-8") for file in tmp_path.rglob("*.json"))
     assert written.count("[key]") >= 4
     shown = "".join(traceback.format_exception(caught.value))
     assert KEY not in written + shown + repr(asked) and "[key]" in shown

@@ -3,7 +3,7 @@ import yaml
 
 from gta.llm import prompts
 
-DOMAINS = yaml.safe_load(prompts.FILE.read_text())["domains"]
+DOMAINS = yaml.safe_load(prompts.FILE.read_text(encoding="utf-8"))["domains"]
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -18,7 +18,7 @@ def test_every_domain_asks_whole_questions(domain):
 def test_a_user_replaces_the_questions(tmp_path):
     own = {"questions": {"describe": "{name}?", "habitat": "where {name}?", "distinguish": "{a} or {b}, {word}?"}}
     own["domains"] = {"mine": {"word": "hm", "habitat": "near {name}?"}, "bad": {"describe": "what?"}}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
     assert prompts.load("mine", tmp_path / "own.yaml") == prompts.Prompts("{name}?", "{a} or {b}, hm?", "Near {name}?")
     with pytest.raises(ValueError, match=r"own\.yaml: describe of 'bad' needs \{name\}"):
         prompts.load("bad", tmp_path / "own.yaml")

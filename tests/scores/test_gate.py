@@ -164,5 +164,5 @@ def test_a_run_stops_before_anything_is_asked_or_adapted(cut, clip: Encoder):
 
 def test_who_may_see_labels():
     """The gate looks at labels through scoring alone, and no room that chooses calls it."""
-    users = {file.name for file in PACKAGE.rglob("*.py") if "gate(" in file.read_text()}
+    users = {file.name for file in PACKAGE.rglob("*.py") if "gate(" in file.read_text(encoding="utf-8")}
     assert users == {"results.py", "study.py"}

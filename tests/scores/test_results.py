@@ -46,7 +46,7 @@ def test_a_row_that_does_not_add_up_is_refused():
 def test_a_table_edited_by_hand_is_refused_by_line(tmp_path):
     file = tmp_path / "t.csv"
     write_table(file, [row()])
-    file.write_text(file.read_text().replace("33.3333", "43.3333"))
+    file.write_text(file.read_text(encoding="utf-8").replace("33.3333", "43.3333"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"t\.csv, line 2: .*43\.3333"):
         read_table(file)
 
@@ -159,7 +159,7 @@ def test_a_baseline_of_many_runs_is_one_row_if_they_agree(tmp_path):
     write_run(tmp_path / "2", [row(seconds=2), row(**other)], right)
     tables.combine([tmp_path / "1", tmp_path / "2"], tmp_path / "t.csv")
     assert [(r.run_id, r.seconds) for r in read_table(tmp_path / "t.csv")] == [("a", 1), ("b", 1)]
-    (line,) = (tmp_path / "t_paired.csv").read_text().splitlines()[1:]
+    (line,) = (tmp_path / "t_paired.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert line.startswith("t,d,b,,0,0,0,GTA-CLIP,,CLIP,b,33.3333,")
     write_run(tmp_path / "3", [row(n_correct=2, accuracy=66.6667)], right)
     with pytest.raises(ValueError, match=r"run_id a \(CLIP, '', seed 0\) differently"):

@@ -161,7 +161,7 @@ def test_solver_calls_are_scored_apart_from_the_table(study, monkeypatch, tmp_pa
 
 def test_every_difference_in_the_documents_names_its_switch():
     """A switch of `gta.released` that the list of differences does not know could not be found by a reader."""
-    listed = (ROOT / "docs/reproduction.md").read_text()
+    listed = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
     of = {graphs: ("misaligned_graph", "graph_without_nearest", "graph_with_negatives"), views: ("bilinear_augmentation",)}
     of |= {solver: ("select_gamma", "transduct_aliased", "GammaInEachIteration"), weights: ("learning_scale", "solver_keeps_scale", "half")}
     of |= {asking: ("pairs_above", "in_turn", "repeats_kept", "AnswersByPair", "BulletsAlone")}

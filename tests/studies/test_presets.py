@@ -24,10 +24,10 @@ TASK, LABELS = tasks.load("digits"), tasks.query_labels("digits")
 
 
 def test_no_row_of_the_list_of_differences_is_left_out():
-    listed = (ROOT / "docs/reproduction.md").read_text().partition("## Point by point")[2].partition("\n## ")[0]
+    listed = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8").partition("## Point by point")[2].partition("\n## ")[0]
     rows = [line.split("|")[1].strip() for line in listed.splitlines() if line.startswith("| ")][2:]
     assert rows == list(presets.POINTS), "docs/reproduction.md and gta/released/presets.py list other points, or in another order"
-    assert presets.table() in (ROOT / "docs/presets.md").read_text()
+    assert presets.table() in (ROOT / "docs/presets.md").read_text(encoding="utf-8")
 
 
 def opened(encoder, llm, preset, **changes):

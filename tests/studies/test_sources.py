@@ -27,8 +27,8 @@ def checkout(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr(manifests, "attributes", lambda: known)
     for name in DIGITS:
-        (tmp_path / f"lists/{name}.txt").write_text(f"A digit with {FACTS[name][0]}.\n")
-    (tmp_path / "pairs/one_seven.txt").write_text("the digit one on the right\n")
+        (tmp_path / f"lists/{name}.txt").write_text(f"A digit with {FACTS[name][0]}.\n", encoding="utf-8")
+    (tmp_path / "pairs/one_seven.txt").write_text("the digit one on the right\n", encoding="utf-8")
     return tmp_path
 
 
@@ -55,7 +55,7 @@ def test_a_published_list_becomes_the_first_attributes_and_is_told(task, checkou
     assert first.of(Bank.from_template(DIGITS)).texts == [texts(name) for name in DIGITS]
     assert f"adaptclipzs, digits: 10 texts taken\nfirst attributes: {first.name}" in capsys.readouterr().out
     assert first.name.startswith("adaptclipzs-") and str(checkout) not in first.name
-    (checkout / "lists/one.txt").write_text("A digit with a stroke.\n")
+    (checkout / "lists/one.txt").write_text("A digit with a stroke.\n", encoding="utf-8")
     assert sources.first(f"adaptclipzs:{checkout}", task).name != first.name
 
 
@@ -75,7 +75,7 @@ def test_a_part_of_a_dataset_has_its_part_of_the_list(task, tmp_path):
     listed, names = manifests.attributes()["adaptclipzs"].datasets["eurosat"], manifests.dataset("eurosat").class_names
     (tmp_path / listed.path).mkdir(parents=True)
     for name in {*names} - {*listed.aliases.values()} | {*listed.aliases}:
-        (tmp_path / listed.path / f"{name}.txt").write_text("A satellite image which is green.\n")
+        (tmp_path / listed.path / f"{name}.txt").write_text("A satellite image which is green.\n", encoding="utf-8")
     part = replace(task, name="eurosat#new", class_names=names[5:])
     first = sources.first(f"adaptclipzs:{tmp_path}", part)
     assert first.of(Bank.from_template(names[5:])).texts == [
@@ -107,7 +107,7 @@ def test_a_class_without_a_list_is_named_with_the_folder(task, checkout):
 def test_a_run_without_a_language_model_serves_what_is_stored_and_rows_say_so(task, checkout, encoder, capsys):
     for a in DIGITS:
         for b in DIGITS[:5]:
-            (checkout / f"pairs/{a}_{b}.txt").write_text(f"the digit {a} with no loop\n\n" if a != b else "")
+            (checkout / f"pairs/{a}_{b}.txt").write_text(f"the digit {a} with no loop\n\n" if a != b else "", encoding="utf-8")
     first, llm = sources.first(f"adaptclipzs:{checkout}", task), sources.answers(f"gta_clip_llama3:{checkout}", task)
     study = Study.of(task, encoder, SETTINGS, llm, first=first)
     runs = zero_shot.zero_shot(study, ["", "no adapt", "names withheld", "shuffled classes"])

@@ -60,7 +60,7 @@ def test_the_committed_bird_encoders_are_five_small_and_read_every_word():
 def test_the_committed_vocabulary_and_configuration_are_those_of_the_lesson(name):
     lesson = lessons.LESSONS[name]
     tokenizer = pretrain.train_tokenizer(lesson.texts)
-    assert (lesson.folder / "tokenizer.json").read_text() == tokenizer.to_str(pretty=True) + "\n"
+    assert (lesson.folder / "tokenizer.json").read_text(encoding="utf-8") == tokenizer.to_str(pretty=True) + "\n"
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_pretraining_learns_birds_and_writes_what_the_loader_reads(monkeypatch, 
     lessons.flock.cache_clear()
     pretrain.pretrain(lessons.LESSONS["birds"], seed=0, steps=100, folder=tmp_path)
     lessons.flock.cache_clear()
-    curve = [line.split(",") for line in (tmp_path / "seed0.curve.csv").read_text().splitlines()[1:]]
+    curve = [line.split(",") for line in (tmp_path / "seed0.curve.csv").read_text(encoding="utf-8").splitlines()[1:]]
     assert float(curve[-1][1]) < float(curve[0][1])
     committed = encoders.load("embedded", device="cpu", embedded=aviary.ENCODERS)
     again = encoders.load(str(tmp_path), device="cpu")

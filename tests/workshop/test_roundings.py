@@ -33,7 +33,7 @@ def test_older_instructions_do_round_otherwise():
 
     def digits(environment):
         command = [sys.executable, "-c", LAST_DIGITS]
-        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, encoding="utf-8", check=True).stdout
 
     assert digits({}) == digits({}) != digits(OLDER)
 

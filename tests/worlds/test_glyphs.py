@@ -52,7 +52,7 @@ def test_captions_are_true_and_positives_are_what_is_true():
 @pytest.mark.slow
 def test_pretraining_learns_and_writes_what_the_loader_reads(tmp_path):
     pretrain.pretrain(lessons.LESSONS["glyphs"], seed=0, steps=150, folder=tmp_path)
-    curve = [line.split(",") for line in (tmp_path / "seed0.curve.csv").read_text().splitlines()[1:]]
+    curve = [line.split(",") for line in (tmp_path / "seed0.curve.csv").read_text(encoding="utf-8").splitlines()[1:]]
     assert [step for step, *_ in curve] == ["50", "100", "150"]
     assert float(curve[-1][1]) < float(curve[0][1]) - 0.5
     encoder = encoders.load(str(tmp_path), seed=0, device="cpu")
