@@ -7,7 +7,7 @@ and search. Hyperparameters are the papers', or the best on validation images; `
 import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,7 @@ class Bench(Study):
 
     def of_part(self, part: str, store: Path | None = None) -> "Bench":
         """A bench of a part of the dataset (`gta.data.parts`)."""
-        task = tasks.load(f"{self.task.source}#{part}")
-        images = load_images(task.images, self.encoder, store=store)
-        return Bench(task, self.encoder, self.settings, self.llm, images, self.questions, first=self.first, preset=self.preset)
+        return replace(self.on(tasks.load(f"{self.task.source}#{part}"), store), chosen={})
 
     def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
         """Unit class features (M, d) of one list of texts for each class, by default the texts of the bank."""

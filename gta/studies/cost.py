@@ -46,10 +46,11 @@ class Counted:
         found = {"calls": 0.0, "prompt_tokens": 0.0, "answer_tokens": 0.0, "waiting": 0.0}
         for entry in ledger:
             request = entry["request"]
-            if (
-                identity(request["model"], request["sampling"]) != self.model
-                or (request["messages"][-1]["content"], request["sample"]) not in self.asked
-            ):
+            named = identity(request["model"], request["sampling"])
+            # A preset may have added to the name how answers are kept.
+            if not f"{self.model}, ".startswith(f"{named}, "):
+                continue
+            if (request["messages"][-1]["content"], request["sample"]) not in self.asked:
                 continue
             for attempt in entry["attempts"]:
                 found["calls"] += 1

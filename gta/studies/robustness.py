@@ -12,7 +12,7 @@ from gta.files import ROOT, shipped
 from gta.llm.chat import ChatModel
 from gta.scores.rows import Row, write_run
 from gta.studies.parameters import RunParameters
-from gta.studies.study import Study
+from gta.studies.study import Study, write_steps
 
 Condition = Literal["imbalanced", "classes", "small", "unseen"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -51,9 +51,7 @@ def robustness(study: Study, parameters: Robustness) -> list[Study]:
     for name in names(study.task, parameters):
         part = tasks.load(name, ROOT / parameters.root)
         print(f"{name}: {len(part.images)} images, {len(part.class_names)} names")
-        store = ROOT / parameters.store
-        whole = (study.encoder, study.settings, study.llm)
-        found.append(Study.of(part, *whole, store=store, checkpoints=study.checkpoints, first=study.first))
+        found.append(study.on(part, ROOT / parameters.store))
         measure(found[-1], study.llm)
     return found
 
@@ -74,6 +72,7 @@ def write(studies: Sequence[Study], parameters: Robustness) -> list[Row]:
         of_part, predicted = study.score(parameters.backbone, "robustness", source_hash, parameters.status)
         rows += of_part
         predictions |= {f"{study.task.name}.{key}" if key in ("image_id", "counted") else key: found for key, found in predicted.items()}
+    write_steps(studies, parameters)
     write_run(ROOT / parameters.out, rows, predictions)
     if studies[0].checkpoints:
         rmtree(studies[0].checkpoints, ignore_errors=True)

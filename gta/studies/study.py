@@ -1,8 +1,8 @@
 """What the runs of one notebook share, and the way from their outcomes to rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
@@ -84,8 +84,7 @@ class Study:
     ) -> Self:
         """store: where decoded images are kept. Raises `gta.scores.results.NotAsPublished`, before anything is asked or adapted, where
         plain CLIP or TransCLIP is not as published, unless `go_on`."""
-        whole = preset.whole and task.augmentation is natural_augmentation  # a world's own reads images of the encoder's size
-        images, questions = load_images(task.images, encoder, store=store, whole=whole), prompts.load(task.domain)
+        images, questions = load_images(task.images, encoder, store=store, whole=_whole(preset, task)), prompts.load(task.domain)
         encoder, llm = preset.encoder(encoder), preset.llm(llm, settings.seed)
         study = cls(task, encoder, settings, llm, images, questions, checkpoints, draws=draws, first=first, preset=preset)
         if results.published_accuracy(task, encoder.name) is not None:
@@ -93,6 +92,12 @@ class Study:
             for method, assignments in {"CLIP": once.clip, "TransCLIP": once.assignments}.items():
                 print(results.gate(task, encoder.name, assignments, go_on, method))
         return study
+
+    def on(self, task: tasks.Task, store: Path | None = None) -> Self:
+        """The same study of another task, with nothing measured. store: where decoded images are kept."""
+        images = load_images(task.images, self.encoder, store=store, whole=_whole(self.preset, task))
+        fresh: dict[str, Any] = {"outcomes": {}, "further": {}, "steps": [], "calls": {}}
+        return replace(self, task=task, images=images, questions=prompts.load(task.domain), **fresh)
 
     @cached_property
     def names_only(self) -> Bank:
@@ -212,13 +217,26 @@ class Study:
         the checkpoints have then done their work. Only here do labels of query images enter."""
         source_hash = hashes.source_hash(shipped(f"notebooks/{notebook}"))
         rows, predictions = self.score(parameters.backbone, table, source_hash, parameters.status, shots)
-        setting = {"dataset": self.task.name, "backbone": parameters.backbone, "preset": self.preset.name, "seed": parameters.seed}
-        steps = pd.DataFrame([{**setting, **step} for step in self.steps], columns=[*setting, *REGIME])
-        write_atomically(ROOT / parameters.out / "regime.csv", steps.to_csv(index=False, float_format="%.4g"))
+        write_steps([self], parameters)
         write_run(ROOT / parameters.out, rows, predictions)
         if self.checkpoints:
             rmtree(self.checkpoints, ignore_errors=True)
         return rows
+
+
+def _whole(preset: Preset, task: tasks.Task) -> bool:
+    """Whether adapt crops the files themselves; a world's own augmentation reads images of the encoder's size."""
+    return preset.whole and task.augmentation is natural_augmentation
+
+
+def write_steps(studies: Sequence[Study], parameters: RunParameters) -> None:
+    """What adapt did in each iteration of each run, into `regime.csv`: a line for each group of tensors."""
+    lines = []
+    for study in studies:
+        setting = {"dataset": study.task.name, "backbone": parameters.backbone, "preset": study.preset.name, "seed": parameters.seed}
+        lines += [{**setting, **step} for step in study.steps]
+    frame = pd.DataFrame(lines, columns=["dataset", "backbone", "preset", "seed", *REGIME])
+    write_atomically(ROOT / parameters.out / "regime.csv", frame.to_csv(index=False, float_format="%.4g"))
 
 
 @contextmanager
