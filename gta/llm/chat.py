@@ -2,8 +2,9 @@
 
 If the endpoint does not answer, this is an outage (`gta.llm.endpoint`): an error stops the run, and the question is not recorded as done.
 If an answer cannot be used (refused, no list), it costs money all the same. The ledger keeps it as evidence, and the question is asked
-again with the reason. After `tries` such answers the question is recorded as given up, and the run continues. Of an answer that was cut
-off, as that of a model that repeats itself without end, the complete phrases are kept.
+again, with that answer as a turn of its own and the reason: a model at temperature 0 says the same to the same words. After `tries` such
+answers the question is recorded as given up, and the run continues. Of an answer that was cut off, as that of a model that repeats itself
+without end, the complete phrases are kept.
 """
 
 import threading
@@ -17,11 +18,13 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from gta.llm.answers import CUT, LARGEST, UnusableAnswer, read
-from gta.llm.endpoint import SCHEMA, Endpoint, LanguageModelError, Refused
+from gta.llm.endpoint import LONGEST_WAIT, Endpoint, LanguageModelError, Refused
 from gta.llm.ledger import Ledger, digest
+from gta.llm.manner import SCHEMA, Message
 from gta.llm.sampling import DEFAULT, identity
 
 AGAIN = "The last answer could not be used ({reason}). Answer with the list alone."
+SHOWN = 2000  # characters of a useless answer that the model is shown again
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,9 @@ class LanguageModel:
 
     name: as the endpoint knows it. ledger: keeps the answers; None keeps none. sampling: other parameters of a request, such as the
     temperature (`gta.llm.sampling`). tries: the limit of unusable answers to a question, and of successive outages. backoff: seconds
-    before the second try after an outage. timeout: seconds without a byte. max_calls, max_tokens: limits for this object, over all
-    answers; requests in progress may exceed the second one. price: (prompt, completion) per million tokens. Raises ValueError for a
-    base_url with a password.
+    before the second try after an outage. timeout: seconds without a byte. patience: seconds that a server may load its model.
+    max_calls, max_tokens: limits for this object, over all answers; requests in progress may exceed the second one. price: (prompt,
+    completion) per million tokens. Raises ValueError for a base_url with a password.
     """
 
     name: str
@@ -108,6 +111,7 @@ class LanguageModel:
     tries: int = 4
     backoff: float = 1.0
     timeout: float = 600.0
+    patience: float = LONGEST_WAIT
     concurrency: int = 8
     max_calls: int | None = None
     max_tokens: int | None = None
@@ -116,13 +120,18 @@ class LanguageModel:
 
     def __post_init__(self) -> None:
         self.usage = Usage(price=self.price)
-        self._endpoint = Endpoint(self.name, self.base_url, self.sampling, self.tries, self.backoff, self.timeout)
+        self._endpoint = Endpoint(self.name, self.base_url, self.sampling, self.tries, self.backoff, self.timeout, self.patience)
         self._lock = threading.Lock()
 
     @property
     def model(self) -> str:
         """What the answers depend on: the name, with every parameter that is not the default."""
         return identity(self.name, self.sampling)
+
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """What the endpoint refused, and how it is asked instead."""
+        return self._endpoint.manner.told
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         """One reply for each question, in order. Up to `concurrency` questions are asked at once; equal questions are asked once.
@@ -181,15 +190,13 @@ class LanguageModel:
 
     def _attempt(self, question: Question, entry: dict[str, Any]) -> None:
         """One paid answer into the entry: usable, or evidence and the reason to ask again."""
-        text = question.text
-        if entry["attempts"]:
-            text = f"{text}\n\n{AGAIN.format(reason=entry['attempts'][-1]['reason'])}"
         start = time.perf_counter()
         content, reason, tokens = None, None, [0, 0]
         phrases: list[str] = []
         note: str | None = None
         try:
-            completion = self._endpoint.complete(text, question.sample, question.about, lambda: self._count_call(question))
+            messages = conversation(question.text, entry["attempts"])
+            completion = self._endpoint.complete(messages, question.sample, question.about, lambda: self._count_call(question))
             tokens = _tokens(completion)
             content, reason = _content(completion)
             content = self._endpoint.hide(content)
@@ -201,7 +208,8 @@ class LanguageModel:
             self.usage.prompt_tokens += tokens[0]
             self.usage.completion_tokens += tokens[1]
         attempt = {"raw": content and content[:LARGEST], "reason": reason, "prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
-        entry["attempts"].append({**attempt, "seconds": round(time.perf_counter() - start, 3)})
+        learnt = {"asked": told} if (told := list(self.learnt)) else {}  # how the endpoint wants to be asked
+        entry["attempts"].append({**attempt, "seconds": round(time.perf_counter() - start, 3), **learnt})
         if phrases:
             entry |= {"status": "answered", "answer": phrases, "note": note}
         elif len(entry["attempts"]) >= self.tries:
@@ -213,6 +221,17 @@ class LanguageModel:
                 if cap is not None and used >= cap:
                     raise CapReached(f"{question.about}: the cap of {cap} {unit} is reached; what was answered is kept")
             self.usage.calls += 1
+
+
+def conversation(text: str, attempts: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """A question and, after a useless answer, that answer and what is wrong with it."""
+    if not attempts:
+        return [{"role": "user", "content": text}]
+    last, again = attempts[-1], AGAIN.format(reason=attempts[-1]["reason"])
+    if not (last["raw"] or "").strip():  # nothing to show: endpoints refuse an empty turn
+        return [{"role": "user", "content": f"{text}\n\n{again}"}]
+    turns = (("user", text), ("assistant", last["raw"][:SHOWN]), ("user", again))
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def _content(completion: Any) -> tuple[str, str | None]:

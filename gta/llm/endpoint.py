@@ -1,37 +1,29 @@
 """Get one chat completion from an endpoint that speaks the OpenAI protocol, with all its possible errors.
 
 After an outage (429, 5xx, a broken connection, a timeout, a body that is no chat completion) the request is sent again: after an
-increasing time, or after the time that the endpoint asks for. The key comes from OPENAI_API_KEY. No result or error contains it.
+increasing time, or after the time that the endpoint asks for. A server that is not ready yet (503) is waited for longer. What an endpoint
+refuses by name is asked for otherwise, and remembered (`gta.llm.manner`). The key comes from OPENAI_API_KEY. No result or error
+contains it.
 """
 
 import email.utils
-import os
-import re
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
+from tqdm import tqdm
 
-from gta.llm.answers import MOST
+from gta.llm import mends
+from gta.llm.address import Address, LanguageModelError, hide
+from gta.llm.causes import is_page, readable, reason, said
+from gta.llm.manner import FORMS, Manner, Message
 
-
-def _schema(**cap: int) -> dict[str, Any]:
-    phrases = {"type": "array", "items": {"type": "string"}, **cap}
-    return {"type": "object", "properties": {"attributes": phrases}, "required": ["attributes"], "additionalProperties": False}
-
-
-SCHEMA = _schema(maxItems=MOST)
-# What a request asks for; an endpoint that refuses a form is asked for a later one, and for the last in words.
-FORMS = (SCHEMA, _schema(), None)
-PLAIN = f"Answer with a list only, at most {MOST} phrases, one phrase a line, each line beginning with '- '."
 LONGEST_WAIT = 300.0  # seconds: if an endpoint asks to wait longer, the run stops with an error
-
-
-class LanguageModelError(RuntimeError):
-    """The endpoint did not answer. The message has the question and the reason. Earlier answers are kept."""
+LONGEST_STEP = 10.0  # seconds between two looks at a server that is not ready
+__all__ = ["Endpoint", "LanguageModelError", "QuotaExhausted", "Refused", "only_model"]
 
 
 class QuotaExhausted(LanguageModelError):
@@ -47,122 +39,183 @@ class _NoCompletion(Exception):
 
 
 class Endpoint:
-    """tries: the limit of successive outages; backoff: seconds before the second try, doubled each time; timeout: seconds without a byte.
+    """tries: the limit of successive outages; backoff: seconds before the second try, doubled each time; timeout: seconds without a byte;
+    patience: seconds that a server may be not ready.
 
     Raises ValueError for a base_url with a user or password.
     """
 
-    def __init__(self, model: str, base_url: str | None, sampling: Mapping[str, Any], tries: int, backoff: float, timeout: float):
-        if "@" in urlsplit(base_url or "").netloc:
-            raise ValueError("base_url holds a user or password; the key comes from OPENAI_API_KEY alone")
-        self.model, self.base_url, self.sampling = model, base_url, dict(sampling)
-        self.tries, self.backoff, self.timeout = tries, backoff, timeout
-        self.place = f"{model} at {urlsplit(base_url or 'https://api.openai.com').netloc}"
-        self._key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._form = 0  # of FORMS
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None,
+        sampling: Mapping[str, Any],
+        tries: int,
+        backoff: float,
+        timeout: float,
+        patience: float = LONGEST_WAIT,
+    ):
+        self.model, self.address, self.sampling = model, Address.of(base_url), dict(sampling)
+        self.tries, self.backoff, self.timeout, self.patience = tries, backoff, timeout, patience
+        self.manner = Manner(self.sampling)
+        self._asked = f"POST {self.address.url}/chat/completions"
+        self._answered = False  # whether the form of the answer was understood once
+        self._told: set[str] = set()
         self._client: openai.OpenAI | None = None
         self._lock = threading.Lock()
 
-    def complete(self, text: str, sample: int, about: str, before_call: Callable[[], None]) -> Any:
-        """The completion of one user message, with at least one choice. `before_call` runs before each request.
+    def complete(self, messages: Sequence[Message], sample: int, about: str, before_call: Callable[[], None]) -> Any:
+        """The completion of a conversation, with at least one choice. `before_call` runs before each request, but for those that only
+        look whether the server is ready.
 
-        The request asks for the JSON schema; if the endpoint does not support schemas, it asks for a list in words. Raises
-        LanguageModelError after `tries` successive outages, or at once if waiting cannot help, and Refused.
+        Raises LanguageModelError after `tries` successive outages, or at once if waiting cannot help, and Refused.
         """
-        outages = 0
+        outages, looks, since = 0, 0, 0.0
         while True:
-            before_call()
-            form = self._form
+            if not looks:
+                before_call()
+            manner = self.manner
             try:
-                return self._send(text, sample, FORMS[form])
+                completion = self._send(messages, sample, manner)
+                self._answered = True
+                return completion
             except openai.OpenAIError as error:
-                if FORMS[form] and _wants_no_schema(error):
-                    self._form = max(self._form, 1 if form == 0 and _wants_no_cap(error) else 2)
+                if self._learns(manner, error, outages):
                     continue
-                outages += 1
+                if getattr(error, "status_code", None) == 503 and _retry_after(error) is None:
+                    since, looks = since or time.monotonic(), looks + 1
+                    self._wait_until_ready(error, about, since, looks)
+                    continue
+                outages, looks, since = outages + 1, 0, 0.0
                 wait = self._wait(error, about, outages)
             except _NoCompletion as error:
-                outages += 1
-                wait = self._next_wait(f"{about}: {self.place} gave {error}", outages)
+                if str(error).startswith("a stream") and not manner.streams:
+                    self._adopt(manner, manner.whole())
+                    continue
+                outages, looks, since = outages + 1, 0, 0.0
+                wait = self._next_wait(f"{about}: {self._asked} answered {error}", outages, elsewhere="a page" in str(error))
             time.sleep(wait)
 
     def hide(self, text: str) -> str:
         """The text without the key, because an endpoint may repeat it."""
-        return text.replace(self._key, "[key]") if len(self._key) > 6 else text
+        return hide(text)
 
-    def _send(self, text: str, sample: int, schema: dict[str, Any] | None) -> Any:
-        options: dict[str, Any] = dict(self.sampling)
-        if sample:
-            options["seed"] = options.get("seed", 0) + sample
-        if schema:
-            options["response_format"] = {"type": "json_schema", "json_schema": {"name": "attributes", "strict": True, "schema": schema}}
-        message: Any = {"role": "user", "content": text if schema else f"{text}\n\n{PLAIN}"}
+    def _send(self, messages: Sequence[Message], sample: int, manner: Manner) -> Any:
+        client = self._connected()
         try:
-            reply: Any = self._connected().chat.completions.create(model=self.model, messages=[message], extra_body=options)
+            reply: Any = client.chat.completions.create(model=self.model, **manner.request(messages, sample))  # type: ignore[arg-type]
         except (ValueError, RecursionError) as error:
             raise _NoCompletion(f"a body that is not JSON ({type(error).__name__})") from None
+        if isinstance(reply, str) and reply.lstrip().startswith("data:"):
+            raise _NoCompletion("a stream of pieces instead of a chat completion")
         choices = getattr(reply, "choices", None)
         if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
-            raise _NoCompletion("a body that is no chat completion")
+            raise _NoCompletion(_told_by(reply))
         return reply
 
     def _connected(self) -> openai.OpenAI:
         with self._lock:
             if self._client is None:
-                self._client = openai.OpenAI(api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0)
+                self._client = self.address.client(self.timeout)
             return self._client
+
+    def _learns(self, manner: Manner, error: openai.OpenAIError, outages: int) -> bool:
+        """Whether the endpoint said how else it wants to be asked, or another thread has learnt it meanwhile.
+
+        A server that breaks twice (500) and has never answered is tried without the schema: some break at it and say nothing.
+        """
+        status = getattr(error, "status_code", None)
+        new = manner.learnt(f"{getattr(error, 'param', '')} {_words(error)}") if status in (400, 404, 422, 500, 501) else None
+        if new is None and status == 500 and outages and not self._answered and FORMS[manner.form]:
+            new = manner.plainer()
+        if new is not None:
+            self._adopt(manner, new, f" ({said(error)})")
+        return new is not None
+
+    def _adopt(self, old: Manner, new: Manner, words: str = "") -> None:
+        with self._lock:
+            if self.manner is not old:
+                return
+            self.manner = new
+        self._tell(f"{self.model} at {self.address.url} {new.told[-1]}{words}")
+
+    def _tell(self, line: str) -> None:
+        """Print a line once."""
+        if line not in self._told:
+            self._told.add(line)
+            tqdm.write(line, file=sys.stderr)
+
+    def _wait_until_ready(self, error: openai.OpenAIError, about: str, since: float, looks: int) -> None:
+        """Sleep until the next look. Raises LanguageModelError when the patience is at its end."""
+        waited = time.monotonic() - since
+        text = f"{self._asked} answered 503: {said(error)}"
+        if waited >= self.patience:
+            raise LanguageModelError(f"{about}: {text}, for {waited:.0f} s; `sampling` sets patience, now {self.patience:g}") from None
+        self._tell(f"{text}; waiting until it is ready, up to {self.patience:g} s")
+        time.sleep(min(self.backoff * 2 ** min(looks - 1, 20), LONGEST_STEP, self.patience - waited))
 
     def _wait(self, error: openai.OpenAIError, about: str, outages: int) -> float:
         """Seconds until the next try. Raises the error that ends the run; it hides the client's error, which contains the request."""
-        said = f"{about}: {self.place}: {self.hide(str(error))[:1000]}"
-        code = getattr(error, "code", None)
+        text, status, code = said(error), getattr(error, "status_code", None), getattr(error, "code", None)
+        told = f"{about}: {self._asked} answered {status}: {text}" if status else f"{about}: {self._asked} failed: {text}"
+        proxy = f"; it went through the proxy of {name}: NO_PROXY={self.address.host} goes past it" if (name := self.address.proxy) else ""
         if code == "content_filter":
             raise Refused("content filter") from None
-        if code == "insufficient_quota":
-            raise QuotaExhausted(said) from None
-        status = getattr(error, "status_code", None) or 0
-        passing = isinstance(error, openai.APIConnectionError) or status in (408, 409, 425, 429) or status >= 500
-        if not passing:
-            raise LanguageModelError(said + (self._parameters(said) if status in (400, 422) else "")) from None
+        if code == "insufficient_quota" or status == 402:
+            raise QuotaExhausted(f"{told}; waiting does not help") from None
+        if isinstance(error, openai.APIStatusError) and not (status in (408, 409, 425, 429) or error.status_code >= 500):
+            sent = {name: value for name, value in self.sampling.items() if name not in self.manner.without}
+            mend = mends.refused(error, _words(error), self.address, self.model, sent)
+            raise LanguageModelError(f"{told}; {mend}{proxy}" if mend else told + proxy) from None
         if isinstance(error, openai.APITimeoutError):
-            said += f" ({self.timeout:g} s without a byte; `sampling` sets timeout, and a smaller concurrency)"
-        wait, asked = self._next_wait(said, outages), _retry_after(error)
+            told += f" ({self.timeout:g} s without a byte; `sampling` sets timeout, and a smaller concurrency)"
+        elif status is None and not proxy and (mend := mends.unreached(text, self.address, self.model)):
+            told += f"; {mend}"
+            if not mends.may_pass(text):
+                raise LanguageModelError(told + proxy) from None
+        wait, asked = self._next_wait(told + proxy, outages), _retry_after(error)
         if asked is not None and asked > LONGEST_WAIT:
-            raise LanguageModelError(f"{said}; it asks to wait {asked:.0f} s, more than {LONGEST_WAIT:.0f}") from None
+            raise LanguageModelError(f"{told}; it asks to wait {asked:.0f} s, more than {LONGEST_WAIT:.0f}") from None
         return wait if asked is None else asked
 
-    def _parameters(self, said: str) -> str:
-        """The parameters that a refusal may be about: those that it names, or all, with how to change them."""
-        named = [name for name in self.sampling if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said)]
-        held = ", ".join(f"{name}={self.sampling[name]!r}" for name in named or self.sampling)
-        return f"; the request held {held}: `sampling` sets it, and leaves out what is None" if held else ""
-
-    def _next_wait(self, said: str, outages: int) -> float:
+    def _next_wait(self, told: str, outages: int, elsewhere: bool = False) -> float:
         if outages >= self.tries:
-            raise LanguageModelError(f"{said}, {outages} times in a row") from None
+            mend = f"; {mends.elsewhere(self.address, self.model)}" if elsewhere else ""
+            raise LanguageModelError(f"{told}, {outages} times in a row{mend}") from None
         return self.backoff * 2 ** (outages - 1)
 
 
 def only_model(base_url: str) -> str:
     """The model of an endpoint that serves only one. Raises ValueError, with the names, if there are several, and LanguageModelError if
     the endpoint does not list its models."""
+    address = Address.of(base_url)
     try:
-        client = openai.OpenAI(api_key=os.environ.get("OPENAI_API_KEY") or "none", base_url=base_url, timeout=10, max_retries=1)
-        names = [model.id for model in client.models.list().data]
+        with address.client(timeout=10) as client:
+            names = [model.id for model in client.models.list().data]
     except openai.OpenAIError as error:
-        raise LanguageModelError(f"{base_url} does not say which model it serves ({type(error).__name__}); give MODEL@URL") from None
+        status = getattr(error, "status_code", None)
+        told = f"answered {status}: {said(error)}" if status else f"failed: {said(error)}"
+        raise LanguageModelError(f"GET {address.url}/models {told}; it does not say which model it serves: give MODEL@{address}") from None
+    except (AttributeError, TypeError, ValueError):
+        raise LanguageModelError(f"GET {address.url}/models answered no list of models: give MODEL@{address}") from None
     if len(names) != 1:
-        raise ValueError(f"{base_url} serves {len(names)} models ({', '.join(names[:10])}); give MODEL@{base_url}")
+        listed = ", ".join(map(readable, names[:10]))
+        raise ValueError(f"{address} serves {len(names)} models ({listed}); give MODEL@{address}")
     return names[0]
 
 
-def _wants_no_schema(error: openai.OpenAIError) -> bool:
-    words = ("response_format", "json_schema", "structured", "grammar")
-    return getattr(error, "status_code", 0) in (400, 404, 422, 501) and any(word in str(error).casefold() for word in words)
+def _words(error: openai.OpenAIError) -> str:
+    """All that an error says, for what is looked for in it."""
+    return f"{reason(getattr(error, 'body', None))} {error}"
 
 
-def _wants_no_cap(error: openai.OpenAIError) -> bool:
-    return any(word in str(error).casefold() for word in ("maxitems", "features"))
+def _told_by(reply: Any) -> str:
+    """What a body with status 200 is instead of a chat completion."""
+    if isinstance(reply, str):
+        return f"200 with {readable(reason(reply))}" if is_page(reply) else f"a body that is no chat completion: {readable(reply)!r}"
+    told = getattr(reply, "model_extra", None) or {}
+    words = next((words for name in ("error", "message", "detail") if (words := reason(told.get(name)))), "")
+    return "a body that is no chat completion" + (f": {readable(words)}" if words else "")
 
 
 def _retry_after(error: openai.OpenAIError) -> float | None:

@@ -16,7 +16,11 @@ class Sampling(Checked):
 
     max_tokens: of an answer, so that a model that repeats itself without end stops; temperature, top_p, seed: as the OpenAI protocol
     names them; extra: further ones by the endpoint's own names, such as `{"repetition_penalty": 1.1}`; concurrency: requests that are
-    open at once; timeout: seconds without a byte after which a request is sent again. A text is read as YAML.
+    open at once; timeout: seconds without a byte after which a request is sent again; patience: seconds that a server may not be ready
+    (503), as while it loads its model. A text is read as YAML.
+
+    An endpoint that refuses a default by name, such as temperature 0, is asked without it, and one that wants `max_completion_tokens`
+    gets that; what was chosen here is sent or the run stops. `{max_tokens: null, extra: {max_completion_tokens: 4000}}` says it at once.
     """
 
     max_tokens: int | None = Field(1000, ge=1)
@@ -26,6 +30,7 @@ class Sampling(Checked):
     extra: dict[str, Any] = Field(default_factory=dict)
     concurrency: int = Field(8, ge=1)
     timeout: float = Field(600.0, gt=0, allow_inf_nan=False)
+    patience: float = Field(300.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

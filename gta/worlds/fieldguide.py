@@ -16,7 +16,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+from gta.llm.address import parted
 from gta.llm.chat import LanguageModel
 from gta.llm.ledger import Ledger
 from gta.llm.sampling import Sampling
@@ -136,11 +138,13 @@ def language_model(
         with serve(guide) as url:
             yield LanguageModel(name_of(guide), url, ledger, max_calls=max_calls)
     else:
-        model, at, url = name.partition("@")
-        if not (model and at and url):
-            raise ValueError(f"llm {name!r} is neither 'fieldguide' nor MODEL@URL, such as gpt-4o@https://api.openai.com/v1")
+        try:
+            model, address = parted(name)
+        except ValueError as error:
+            raise ValueError(f"{error}; the other one is 'fieldguide'") from None
         how = sampling or Sampling()
-        yield LanguageModel(model, url, ledger, how.request, timeout=how.timeout, concurrency=how.concurrency, max_calls=max_calls)
+        pace: dict[str, Any] = {"timeout": how.timeout, "patience": how.patience, "concurrency": how.concurrency}
+        yield LanguageModel(model, str(address), ledger, how.request, **pace, max_calls=max_calls)
 
 
 if __name__ == "__main__":
