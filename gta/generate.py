@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gta.attributes import Bank
 from gta.llm import prompts
-from gta.llm.answers import sort_out
+from gta.llm.answers import Sorted, sort_out
 from gta.llm.chat import ChatModel, Question, Reply
 from gta.llm.phrases import bare
 from gta.llm.prompts import Prompts
@@ -65,13 +65,14 @@ def _is_new(a: int, b: int, bank: Bank) -> bool:
 def describe(bank: Bank, llm: ChatModel, questions: Prompts | None = None) -> Bank:
     """Static attributes, in place of the templates: what a class looks like and, in natural domains, where it is found.
 
-    A class without a usable phrase keeps its template. questions: by default those of the general domain.
+    An answer of which no phrase is of use is asked for again. A class without a usable phrase keeps its template. questions: by
+    default those of the general domain.
     """
     questions = questions or prompts.load()
     kinds = [("static", questions.describe), ("habitat", questions.habitat)]
     asked = [(i, source, text) for i in range(len(bank.class_names)) for source, text in kinds if text]
     names = bank.class_names
-    replies = llm.ask([Question(fill(text, name=names[i]), names[i]) for i, _, text in asked])
+    replies = llm.ask([Question(fill(text, name=names[i]), names[i], fault=_fault_of(bank, i)) for i, _, text in asked])
     for (i, source, _), reply in zip(asked, replies, strict=True):
         bank = _take(bank, i, reply, source=source, origin=llm.model)
     return bank.without_templates()
@@ -92,7 +93,9 @@ def ask(bank: Bank, about: Sequence[tuple[int, int]], llm: ChatModel, iteration:
     text = (questions or prompts.load()).distinguish
     now, names = bank.at(iteration), bank.class_names
     fields = [{"a": names[i], "b": names[j], "known_a": _listed(now.phrases(i)), "known_b": _listed(now.phrases(j))} for i, j in about]
-    replies = llm.ask([Question(fill(text, **field), field["a"], field["b"]) for field in fields])
+    faults = [_fault_of(bank, i, names[j]) for i, j in about]
+    asked = zip(fields, faults, strict=True)
+    replies = llm.ask([Question(fill(text, **field), field["a"], field["b"], fault=fault) for field, fault in asked])
     for (i, j), reply in zip(about, replies, strict=True):
         provenance = {"source": "pair", "against": names[j], "iteration": iteration, "origin": llm.model}
         bank = _take(bank, i, reply, **provenance)
@@ -108,14 +111,30 @@ def _take(bank: Bank, i: int, reply: Reply, **provenance) -> Bank:
     """The usable phrases of a reply as texts of class i, the others in the log."""
     if reply.whole:
         return bank.add_texts(i, reply.phrases, **provenance)
-    phrases = [bare(phrase, bank.class_names[i], bank.sentence) for phrase in reply.phrases]
-    kept, dropped = sort_out(phrases, provenance.get("against"), bank.repeats)
+    kept, dropped = _sorted(bank, i, reply.phrases, provenance.get("against"))
     if reply.gave_up is not None:
         dropped = [("gave up", reply.gave_up)]
     if reply.note is not None:
         reason, _, told = reply.note.partition(": ")
         dropped.append((reason, told))
     return bank.add(i, kept, **provenance).drop(i, dropped, **provenance)
+
+
+def _sorted(bank: Bank, i: int, phrases: Sequence[str], against: str | None) -> Sorted:
+    """What of an answer about class i can be used."""
+    name = bank.class_names[i]
+    own = (name, bank.template.replace("{}", name))
+    return sort_out([bare(phrase, name, bank.sentence) for phrase in phrases], against, bank.repeats, own)
+
+
+def _fault_of(bank: Bank, i: int, against: str | None = None) -> Callable[[Sequence[str]], str | None]:
+    """Says why nothing of an answer can be used, or None."""
+
+    def fault(phrases: Sequence[str]) -> str | None:
+        kept, dropped = _sorted(bank, i, phrases, against)
+        return None if kept else f"no phrase is of use: {', '.join(dict.fromkeys(reason for reason, _ in dropped))}"
+
+    return fault
 
 
 def _listed(phrases: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ without end, the complete phrases are kept.
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from gta.llm.answers import CUT, LARGEST, UnusableAnswer, read
+from gta.llm.answers import CUT, LARGEST, UnusableAnswer, embedded, read
 from gta.llm.endpoint import LONGEST_WAIT, Endpoint, LanguageModelError, Refused
 from gta.llm.ledger import Ledger, digest
 from gta.llm.manner import SCHEMA, Message
@@ -30,12 +30,13 @@ SHOWN = 2000  # characters of a useless answer that the model is shown again
 @dataclass(frozen=True)
 class Question:
     """text: what is sent; name, against: the class of the question, and the class to distinguish it from; sample: the number of the
-    answer, if several answers to the same text are wanted."""
+    answer, if several answers to the same text are wanted; fault: why the phrases of an answer are of no use all together, or None."""
 
     text: str
     name: str
     against: str | None = None
     sample: int = 0
+    fault: Callable[[Sequence[str]], str | None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def about(self) -> str:
@@ -202,6 +203,8 @@ class LanguageModel:
             content = self._endpoint.hide(content)
             if reason in (None, CUT):
                 phrases, note = read(content, cut=reason == CUT)
+                if question.fault is not None and (fault := question.fault(phrases)):
+                    phrases, reason = [], fault
         except (Refused, UnusableAnswer) as error:
             reason = f"refused: {error}" if isinstance(error, Refused) else str(error)
         with self._lock:
@@ -238,13 +241,25 @@ def _content(completion: Any) -> tuple[str, str | None]:
     """The text of the model, and the reason why it cannot be used, or None."""
     choice = completion.choices[0]
     refusal = getattr(choice.message, "refusal", None)
-    content = choice.message.content if isinstance(choice.message.content, str) else ""
+    content = _text(choice.message)
     content = content.encode(errors="replace").decode()  # a single surrogate cannot be written
     if refusal:
         return str(refusal).encode(errors="replace").decode(), "refused"
     if choice.finish_reason == "content_filter":
         return content, "refused: content filter"
     return content, CUT if choice.finish_reason == "length" else None
+
+
+def _text(message: Any) -> str:
+    """What a message says: its text, the texts of its parts, or, where all of it stands under its reasoning, the list in there."""
+    content = message.content
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type", "text") == "text")
+        content = "".join(text for text in parts if isinstance(text, str))
+    if not content:
+        thoughts = (getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+        content = next((thought for thought in thoughts if isinstance(thought, str) and embedded(thought)), "")
+    return content if isinstance(content, str) else ""
 
 
 def _tokens(completion: Any) -> list[int]:
