@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,12 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from gta.data import lock, manifests, verify
+from gta.llm import prompts
+from gta.llm.address import EXAMPLE, LanguageModelError, parted
+from gta.llm.chat import LanguageModel, Question
+from gta.names import fill
 
-SECONDS = 5  # that an endpoint may take to say which models it has
+SECONDS = 60  # that an endpoint may take for one answer
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Check:
 
 
 def examine(root: Path, llm: str | None = None) -> list[Check]:
-    """Every check, in the order in which a first run needs them. Nothing is downloaded; images are counted, not opened."""
+    """Every check, in the order in which a first run needs them. Nothing is downloaded; images are counted, not opened. An endpoint
+    is asked one question."""
     weights = [_weights(encoder) for encoder in manifests.encoders()]
     return [_gpu(), _disk(root), *weights, *(_data(name, root) for name in manifests.names()), _endpoint(llm)]
 
@@ -82,20 +85,21 @@ def _data(name: str, root: Path) -> Check:
 
 
 def _endpoint(llm: str | None) -> Check:
-    """Whether an endpoint answers and has the model; the field guide needs none."""
+    """Whether an endpoint answers a question as a run asks it; the field guide needs none."""
+    what = "language model"
     if llm is None:
-        return Check("language model", True, "fieldguide, which only knows digits; give --llm MODEL@URL to try yours")
-    model, at, url = llm.partition("@")
-    if not (model and at and url):
-        return Check("language model", False, f"{llm!r} is not MODEL@URL", "such as llama3.1@http://localhost:11434/v1")
+        return Check(what, True, "fieldguide, which only knows digits; give --llm MODEL@URL to try yours")
     try:
-        request = urllib.request.Request(
-            f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', 'none')}"}
-        )
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            listed = answer.read(1 << 20).decode(errors="replace")
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        return Check("language model", False, f"{url}: {error}", "start the server, or set OPENAI_API_KEY")
-    if f'"{model}"' not in listed:
-        return Check("language model", False, f"{url} answers, but does not list {model!r}", "name one of its models before the @")
-    return Check("language model", True, f"{model} at {url}")
+        model, address = parted(llm)
+    except ValueError as error:
+        return Check(what, False, str(error), EXAMPLE)
+    asked = LanguageModel(model, str(address), tries=2, timeout=SECONDS, patience=0, progress=False)
+    again = f"then ask again: python -m gta doctor --llm {model}@{address}"
+    try:
+        (reply,) = asked.ask([Question(fill(prompts.load().describe, name="zebra"), "zebra")])
+    except LanguageModelError as error:
+        return Check(what, False, str(error), again)
+    if reply.gave_up:
+        return Check(what, False, f"{model} at {address} answers, but not with a list: {reply.gave_up}", f"try another model; {again}")
+    learnt = "".join(f"; it {line}" for line in asked.learnt)
+    return Check(what, True, f"{model} at {address} says of a zebra {reply.phrases[0]!r}, and {len(reply.phrases) - 1} more{learnt}")

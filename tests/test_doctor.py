@@ -1,14 +1,14 @@
 """What `doctor` finds on a machine, and the command that it gives for what is missing."""
 
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from endpoint import chat, endpoint, error, reply
 from gta import doctor
 from gta.__main__ import main
 from gta.data import manifests
+from gta.llm.chat import Question
 from published import put_copy
 
 KEY = "sk-very-secret-0123456789"
@@ -46,35 +46,34 @@ def test_what_is_there_is_ready_and_what_is_wrong_is_named(bare, monkeypatch, ca
     assert re.search(r"ready +ViT-B/32 +here", said) and re.search(r"missing +ViT-B/16", said)
 
 
-@pytest.fixture
-def endpoint(monkeypatch):
-    """A server that lists one model, to whoever brings the key."""
+ZEBRA = Question("", "zebra").about
 
-    class Models(BaseHTTPRequestHandler):
-        def do_GET(self):
-            good = self.path == "/v1/models" and self.headers["Authorization"] == f"Bearer {KEY}"
-            self.send_response(200 if good else 401)
-            self.end_headers()
-            self.wfile.write(b'{"object": "list", "data": [{"id": "llama3.1", "object": "model"}]}')
 
-        def log_message(self, *_):
-            pass
-
+def test_an_endpoint_is_asked_a_real_question_with_a_schema(bare, monkeypatch):
+    """As a run asks it, and the key is shown to nobody."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    server = HTTPServer(("127.0.0.1", 0), Models)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with endpoint(lambda _, request, headers: reply() if headers["Authorization"] == f"Bearer {KEY}" else error(401)) as (url, seen):
+        found = by_name(doctor.examine(bare, f"llama3.1@{url}"))["language model"]
+        assert found.ready and found.found == f"llama3.1 at {url} says of a zebra 'a long tail', and 1 more"
+        assert "zebra" in seen.text(0) and seen.requests[0]["response_format"]["json_schema"]["strict"]
+        monkeypatch.setenv("OPENAI_API_KEY", KEY + "x")
+        refused = doctor.examine(bare, f"llama3.1@{url}")
+        told = f"{ZEBRA}: POST {url}/chat/completions answered 401: no; the key of OPENAI_API_KEY was sent: set the one of this endpoint"
+        assert by_name(refused)["language model"].found == told and KEY not in doctor.table(refused)
 
 
-def test_an_endpoint_is_asked_for_its_models_and_the_key_is_shown_to_nobody(bare, endpoint, monkeypatch):
-    assert by_name(doctor.examine(bare, f"llama3.1@{endpoint}"))["language model"].ready
-    other = by_name(doctor.examine(bare, f"gpt@{endpoint}"))["language model"]
-    assert not other.ready and "does not list 'gpt'" in other.found
-    monkeypatch.setenv("OPENAI_API_KEY", KEY + "x")
-    refused = doctor.examine(bare, f"llama3.1@{endpoint}")
-    assert "401" in by_name(refused)["language model"].found and KEY not in doctor.table(refused)
-    for bad in ("llama3.1", "llama3.1@http://127.0.0.1:1/v1", "llama3.1@nonsense"):
-        check = by_name(doctor.examine(bare, bad))["language model"]
-        assert not check.ready and check.mend
+def test_what_is_wrong_with_an_endpoint_is_told(bare):
+    def language_model(llm):
+        return by_name(doctor.examine(bare, llm))["language model"]
+
+    for bad in ("llama3.1", "llama3.1@http://127.0.0.1:1/v1", "llama3.1@nonsense", "m@http://127.0.0.1:1/v1?key=hunter2"):
+        check = language_model(bad)
+        assert not check.ready and check.mend and "hunter2" not in f"{check}"
+    with endpoint([error(503, message="Loading model")]) as (url, _):
+        assert "answered 503: Loading model" in language_model(f"m@{url}").found
+    with endpoint([reply(body=chat("I am a poet. I do not list. I sing."))]) as (url, _):
+        check = language_model(f"m@{url}")
+        assert check.found == f"m at {url} answers, but not with a list: prose instead of a list"
+        assert check.mend == f"try another model; then ask again: python -m gta doctor --llm m@{url}"
+    with endpoint(lambda _, request, __: error(400, message="unknown: temperature") if "temperature" in request else reply()) as (url, _):
+        assert language_model(f"m@{url}").found.endswith("1 more; it refuses temperature=0.0, which is left out")
