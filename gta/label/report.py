@@ -122,7 +122,9 @@ class _Page:
         for a, b, count in confused_pairs(self.z, UNDECIDED)[:12]:
             rows = ((top == torch.tensor([a, b])).all(1) & (self.margin < UNDECIDED)).nonzero().flatten()
             rows = rows[self.margin[rows].argsort(stable=True)][:8]
-            told = [{"name": self.names[x], "phrases": tells_apart(bank, x, y)} for x, y in ((a, b), (b, a))]
+            told = [
+                {"name": self.names[x], "phrases": tells_apart(bank, x, y), "why": why_nothing(bank, x, y)} for x, y in ((a, b), (b, a))
+            ]
             found.append({"a": self.names[a], "b": self.names[b], "count": count, "pictures": self.pictures(rows, "pair"), "told": told})
         return found
 
@@ -193,6 +195,20 @@ def tells_apart(bank: Bank, a: int, b: int) -> list[str]:
     return [text.text.removeprefix(before).removesuffix(after) for text in about]
 
 
+def why_nothing(bank: Bank, a: int, b: int) -> str:
+    """Why there is no phrase about class a, also against class b: nobody was asked, or nothing of the answers could be used."""
+    name, other = bank.class_names[a], bank.class_names[b]
+    reasons = [
+        line.text if line.reason == "gave up" else line.reason
+        for line in bank.dropped
+        if line.name == name and line.against in (None, other)
+    ]
+    if reasons:
+        return f"the language model was asked, and gave no answer that can be used ({', '.join(dict.fromkeys(reasons))})"
+    asked = any({a, b} == {x, y} for _, x, y, _ in bank.asked)
+    return "the language model was asked, and said nothing new" if asked else "no language model was asked about it"
+
+
 def _facts(job: Job, outcome: Outcome) -> list[tuple[str, str]]:
     """How a run was made: its choices, weights, questions, time, seed and versions."""
     encoder, result = outcome.result.encoder, outcome.result
@@ -200,7 +216,7 @@ def _facts(job: Job, outcome: Outcome) -> list[tuple[str, str]]:
     return [
         *((what, value) for what, value, _ in job.choices if what != "results"),
         ("weights", f"{encoder.source}, sha256 {encoder.weights_sha256[:12]} before it adapted"),
-        ("questions", f"{outcome.usage}; {asked} pairs" if outcome.usage else f"none asked; {asked} pairs"),
+        ("questions", f"{outcome.usage}; {asked} pairs" if outcome.usage else f"none asked here; {asked} pairs in the attributes"),
         ("time", f"{result.seconds:.0f} seconds in {len(result.history)} iterations"),
         ("seed", str(job.settings.seed)),
         ("versions", VERSIONS),

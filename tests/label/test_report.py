@@ -13,6 +13,7 @@ from PIL import Image
 from browser import browser
 from gta.attributes import Bank
 from gta.encoders.images import Images
+from gta.generate import logged
 from gta.label import report
 from gta.label.inputs import Classes, Found
 from gta.label.jobs import Job, Options
@@ -155,3 +156,16 @@ def test_a_browser_shows_the_page_and_runs_nothing(tmp_path, images, classes):
 def near(colour, seen):
     """Whether a colour was seen, within what JPEG does to it."""
     return any(all(abs(c // 8 - s) <= 1 for c, s in zip(colour, other, strict=True)) for other in seen)
+
+
+def test_a_pair_without_attributes_says_whether_anybody_was_asked():
+    """An answer that was given up is no silence."""
+    bank = Bank.from_template(["crow", "raven", "rook", "jay"])
+    assert report.why_nothing(bank, 0, 1) == "no language model was asked about it"
+    asked = bank.drop(0, [("gave up", "prose instead of a list")], source="static")
+    said = "the language model was asked, and gave no answer that can be used ({})"
+    assert report.why_nothing(asked, 0, 1) == said.format("prose instead of a list")
+    pair = logged(bank.drop(1, [("names the other class", "unlike a rook")], against="rook", iteration=0), [(1, 2, 3)], 0)
+    assert report.why_nothing(pair, 1, 2) == said.format("names the other class")
+    assert report.why_nothing(pair, 2, 1) == "the language model was asked, and said nothing new"
+    assert report.why_nothing(pair, 1, 3) == "no language model was asked about it"
