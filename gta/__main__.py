@@ -47,7 +47,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="the folder for results, and for what an interrupted run goes on from")
     parser.add_argument("--labelled", help="a CSV of examples with the columns path,label: few-shot")
     parser.add_argument("--llm", default="none", help="none, replay:attributes.json, MODEL@URL, URL; fieldguide, for digits (%(default)s)")
-    parser.add_argument("--pretrained", help="a tag of open_clip, or a checkpoint file")
+    parser.add_argument("--pretrained", help="a tag of open_clip, a checkpoint file, or TAG=FILE")
     parser.add_argument("--revision", help="of the Hub repository of the weights")
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
     parser.add_argument("--iterations", type=int, help="by default 30 on a GPU, 10 on a CPU")

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gta.files import replacing, sha256, write_atomically
+from gta.files import load_tensors, save_tensors, sha256, write_atomically
 
 Group = dict[str, Tensor]
 
@@ -54,7 +52,7 @@ class Checkpoints:
             number = max((_number(file) for file in self._manifests()), default=-1) + 1
             write_atomically(self.folder / f"{number:06d}-{_hash(body)}.json", body)
             self._prune()
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             kept = self._manifests()
             last = f"the last good one is {kept[-1]}" if kept else "there is none yet"
             print(f"checkpoint not written: {error}. The run goes on; {last}", file=sys.stderr)
@@ -96,10 +94,10 @@ class Checkpoints:
         if name in self._written and self._written[name][0] is group and self._file(self._written[name][1]).exists():
             return self._written[name][1]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / f"{name}.new", sync=False) as part:  # a torn one would be passed over
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, part)
-            digest = sha256(part)
-        (self.folder / f"{name}.new").replace(self._file(digest))
+        file = self.folder / f"{name}.new"  # not synced: a torn one would be passed over
+        save_tensors(file, {key: tensor.detach().cpu().contiguous() for key, tensor in group.items()}, sync=False)
+        digest = sha256(file)
+        file.replace(self._file(digest))
         self._written[name] = (group, digest)
         return digest
 
@@ -107,7 +105,7 @@ class Checkpoints:
         file = self._file(digest)
         if not file.exists() or sha256(file) != digest:
             raise ValueError(f"{file} is {'damaged' if file.exists() else 'missing'}")
-        return load_file(file)
+        return load_tensors(file)
 
     def _file(self, digest: str) -> Path:
         return self.folder / f"{digest}.safetensors"

@@ -6,6 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PACKAGE = Path(__file__).parent
 _CHECKOUT = (PACKAGE.parent / "data_manifests").is_dir()
@@ -34,15 +38,48 @@ def replacing(file: Path, *, sync: bool = True) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         os.chmod(name, 0o644)
         os.replace(name, file)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # of a full disk, which names no file
+            raise OSError(error.errno, error.strerror, str(file)) from error
         raise
+
+
+def closed_to(folder: Path) -> Path | None:
+    """The nearest folder above `folder`, or itself, that exists, if nothing can be written in it; else None."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return None if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else there
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
     """Write a whole file in one step, as `replacing` does."""
     with replacing(file) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def save_tensors(file: Path, tensors: "dict[str, Tensor]", *, sync: bool = True) -> None:
+    """Write a safetensors file in one step, as `replacing` does. Raises OSError, with the file, where it cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        with replacing(file, sync=sync) as temporary:
+            save_file(tensors, temporary)
+    except SafetensorError as error:  # such as of a full disk
+        raise OSError(f"{file}: cannot be written: {error}") from error
+
+
+def load_tensors(file: Path) -> "dict[str, Tensor]":
+    """The tensors of a safetensors file. Raises ValueError, with the file, if it is not whole, and OSError if it cannot be read."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with open(file, "rb") as stream:  # an error here names the file
+        size = stream.seek(0, os.SEEK_END)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file}: damaged or cut off: {size:,} bytes that are no whole safetensors file ({error})") from error
 
 
 def sha256(file: Path) -> str:

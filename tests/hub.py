@@ -8,12 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Hub(ThreadingHTTPServer):
     """files: {path of the URL: content}; cuts: bytes after which the next answers of GET end, first in first out; gated, gone:
-    paths that answer 401 and 404; claimed: {path: content that the hash in the header is of}, the content itself by default."""
+    paths that answer 401 and 404; answers: {path, or its beginning: (status, code, words) of another refusal}; claimed: {path: content that
+    the hash in the header is of}, the content itself by default."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.claimed = {}, {}
         self.cuts, self.gated, self.gone, self.log = [], set(), set(), []
+        self.answers: dict[str, tuple[int, str, str]] = {}
         self.ranges = True
 
     @property
@@ -35,10 +37,12 @@ class Handler(BaseHTTPRequestHandler):
         path, hub = self.path, self.server
         content = hub.files.get(path)
         hub.log.append((self.command, path, self.headers.get("Range")))
-        if path in hub.gated or path in hub.gone or content is None:
-            code, reason = (401, "GatedRepo") if path in hub.gated else (404, "EntryNotFound")
+        refused = next((answer for start, answer in hub.answers.items() if path.startswith(start)), None)
+        if path in hub.gated or path in hub.gone or content is None or refused:
+            code, reason, words = refused or ((401, "GatedRepo", "") if path in hub.gated else (404, "EntryNotFound", ""))
             self.send_response(code)
             self.send_header("X-Error-Code", reason)
+            self.send_header("X-Error-Message", words)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -49,7 +53,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("ETag", f'"{hashlib.sha256(hub.claimed.get(path, content)).hexdigest()}"')
         if "/resolve/" in path:
-            self.send_header("X-Repo-Commit", path.partition("/resolve/")[2].partition("/")[0])
+            revision = path.partition("/resolve/")[2].partition("/")[0]
+            self.send_header("X-Repo-Commit", revision if len(revision) == 40 else hashlib.sha1(revision.encode()).hexdigest())
         self.end_headers()
         if body:
             cut = hub.cuts.pop(0) if hub.cuts else None

@@ -1,4 +1,8 @@
-"""Small things that tests of several rooms need: a row, a count of encoded images, a CLIP of a few thousand weights."""
+"""Small things that tests of several rooms need: a row, a count of encoded images, a CLIP of a few thousand weights, a full disk."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gta.encoders.encoder import Encoder
 from gta.scores.rows import Row
@@ -26,3 +30,14 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(Encoder, "encode_images", count)
     return calls
+
+
+@contextmanager
+def full_beyond(size: int) -> Iterator[None]:
+    """A full disk: no file of this process can grow beyond so many bytes in the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,17 +1,16 @@
 """Features of images by an encoder that has not adapted yet, kept by image content: only new images are encoded."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images
-from gta.files import replacing
+from gta.files import load_tensors, save_tensors
 
 BLOCK = 2048  # images that a killed run loses at most
 
@@ -39,14 +38,15 @@ def features_of(encoder: Encoder, images: Images, folder: Path, progress: bool =
 
 def _read(file: Path) -> dict[bytes, Tensor]:
     try:
-        held = load_file(file)
+        held = load_tensors(file)
         return {bytes(key.tolist()): feature for key, feature in zip(held["keys"], held["features"], strict=True)}
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError):
         return {}
 
 
 def _write(file: Path, known: dict[bytes, Tensor]) -> None:
     keys = torch.tensor([list(key) for key in known], dtype=torch.uint8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as part:
-        save_file({"keys": keys, "features": torch.stack(list(known.values()))}, part)
+    try:
+        save_tensors(file, {"keys": keys, "features": torch.stack(list(known.values()))})
+    except OSError as error:  # of a full disk
+        print(f"features are not kept for later: {error}. The run goes on", file=sys.stderr)

@@ -11,18 +11,14 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 from tqdm import tqdm
 
-from gta.encoders import weights
-from gta.names import nearest
+from gta.encoders import weights, words
+from gta.encoders.words import WordTokenizer
 
-WORDS = "tokenizer.json"
 TINY = 10_000_000  # parameters of a model that one thread runs best
 EMBEDDED = Path(__file__).parent.parent / "worlds" / "encoders"  # of the digits: what `embedded` means by default
 
@@ -108,10 +104,10 @@ class Encoder:
 
     def shorten(self, text: str) -> str:
         """The text, or as many of its first words as the text encoder reads. A tokenizer alone would cut the text and say nothing."""
-        words = text.split()
-        while len(words) > 1 and not self._fits(" ".join(words)):
-            words.pop()
-        return text if len(words) == len(text.split()) else " ".join(words)
+        kept = text.split()
+        while len(kept) > 1 and not self._fits(" ".join(kept)):
+            kept.pop()
+        return text if len(kept) == len(text.split()) else " ".join(kept)
 
     def _fits(self, text: str) -> bool:
         """Whether no word would be cut. A tokenizer that cuts fills the last place of the context."""
@@ -176,7 +172,8 @@ def load(
     `ViT-L/14` (OpenAI weights, QuickGELU), any architecture of open_clip together with one of its `pretrained` tags,
     `hf-hub:OWNER/REPOSITORY`, or a folder with an `open_clip_config.json` and one model or, like `gta/worlds/encoders`, one
     for each seed.
-    pretrained: a tag or a checkpoint file; `random` leaves the weights as initialised with `seed`.
+    pretrained: of an architecture, a tag, a checkpoint file, or TAG=FILE, a file with the weights of a tag; `random` leaves the weights
+    as initialised with `seed`.
     revision: of the Hub repository that the weights are in. device: by default the GPU where there is one.
     dtype: of the weights, and so of features and solver. By default it is float64 for `embedded` and the models made from it, which
     then give the same labels on every machine, and float32 for all others.
@@ -184,26 +181,19 @@ def load(
     """
     folder = embedded if name == "embedded" else Path(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if pretrained is not None and (folder.is_dir() or name.startswith(weights.HUB)):
+        raise ValueError(f"encoder {name!r} brings its own weights; leave `pretrained` ({pretrained!r}) out")
     if seeds := sorted(file.stem[4:] for file in folder.glob("seed*.safetensors")):
         if str(seed) not in seeds:
             raise ValueError(f"{name!r} has no encoder of seed {seed}; its seeds: {', '.join(seeds)}")
-        return _encoder(_from_folder(folder, folder / f"seed{seed}.safetensors"), name, device, dtype or torch.float64)
-    if (folder / WORDS).exists() and isinstance(Tokenizer.from_file(str(folder / WORDS)).model, WordLevel):
-        return _encoder(_from_folder(folder, folder / weights.WEIGHTS[0]), name, device, dtype or torch.float64)
+        return _encoder(words.read(folder, folder / f"seed{seed}.safetensors"), name, device, dtype or torch.float64)
+    if words.has_words(folder):
+        return _encoder(words.read(folder, folder / weights.WEIGHTS[0]), name, device, dtype or torch.float64)
     plain = pretrained is None or (pretrained == "openai" and name in weights.OPENAI)
     called = name if plain else f"{name} {pretrained}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _encoder(weights.load(name, pretrained, revision), called, device, dtype or torch.float32)
-
-
-def _from_folder(folder: Path, file: Path) -> weights.Loaded:
-    """A model whose tokenizer is a list of words: open_clip needs transformers to read that, and drops unknown words in silence."""
-    config = json.loads((folder / weights.CONFIG).read_text(encoding="utf-8"))
-    model = open_clip.CLIP(**config["model_cfg"])
-    model.load_state_dict(load_file(file))
-    tokenizer = WordTokenizer(folder / WORDS, config["model_cfg"]["text_cfg"]["context_length"])
-    return weights.Loaded(model, tokenizer, {"size": model.visual.image_size, **config["preprocess_cfg"]}, config["model_cfg"], file.name)
 
 
 def _encoder(loaded: weights.Loaded, name: str, device: str, dtype: torch.dtype) -> Encoder:
@@ -240,42 +230,6 @@ def stored_weights(model: nn.Module) -> dict[str, Tensor]:
     """The state of a model as files hold it: on the CPU, contiguous, float64 as float32."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     return {name: tensor.float() if tensor.dtype == torch.float64 else tensor for name, tensor in state.items()}
-
-
-class WordTokenizer:
-    """A whole-word vocabulary in a `tokenizer.json`, called as open_clip calls its own tokenizers."""
-
-    def __init__(self, file: Path, context_length: int):
-        self._tokenizer = Tokenizer.from_file(str(file))
-        self.context_length = context_length
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        """Token ids, int64 (len(texts), context_length), padded with 0. A word outside the vocabulary is a ValueError."""
-        ids = torch.zeros(len(texts), self.context_length, dtype=torch.long)
-        unknown = self._tokenizer.token_to_id("<unk>")
-        for row, (text, encoding) in enumerate(zip(texts, self._tokenizer.encode_batch(texts), strict=True)):
-            if unknown in encoding.ids:
-                start, end = encoding.offsets[encoding.ids.index(unknown)]
-                word = text[start:end]
-                raise ValueError(
-                    f"{word!r} in {text!r} is not a word of this encoder{nearest(word, self.words)}; all its words: {' '.join(self.words)}"
-                )
-            if len(encoding.ids) > self.context_length:
-                raise ValueError(f"{text!r} has {len(encoding.ids)} tokens, this encoder reads {self.context_length}")
-            ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
-        return ids
-
-    def save(self, file: Path) -> None:
-        """As the `tokenizer.json` that it was read from."""
-        self._tokenizer.save(str(file))
-
-    def length(self, text: str) -> int:
-        """Tokens of a text, its end included."""
-        return len(self._tokenizer.encode(text).ids)
-
-    @property
-    def words(self) -> list[str]:
-        return [word for word in sorted(self._tokenizer.get_vocab()) if not word.startswith("<")]
 
 
 def text_lengths(tokens: Tensor) -> Tensor:

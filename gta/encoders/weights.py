@@ -1,30 +1,20 @@
 """Where the weights of a CLIP model come from: a tag of open_clip, a checkpoint file, a folder, a Hub repository."""
 
 import contextlib
-import pickle
+import json
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
-from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
-from gta.names import nearest
-
-# The OpenAI weights were trained with QuickGELU; the plain names build nn.GELU and are silently a different model.
-OPENAI = {"ViT-B/32": "ViT-B-32-quickgelu", "ViT-B/16": "ViT-B-16-quickgelu", "ViT-L/14": "ViT-L-14-quickgelu"}
-HUB = "hf-hub:"
-CONFIG = "open_clip_config.json"
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-
-
-class MissingWeights(RuntimeError):
-    """A file that is neither here nor reachable; the message says which, and where to put it."""
+from gta.encoders import faults
+from gta.encoders.hub import CONFIG, HUB, WEIGHTS, MissingWeights, NotInRepository, fetch, first_line
+from gta.encoders.tags import FACTS, OPENAI, READING, facts, facts_of, quick
 
 
 @dataclass(frozen=True)
@@ -45,76 +35,101 @@ def load(name: str, pretrained: str | None, revision: str | None) -> Loaded:
     that runs code; MissingWeights for what is not here and cannot be fetched.
     """
     if name.startswith(HUB):
-        repository = name.removeprefix(HUB)
-        folder = _fetch(repository, [CONFIG], revision).parent
-        source = f"{repository}@{folder.name}/{_fetch(repository, WEIGHTS, revision).name}"
-        for optional in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-            with contextlib.suppress(EntryNotFoundError, MissingWeights):
-                _fetch(repository, [optional], revision)
-        return _create(f"local-dir:{folder}", None, {}, source)
-    if (Path(name) / CONFIG).exists():
-        return _create(f"local-dir:{name}", None, {}, name)
+        return _from_hub(name.removeprefix(HUB), revision)
+    folder = Path(name)
+    if (folder / CONFIG).exists():
+        config(folder)
+        held = [file for suffix in ("safetensors", "bin", "pth") for file in sorted(folder.glob(f"*.{suffix}"))]
+        if not held:
+            raise ValueError(f"{folder}: no weights beside {CONFIG}; put {' or '.join(WEIGHTS)} there")
+        return _create(f"local-dir:{name}", next((folder / file for file in WEIGHTS if (folder / file) in held), held[0]), {}, name)
     architecture = OPENAI.get(name, name)
     pretrained = pretrained or ("openai" if name in OPENAI else None)
     if architecture not in open_clip.list_models():
-        raise ValueError(f"unknown backbone {name!r}{nearest(name, ['embedded', *OPENAI, *open_clip.list_models()])}")
+        raise ValueError(faults.unknown(name))
     if pretrained == "random":
         return _create(architecture, None, {}, "random")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
+    tag, _, given = (pretrained or "").partition("=")
     if pretrained is not None and pretrained in tags:
-        described = open_clip.get_pretrained_cfg(architecture, pretrained)
-        repository, _, file = described["hf_hub"].rpartition("/")
-        found = _fetch(repository, [file] if file else WEIGHTS, revision)
-        preprocess = {key: described[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in described}
-        loaded = _create(architecture, found, preprocess, f"{repository}@{found.parent.name}/{found.name}")
-        _check_activation(loaded.model, name, pretrained, bool(described.get("quick_gelu")))
-        return loaded
-    if Path(pretrained or "").is_file():
-        return _create(architecture, Path(str(pretrained)), {}, str(pretrained))
-    raise ValueError(f"backbone {name!r} needs pretrained weights: one of {tags}, or a checkpoint file, not {pretrained!r}")
+        repository, _, file = open_clip.get_pretrained_cfg(architecture, pretrained)["hf_hub"].rpartition("/")
+        otherwise = f"; or fetch the file by other means and give `{pretrained}=FILE` as `pretrained`"
+        found = fetch(repository, [file] if file else WEIGHTS, revision, otherwise)
+        source, known = f"{repository}@{found.parent.name}/{found.name}", facts(architecture, pretrained)
+    elif tag in tags and Path(given).is_file():
+        found, source, known = Path(given), str(pretrained), facts(architecture, tag)
+    elif Path(pretrained or "").is_file():
+        found, source = Path(str(pretrained)), str(pretrained)
+        known = facts_of(architecture, found)
+    else:
+        raise ValueError(faults.no_weights(name, pretrained, tags))
+    loaded = _create(architecture, found, {key: known[key] for key in READING if key in known}, source)
+    if "quick_gelu" in known:
+        _check_activation(loaded.model, name, str(pretrained), known["quick_gelu"])
+    if len(known) < len(FACTS):
+        taken = {**loaded.preprocess, "quick_gelu": quick(loaded.model)}
+        taken = {fact: taken[fact] for fact in FACTS if fact not in known}
+        print(faults.untold(found, name, tags, taken), file=sys.stderr)
+    return loaded
 
 
-def _fetch(repository: str, files: Sequence[str], revision: str | None) -> Path:
-    """The first of the files that the repository has, from the cache or the Hub."""
-    for file in files:
-        try:
-            return Path(hf_hub_download(repository, file, revision=revision))
-        except (EntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError, ValueError):  # not there, or out of reach
-            continue
-    at = f" --revision {revision}" if revision else ""
-    raise MissingWeights(
-        f"the file {files[0]} of the Hub repository {repository} at revision {revision or 'main'} is neither in the cache "
-        f"({constants.HF_HUB_CACHE}) nor reachable. Where there is a connection: `hf download {repository} {files[0]}{at}`, and "
-        f"carry the cache here; or fetch the file by other means and pass it as pretrained=FILE"
-    )
+def config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Architecture and preprocessing in a folder. Raises ValueError, with the file, if it is damaged."""
+    try:
+        read = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        for part in ("embed_dim", "vision_cfg", "text_cfg"):
+            read["model_cfg"][part]
+        return read["model_cfg"], read.get("preprocess_cfg", {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{folder / CONFIG}: damaged, or no architecture as open_clip describes it: {told}") from None
+
+
+def _from_hub(repository: str, revision: str | None) -> Loaded:
+    try:
+        folder = fetch(repository, [CONFIG], revision).parent
+    except NotInRepository as error:
+        raise NotInRepository(f"{error}. {_another_kind(repository, revision)}") from None
+    found = fetch(repository, WEIGHTS, revision)
+    if "hf_tokenizer_name" in config(folder)[0]["text_cfg"]:
+        for optional in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            with contextlib.suppress(MissingWeights):
+                fetch(repository, [optional], revision)
+    return _create(f"local-dir:{folder}", found, {}, f"{repository}@{folder.name}/{found.name}")
+
+
+def _another_kind(repository: str, revision: str | None) -> str:
+    """What a repository without a configuration of open_clip holds."""
+    try:
+        return faults.of_transformers(fetch(repository, ["config.json"], revision))
+    except MissingWeights:
+        alone = "a checkpoint alone is read by the name of its architecture, with the file as `pretrained`"
+        return f"An encoder is a repository of open_clip, which has {CONFIG}; {alone}"
 
 
 def _create(model_name: str, checkpoint: Path | None, preprocess: dict, source: str) -> Loaded:
+    local = model_name.startswith("local-dir:")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # `_check_activation` raises instead
         try:
-            model = open_clip.create_model(
-                model_name, pretrained=None if checkpoint is None else str(checkpoint), force_preprocess_cfg=preprocess
-            )
-        except (pickle.UnpicklingError, RuntimeError) as error:
-            if checkpoint is None:
-                raise
-            raise ValueError(
-                f"{checkpoint}: not the weights of {model_name}, or a file that would run code (a TorchScript archive, a pickle of "
-                f"more than tensors); safetensors, or a state_dict of this architecture, is needed: {str(error)[:300]}"
-            ) from error
+            file = None if checkpoint is None or local else str(checkpoint)
+            model = open_clip.create_model(model_name, pretrained=file, force_preprocess_cfg=preprocess)
+        except Exception as error:  # of open_clip, torch, pickle, safetensors, numpy and transformers
+            raise faults.explained(error, model_name, checkpoint) from error
     try:
         tokenizer = open_clip.get_tokenizer(model_name)
-    except (ImportError, RuntimeError, OSError) as error:
-        raise MissingWeights(f"the tokenizer of {model_name} cannot be made: {error}") from error
+    except Exception as error:  # of transformers and tokenizers
+        raise MissingWeights(
+            f"the tokenizer of {model_name} cannot be made: {first_line(error)} {faults.tokenizer_files(model_name)}"
+        ) from error
     return Loaded(model, tokenizer, open_clip.get_model_preprocess_cfg(model), open_clip.get_model_config(model_name) or {}, source)
 
 
-def _check_activation(model: nn.Module, name: str, pretrained: str, quick: bool) -> None:
-    if any(isinstance(module, QuickGELU) for module in model.modules()) == quick:
+def _check_activation(model: nn.Module, name: str, pretrained: str, wanted: bool) -> None:
+    if quick(model) == wanted:
         return
     names = [other for other in (*OPENAI, *open_clip.list_models()) if OPENAI.get(other, other) == f"{name}-quickgelu"]
-    wanted = "QuickGELU" if quick else "GELU"
+    activation = "QuickGELU" if wanted else "GELU"
     raise ValueError(
-        f"the weights {pretrained!r} were trained with {wanted}, which {name!r} is not{': use ' if names else ''}{' or '.join(names)}"
+        f"the weights {pretrained!r} were trained with {activation}, which {name!r} is not{': use ' if names else ''}{' or '.join(names)}"
     )

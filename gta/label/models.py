@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from open_clip import SimpleTokenizer
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gta import encoders
 from gta.attributes import Bank
 from gta.encoders import weights
-from gta.encoders.encoder import WORDS, Encoder, WordTokenizer, stored_weights, weights_hash
+from gta.encoders.encoder import Encoder, stored_weights, weights_hash
+from gta.encoders.words import WORDS, WordTokenizer
+from gta.files import load_tensors, save_tensors
 from gta.label.unknowns import unfitness
 from gta.loop import Result
 from gta.settings import Checked
@@ -81,9 +81,9 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         config["preprocess_cfg"].pop("size")  # open_clip takes the size from the model
         _save_tokenizer(part, encoder.tokenizer, config["model_cfg"]["text_cfg"])
         (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        save_file({name: tensor.clone() for name, tensor in stored_weights(encoder.model).items()}, part / weights.WEIGHTS[0])
+        save_tensors(part / weights.WEIGHTS[0], {name: tensor.clone() for name, tensor in stored_weights(encoder.model).items()})
         tensors = {name: getattr(classifier, name).cpu().contiguous() for name in ("texts", "prototypes", "variance")}
-        save_file(tensors, part / TENSORS)
+        save_tensors(part / TENSORS, tensors)
         facts = {name: getattr(classifier, name) for name in ("class_names", "logit_scale", "lam")}
         sha = weights_hash(encoder.model)
         (part / SHAPES).write_text(Facts(**facts, weights_sha256=sha).model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -94,7 +94,12 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         old = part.with_name(f"{part.name}.old")
         if folder.exists():
             folder.replace(old)  # kept until the new folder is in place
-        part.replace(folder)
+        try:
+            part.replace(folder)
+        except OSError:
+            if old.exists():
+                old.replace(folder)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -102,8 +107,11 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
 
 
 def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
-    """Load what `save` wrote. Raises ValueError, with the file, if a file is missing, damaged, or of another model."""
+    """Load what `save` wrote. Raises ValueError, with the file, if a file is missing, damaged, or of another model; OSError and
+    `gta.encoders.weights.MissingWeights` as `gta.encoders.load` does."""
     folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(f"{folder}: a file; a model is a folder, such as OUT/model of `python -m gta label ... --out OUT --save-model`")
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; a model is OUT/model of `python -m gta label ... --out OUT --save-model`")
     for name in (SHAPES, TENSORS, weights.CONFIG, weights.WEIGHTS[0]):
@@ -114,11 +122,8 @@ def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
         facts = Facts.model_validate_json((folder / SHAPES).read_bytes())
     except ValidationError as error:
         raise ValueError(f"{folder / SHAPES}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-    try:
-        tensors = load_file(folder / TENSORS)
-        encoder = encoders.load(str(folder), device=device)
-    except (SafetensorError, RuntimeError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder}: a file is damaged: {str(error)[:300]}") from error
+    tensors = load_tensors(folder / TENSORS)
+    encoder = encoders.load(str(folder), device=device)
     if encoder.weights_sha256 != facts.weights_sha256:
         raise ValueError(f"{folder / weights.WEIGHTS[0]} is not the encoder that {SHAPES} was made with; copy the folder again")
     size = tensors["variance"].shape[0] if "variance" in tensors else 0

@@ -2,7 +2,7 @@ import torch
 
 from gta.encoders.embeddings import features_of
 from gta.encoders.images import load_images
-from small import counted
+from small import counted, full_beyond
 
 
 def test_more_images_cost_only_their_own(encoder, glyphs, tmp_path, monkeypatch):
@@ -36,3 +36,11 @@ def test_float32_and_float64_are_kept_apart(encoder, glyphs, tmp_path, monkeypat
     found = [features_of(of, images, tmp_path) for of in (encoder, encoder.copy(torch.float32)) for _ in range(2)]
     assert calls == [5, 5] and [features.dtype for features in found] == [torch.float64] * 2 + [torch.float32] * 2
     torch.testing.assert_close(found[2].double(), found[0], atol=1e-5, rtol=0)
+
+
+def test_features_that_cannot_be_kept_end_no_run(encoder, glyphs, tmp_path, capsys):
+    images = load_images(glyphs[0][:20], encoder)
+    with full_beyond(1000):
+        features = features_of(encoder, images, tmp_path)
+    torch.testing.assert_close(features, encoder.encode_images(images.pixels), atol=1e-12, rtol=0)
+    assert "features are not kept for later: " in capsys.readouterr().err and not list(tmp_path.iterdir())

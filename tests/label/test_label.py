@@ -298,7 +298,7 @@ def test_a_plan_counts_and_does_nothing(home, tiny, capsys):
 
 
 def test_a_plan_of_a_clip_fetches_nothing(home, capsys, monkeypatch):
-    monkeypatch.setattr("gta.encoders.weights.hf_hub_download", lambda *_, **__: pytest.fail("a download"))
+    monkeypatch.setattr("gta.encoders.hub.hf_hub_download", lambda *_, **__: pytest.fail("a download"))
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32-quickgelu", {**TINY, "quick_gelu": True})
     assert command(home, "--plan", "--encoder", "ViT-B/32") == 0
     said = capsys.readouterr()
