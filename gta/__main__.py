@@ -8,6 +8,7 @@ from pathlib import Path
 from gta.data.copies import DATA
 
 SAMPLING = "how an endpoint is asked: max_tokens, temperature, top_p, seed, extra, concurrency, timeout; null leaves one out"
+LINKS = "follow links of the folder of images that lead to this folder too"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,6 +57,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampling", type=_pair, nargs="+", default=(), metavar="NAME=VALUE", help=SAMPLING)
     parser.add_argument("--price", type=float, nargs=2, metavar=("PROMPT", "ANSWER"), help="of a million tokens, to be told the cost")
     parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
+    parser.add_argument("--links-to", metavar="FOLDER", help=LINKS)
     parser.add_argument("--save-model", action="store_true", help="keep the adapted encoder in OUT/model, for `predict`")
     parser.add_argument("--plan", action="store_true", help="tell what would be done, its time, memory and price, and do nothing")
 
@@ -66,6 +68,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="a CSV file; by default the labels are printed")
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
     parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
+    parser.add_argument("--links-to", type=Path, metavar="FOLDER", help=LINKS)
 
 
 def _label(given: argparse.Namespace) -> int:
@@ -102,7 +105,7 @@ def _predict(given: argparse.Namespace) -> int:
     from gta.files import write_atomically
     from gta.label.predict import predict
 
-    text, left_out = predict(given.model, given.images, given.device, given.reject_above)
+    text, left_out = predict(given.model, given.images, given.device, given.reject_above, given.links_to)
     for name, reason in left_out:
         print(f"no label: {name!a}: {reason}", file=sys.stderr)
     if given.out:
@@ -156,3 +159,5 @@ def _doctor(given: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+    for stream in (sys.stdout, sys.stderr):  # a character that the terminal does not have is escaped, and is no error
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

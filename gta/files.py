@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent
 _CHECKOUT = (PACKAGE.parent / "data_manifests").is_dir()
 # Where relative paths begin: the repository, or where an installed package is used.
 ROOT = PACKAGE.parent if _CHECKOUT else Path.cwd()
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def shipped(path: str) -> Path:

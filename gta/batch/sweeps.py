@@ -5,10 +5,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
+from yaml import YAMLError
 
 from gta.files import shipped
+from gta.names import yaml_of
 from gta.settings import Checked
 
 Target = Literal["demo", "pages", "aviary", "few_shot", "ablations", "peers", "summary"]
@@ -88,7 +89,7 @@ class Page(Checked):
 
 def sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
     """All sweeps by table. Raises ValueError with the file and the field."""
-    found = {file.stem: _checked(Sweep, yaml.safe_load(file.read_text(encoding="utf-8")), file) for file in sorted(folder.glob("*.yaml"))}
+    found = {file.stem: _checked(Sweep, _read(file), file) for file in sorted(folder.glob("*.yaml"))}
     for table, sweep in found.items():
         if taken := {f"{table}.csv", f"{table}_paired.csv", "rows.csv", "predictions.npz"} & set(sweep.outputs):
             raise ValueError(f"{folder / table}.yaml: outputs: {', '.join(sorted(taken))} is made already; choose another name")
@@ -97,7 +98,14 @@ def sweeps(folder: Path = SWEEPS) -> dict[str, Sweep]:
 
 def pages(file: Path = PAGES) -> dict[str, Page]:
     """All pages, by the path of the notebook below `notebooks`, without its suffix."""
-    return {name: _checked(Page, page, f"{file}: {name}") for name, page in yaml.safe_load(file.read_text(encoding="utf-8")).items()}
+    return {name: _checked(Page, page, f"{file}: {name}") for name, page in _read(file).items()}
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml_of(file.read_text(encoding="utf-8"))
+    except (ValueError, YAMLError) as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def _checked(model: type, values: Mapping, where: Path | str) -> Any:

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from gta.files import shipped
-from gta.names import nearest
+from gta.names import Once, nearest
 from gta.settings import Checked
 
 FOLDER = shipped("data_manifests")
@@ -273,14 +273,8 @@ def attributes() -> dict[str, Attributes]:
     return {file.stem: _read(file, Attributes) for file in sorted((FOLDER / "attributes").glob("*.yaml"))}
 
 
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """A safe YAML loader that raises ValueError for a duplicate key. YAML loaders usually keep the last one silently."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [key for key, n in Counter(keys).items() if n > 1]:
-            raise ValueError(f"{twice[0]!r} is given twice")
-        return super().construct_mapping(node, deep)
+class _Loader(Once, yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
+    """The quick loader: a manifest may have a thousand classes."""
 
 
 def _read(file: Path, kind: type[M]) -> M:

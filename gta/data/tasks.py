@@ -3,6 +3,7 @@
 `NAME#PART` is a part of a dataset, such as `digits#base` or `digits#small-100-0`; `gta.data.parts` lists the parts.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from gta.adapt import natural_augmentation
-from gta.data import copies, lock, manifests, parts, shots
+from gta.data import copies, folders, lock, manifests, parts, shots
 from gta.data.splits import Entry
-from gta.files import IMAGE_SUFFIXES, ROOT
-from gta.names import nearest
+from gta.files import ROOT
+from gta.names import nearest, printable
 from gta.worlds import aviary, digits
 from gta.worlds.glyphs import DIGITS, FACTS
 from gta.worlds.views import BirdView, GlyphView
@@ -82,10 +83,9 @@ def load(name: str, root: str | Path | None = None, cache: Path = CACHE) -> Task
         return Task(name, name, tuple(query_ids), list(images), names, template, sentence, nameless, augment, "glyphs", facts=FACTS)
     if (world := _world(name)) is not None:
         return _aviary(world, cache)
-    paths = _folder(name)
-    classes = sorted({path.parent.name for path in paths})
-    ids = tuple(str(path.relative_to(name)) for path in paths)
-    names = tuple(folder.replace("_", " ") for folder in classes)
+    paths, of = _folder(name, tell=True)
+    ids = tuple(printable(path.relative_to(name)) for path in paths)
+    names = tuple(map(folders.class_name, sorted(set(of))))
     template, sentence, nameless = "a photo of a {}.", "a photo of a {name} with {attribute}.", "a photo of something with {attribute}."
     return Task(Path(name).name, name, ids, paths, names, template, sentence, nameless, natural_augmentation)
 
@@ -111,8 +111,7 @@ def _query_classes(name: str) -> np.ndarray:
         return digits.load("query")[2]
     if (world := _world(name)) is not None:
         return world.labels("query")
-    folders = [path.parent.name for path in _folder(name)]
-    return np.unique(folders, return_inverse=True)[1]
+    return np.unique(_folder(name)[1], return_inverse=True)[1]
 
 
 def few_shot(
@@ -278,10 +277,16 @@ def glyph_view(size: int) -> GlyphView:
     return GlyphView()
 
 
-def _folder(name: str) -> list[Path]:
-    paths = sorted(path for path in Path(name).glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        names = (*NAMES, *manifests.names())
+def _folder(name: str, tell: bool = False) -> tuple[list[Path], list[str]]:
+    """The images of a folder and the sub-folder of each. tell: warn of what is left out."""
+    base, names = Path(name), (*NAMES, *manifests.names())
+    if not base.is_dir():
         known = f"known: {', '.join(names)}, or a folder with a sub-folder of images for each class"
         raise ValueError(f"unknown dataset {name!r}{nearest(name, names)}; {known}")
-    return paths
+    found, left_out = folders.classes(base)
+    if not found:
+        told = folders.told(left_out, base) or "it is empty"
+        raise ValueError(f"{name}: a sub-folder of images for each class is needed, and no image is in one: {told}")
+    if tell and left_out:
+        warnings.warn(f"{name}: left out: {folders.told(left_out, base)}", stacklevel=3)
+    return [path for path, _ in found], [folder for _, folder in found]

@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from gta.data import folders
 from gta.encoders.images import Images
 from gta.files import IMAGE_SUFFIXES
-from gta.names import nearest
+from gta.names import alike, nearest, printable, yaml_of
 from gta.settings import Checked
 
 
@@ -66,38 +66,36 @@ class Classes(Checked):
         return names
 
 
-def alike(name: str) -> str:
-    """A key that is equal for names that look the same to a reader: with other capitals, or accents in one character or two."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def find_images(source: Path, besides: Path | None = None) -> Found:
+def find_images(source: Path, besides: Path | None = None, links_to: Path | None = None) -> Found:
     """Find the images of a source: a folder (at any depth), a text file that lists images, or a single image.
 
-    A text file has one path in each line (or NUL between paths, as `find -print0` writes them), relative to that file. The suffix
-    decides what is an image. Hidden files and links that lead out of the folder are left out, with the reason. besides: a folder of
-    results, which may be inside the folder of images and is skipped. Raises FileNotFoundError for a missing source, and ValueError
-    if it has no image.
+    A text file has one path in each line (or NUL between paths, as `find -print0` writes them), relative to that file. What is an image
+    is the rule of `gta.data.folders`. besides: a folder of results, which may be inside the folder of images and is skipped. links_to:
+    a folder outside to which links may lead. Raises FileNotFoundError for a missing source, and ValueError if it has no image.
     """
     if source.is_dir():
-        base, met = source, _walk(source, besides.resolve() if besides else None)
-    elif source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES:
-        base, met = source.parent, iter([source])
+        base = source
+        paths, left_out = folders.images(base, folders.Links.of(base, links_to), besides)
     elif source.is_file():
-        base, met = source.parent, _listed(source)
+        base = source.parent
+        met = dict.fromkeys([source] if source.suffix.lower() in IMAGE_SUFFIXES else _listed(source))
+        reasons = {path: folders.unfit(path, folders.Links()) for path in met}
+        paths = [path for path, reason in reasons.items() if reason is None]
+        left_out = [(path, reason) for path, reason in reasons.items() if reason is not None]
     else:
         raise FileNotFoundError(f"{source}: neither a folder of images nor a file that lists some")
-    paths, left_out = [], []
-    for path in dict.fromkeys(met):
-        reason = _unfit(path, base if source.is_dir() else None)
-        if reason is None:
-            paths.append(path)
-        else:
-            left_out.append((_name(path, base), reason))
     if not paths:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ValueError(f"{source}: no image among {len(left_out)} files; known by their suffixes: {known}")
-    return Found(base, paths, [_name(path, base) for path in paths], left_out)
+        raise ValueError(f"{source}: no image among {len(left_out)} files{_why(left_out, base)}")
+    return Found(base, paths, [_name(path, base) for path in paths], [(_name(path, base), reason) for path, reason in left_out])
+
+
+def _why(left_out: list[tuple[Path, str]], base: Path) -> str:
+    """Why there is no image, and what the user can do."""
+    told = f": {folders.told(left_out, base)}" if left_out else ""
+    if outside := next((path for path, reason in left_out if reason.endswith(folders.OUTSIDE)), None):
+        return f"{told}; --links-to {printable(outside.resolve().parent)} follows such links"
+    named = any(path.suffix.lower() in IMAGE_SUFFIXES for path, _ in left_out)
+    return told if named else f"{told}; known by their suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}"
 
 
 def read_classes(file: Path) -> Classes:
@@ -107,7 +105,7 @@ def read_classes(file: Path) -> Classes:
     try:
         if Path(file).suffix.lower() not in (".yaml", ".yml"):
             return Classes(names=tuple(line.strip() for line in text.splitlines() if line.strip()))
-        return _from_yaml(yaml.safe_load(text))
+        return _from_yaml(yaml_of(text))
     except ValidationError as error:
         told = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()[:5]]
         raise ValueError(f"{file}: {'; '.join(what if where in ('', 'names') else f'{where}: {what}' for where, what in told)}") from None
@@ -126,23 +124,19 @@ def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Pa
     except csv.Error as error:
         raise ValueError(f"{file}: no CSV: {error}") from None
     found: dict[Path, tuple[Path, int]] = {}  # the key is the resolved path, so that two paths to one file are equal
-    for line, name, label in rows:
+    for line, text, label in rows:
+        name = os.fsdecode(text.encode())  # the bytes of a path are UTF-8, whatever the locale
         if label not in names:
             raise ValueError(f"{file}, line {line}: no class {label!r}{nearest(label, names)}")
         path = next((folder / name for folder in (base, file.parent) if (folder / name).is_file()), None)
         if path is None:
-            raise ValueError(f"{file}, line {line}: no image {name!r} in {base} or {file.parent}")
+            raise ValueError(f"{file}, line {line}: no image {text!r} in {base} or {file.parent}")
         _, known = found.setdefault(path.resolve(), (path, names.index(label)))
         if known != names.index(label):
-            raise ValueError(f"{file}, line {line}: {name!r} has two labels, {names[known]!r} and {label!r}")
+            raise ValueError(f"{file}, line {line}: {text!r} has two labels, {names[known]!r} and {label!r}")
     if not found:
         raise ValueError(f"{file}: no labelled image in it")
     return [path for path, _ in found.values()], [label for _, label in found.values()]
-
-
-def printable(path: Path | str) -> str:
-    """A path as valid text: bytes that are not UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _text(file: Path) -> str:
@@ -159,42 +153,11 @@ def _name(path: Path, base: Path) -> str:
     return printable(path.relative_to(base) if path.is_relative_to(base) else path)
 
 
-def _walk(folder: Path, besides: Path | None) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if (Path(place) / name).resolve() != besides]
-        closed = [name for name in folders if name.startswith(".") or (Path(place) / name).is_symlink()]
-        folders[:] = sorted(set(folders) - set(closed))
-        yield from (Path(place) / name for name in sorted([*files, *closed]))
-
-
-def _raise(error: OSError) -> None:
-    """Raise the error of a folder that cannot be read; `os.walk` would skip it silently."""
-    raise error
-
-
 def _listed(file: Path) -> Iterator[Path]:
     content = file.read_bytes()
     for line in content.split(b"\0") if b"\0" in content else content.removeprefix(b"\xef\xbb\xbf").splitlines():
         if line.strip():
             yield file.parent / os.fsdecode(line if b"\0" in content else line.strip())
-
-
-def _unfit(path: Path, base: Path | None) -> str | None:
-    """Why a file is not used as an image, or None if it is. base: the folder that links must not leave."""
-    if path.name.startswith("."):
-        return "hidden"
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return "a linked folder" if path.is_dir() else f"{path.suffix.lower() or 'without a suffix'}: no image by its name"
-    try:
-        told = path.stat()
-        outside = base is not None and path.is_symlink() and not path.resolve().is_relative_to(base.resolve())
-    except (OSError, RuntimeError) as error:
-        return f"not there: {error.strerror if isinstance(error, OSError) else error}"
-    if outside:
-        return "a link that leads out of the folder"
-    if not stat.S_ISREG(told.st_mode):
-        return "no regular file"
-    return None if told.st_size else "empty: it has no byte"
 
 
 def _from_yaml(data: object) -> Classes:

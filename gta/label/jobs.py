@@ -39,7 +39,8 @@ class Options(Checked):
     `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that serves one model, or
     `fieldguide` for the glyphs; device, iterations: None chooses a suitable value; max_calls: the largest number of requests of a
     run; sampling: how an endpoint is asked; price: of a million prompt tokens and of a million completion tokens; reject_above: an
-    image with a larger unfitness gets no label; save_model: whether the adapted encoder is saved; smoke: run two iterations only."""
+    image with a larger unfitness gets no label; links_to: a folder outside to which links may lead; save_model: whether the adapted
+    encoder is saved; smoke: run two iterations only."""
 
     images: str
     classes: str
@@ -56,12 +57,13 @@ class Options(Checked):
     sampling: Sampling = Sampling()
     price: tuple[float, float] | None = None
     reject_above: float | None = Field(None, allow_inf_nan=False)
+    links_to: str | None = None
     save_model: bool = False
     smoke: bool = False
 
     def under(self, root: Path) -> "Options":
         """The same options with each relative path placed below `root`, because a notebook may run in any folder."""
-        given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled")}
+        given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled", "links_to")}
         return self.model_copy(update={name: str(root / path) for name, path in given.items() if path is not None})
 
 
@@ -123,7 +125,7 @@ def prepare(options: Options) -> Job:
     """Read the user's files and choose everything that is left open. Raises ValueError and FileNotFoundError, with file and line."""
     out = _out(options)
     classes = _with_template(read_classes(Path(options.classes)), options)
-    found = find_images(Path(options.images), besides=out)
+    found = find_images(Path(options.images), besides=out, links_to=Path(options.links_to) if options.links_to else None)
     support: tuple[list[Path], list[int]] = ([], [])
     if options.labelled:
         support = read_labelled(Path(options.labelled), found.base, classes.names)

@@ -4,9 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from gta.names import fill, nearest
+from gta.names import fill, nearest, yaml_of
 
 FILE = Path(__file__).with_name("prompts.yaml")
 NEEDED = {"describe": ("{name}",), "habitat": ("{name}",), "distinguish": ("{a}", "{b}")}
@@ -28,7 +26,7 @@ class Prompts:
 
 def load(domain: str = "general", file: Path = FILE) -> Prompts:
     """The questions of a domain. Raises ValueError, with the file, for an unknown domain or a question without its fields."""
-    data = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    data = yaml_of(Path(file).read_text(encoding="utf-8"))
     if domain not in data["domains"]:
         raise ValueError(f"{file}: no domain {domain!r}{nearest(domain, data['domains'])}; known: {', '.join(data['domains'])}")
     own = data["domains"][domain]

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from gta import hashes
 from gta.attributes import Bank
-from gta.data import tasks
+from gta.data import folders, tasks
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images, load_images
-from gta.files import IMAGE_SUFFIXES, ROOT, shipped
+from gta.files import ROOT, shipped
 from gta.peers import texts
 from gta.scores.rows import Row, write_run
 from gta.studies.parameters import RunParameters
@@ -60,10 +60,12 @@ class Peers(RunParameters):
         """
         if self.pool is None:
             return tasks.labelled(self.dataset)[0] if self.task.facts else None
-        found = sorted(file for file in (ROOT / self.pool).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not (ROOT / self.pool).is_dir():
+            raise ValueError(f"pool: no folder {self.pool}")
+        found, left_out = folders.images(ROOT / self.pool, folders.Links())
         if not found:
-            raise ValueError(f"pool: no images in {self.pool}")
-        return found
+            raise ValueError(f"pool: no image in {self.pool}: {folders.told(left_out, ROOT / self.pool) or 'it is empty'}")
+        return sorted(found)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gta import names
 from gta.affinity import nearest
-from gta.files import IMAGE_SUFFIXES
+from gta.data import folders
 from gta.peers.cache import affinity, best, one_hot, tip_adapter
 
 TEMPERATURE = 0.5
@@ -49,13 +49,13 @@ def generated(folder: Path, class_names: Sequence[str]) -> tuple[list[Path], Ten
     Raises ValueError for a class without images, or a sub-folder that is no class.
     """
     known = {name.replace(" ", "_"): label for label, name in enumerate(class_names)}
-    files = sorted(file for file in Path(folder).glob("*/*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    found = {file.parent.name for file in files}
+    files, _ = folders.classes(Path(folder))
+    found = {name for _, name in files}
     for name in sorted(found - known.keys()):
         raise ValueError(f"{folder}: the sub-folder {name!r} is no class{names.nearest(name, known)}")
     for name in sorted(known.keys() - found):
         raise ValueError(f"{folder}: no image of the class {name!r}; a support set needs some of each")
-    return files, torch.tensor([known[file.parent.name] for file in files])
+    return [file for file, _ in files], torch.tensor([known[name] for _, name in files])
 
 
 def tip_x(

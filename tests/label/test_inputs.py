@@ -40,7 +40,8 @@ def test_a_folder_gives_every_image_of_its_own_and_a_reason_for_every_other_file
     assert reasons["notes.txt"] == ".txt: no image by its name"
     assert reasons[".hidden.png"] == reasons[".hidden"] == "hidden"
     assert reasons["out.png"] == "a link that leads out of the folder"
-    assert reasons["outside"] == reasons["loop"] == "a linked folder"
+    assert reasons["outside"] == "a linked folder that leads out of the folder"
+    assert reasons["loop"] == "a linked folder, whose images are found where they are"
     assert reasons["pipe.png"] == "no regular file" and reasons["gone.png"].startswith("not there")
     assert len(reasons) == len(found.left_out) == 8
 
@@ -79,7 +80,7 @@ def test_nothing_to_label_is_an_error_that_says_what_was_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither a folder"):
         find_images(tmp_path / "gone")
     (tmp_path / "a.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"no image among 1 files; known by their suffixes: \.bmp"):
+    with pytest.raises(ValueError, match=r"no image among 1 files: a\.txt \(\.txt: no image by its name\); known by their suffixes: \.bmp"):
         find_images(tmp_path)
 
 
