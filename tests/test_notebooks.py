@@ -52,13 +52,37 @@ def test_every_notebook_takes_its_defaults_and_refuses_what_is_misspelt_or_ill_t
         read_parameters(file, smoke="perhaps")
 
 
-@pytest.mark.parametrize("file", [file for file in NOTEBOOKS if '"llm = ' in file.read_text(encoding="utf-8")], ids=lambda f: f.stem)
+ASKING = [file for file in NOTEBOOKS if '"llm = ' in file.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("file", ASKING, ids=lambda f: f.stem)
 def test_every_notebook_that_asks_takes_how_it_asks(file):
     given = {"temperature": 0.7, "max_tokens": None, "extra": {"top_k": 3}}
     assert read_parameters(file, sampling=given).sampling.request == {"temperature": 0.7, "top_k": 3}
     assert read_parameters(file).sampling == read_parameters(file, sampling="{timeout: 600}").sampling
     with pytest.raises(ValueError, match="unknown parameter 'temprature'; did you mean 'temperature'"):
         read_parameters(file, sampling={"temprature": 1})
+
+
+# label_your_images reads its files first: tests/label/test_label.py.
+@pytest.mark.parametrize("file", [file for file in ASKING if file.stem != "label_your_images"], ids=lambda f: f.stem)
+def test_the_embedded_encoder_meets_no_free_language_model(file):
+    """It would know too few words, and the run would end after everything was paid for."""
+    with pytest.raises(ValueError, match="the encoder 'embedded' knows only the words of its own small world"):
+        read_parameters(file, llm="gpt-4o@https://api.openai.com/v1")
+    served = read_parameters(file, llm="fieldguide@http://127.0.0.1:8000/v1")
+    assert served.backbone == "embedded"
+    assert read_parameters(file, llm="gpt-4o@https://api.openai.com/v1", dataset="eurosat", backbone="ViT-B/16")
+    if file.stem == "ablation_generation":
+        with pytest.raises(ValueError, match="the encoder 'embedded'"):
+            read_parameters(file, models=["m@http://127.0.0.1:8000/v1"])
+
+
+def test_the_commands_of_the_readme_are_taken():
+    commands = re.findall(r"papermill (\S+) \S+((?:\s+(?:\\\n)?\s*-p \S+ \S+)+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(commands) == 2
+    for file, given in commands:
+        assert read_parameters(ROOT / file, **dict(re.findall(r"-p (\S+) (\S+)", given))).llm == "gpt-4o@https://api.openai.com/v1"
 
 
 def papermill(tmp_path, notebook, **parameters):

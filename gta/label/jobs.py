@@ -1,10 +1,8 @@
 """The options of a user who labels images, and the choices made for the rest; each choice is printed with the way to change it."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import torch
 from pydantic import Field
@@ -17,10 +15,12 @@ from gta.encoders.encoder import Encoder
 from gta.files import ROOT
 from gta.label.inputs import Classes, Found, find_images, read_classes, read_labelled
 from gta.llm import prompts
+from gta.llm.address import Address, parted
 from gta.llm.sampling import Sampling
 from gta.names import nearest
 from gta.settings import Checked, Settings
 from gta.worlds import aviary, digits
+from gta.worlds.fieldguide import refuse_free
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
 from gta.worlds.views import BirdView, GlyphView
@@ -180,10 +180,9 @@ def _with_template(classes: Classes, options: Options) -> Classes:
 def _check(job: Job) -> None:
     """Raise ValueError now for what would otherwise stop the run after it has read all images."""
     llm = job.options.llm
-    address = re.search(r"https?://.*", llm)
-    url = urlsplit(address[0] if address else "")
-    if "@" in url.netloc or url.query:  # checked first, before anything prints the URL
-        raise ValueError(f"the URL of the language model at {url.hostname} holds a password or a key; it comes from OPENAI_API_KEY alone")
+    if "://" in llm and job.replayed is None:  # checked first, before anything prints the URL
+        Address.of(llm) if llm.casefold().startswith(("http://", "https://")) else parted(llm)
+        refuse_free(llm, job.options.encoder)
     if job.replayed is not None:
         if Bank.load(job.replayed).class_names != job.classes.names:
             raise ValueError(f"{job.replayed}: a bank of other classes than {job.options.classes}, or in another order")
@@ -194,7 +193,8 @@ def _check(job: Job) -> None:
         raise ValueError(f"llm {llm!r} is none of: {known}{nearest(llm, (NONE, 'fieldguide'))}")
     if job.options.encoder == EMBEDDED:
         try:
-            job.encoder().tokens([text for of_class in job.bank().texts for text in of_class])
+            bank = job.bank() if job.replayed is None else Bank.load(job.replayed)
+            job.encoder().tokens([text for of_class in bank.texts for text in of_class])
         except ValueError as error:
             raise ValueError(
                 "the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this "

@@ -8,10 +8,10 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gta.attributes import Bank
 from gta.files import ROOT
@@ -26,7 +26,7 @@ from gta.studies.random_words import vocabulary, waffle
 from gta.studies.study import Key, Study
 from gta.studies.zero_shot import SHUFFLED, WITHHELD, ShuffledNames
 from gta.worlds import fieldguide
-from gta.worlds.fieldguide import language_model
+from gta.worlds.fieldguide import language_model, refuse_free
 
 MODEL = "model: "  # begins the variants that ask another one
 RANDOM_ATTRIBUTES, RANDOM_WORDS = "random attributes", "random words"
@@ -51,6 +51,12 @@ class Generation(RunParameters):
     names: Names
     models: list[str]
     variants: list[str]
+
+    @model_validator(mode="after")
+    def _models_whose_words_are_known(self) -> Self:
+        for model in self.models:
+            refuse_free(model, self.backbone)
+        return self
 
     @property
     def chosen(self) -> tuple[list[str], list[str]]:

@@ -1,8 +1,9 @@
 """What a notebook is given, checked once: a misspelt or ill-typed parameter is refused, with the nearest name."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gta.attributes import Memory
 from gta.data import gallery, tasks
@@ -12,6 +13,7 @@ from gta.llm.sampling import Sampling
 from gta.released.presets import PRESETS, Name
 from gta.settings import Checked, Settings
 from gta.studies.sources import ASK
+from gta.worlds.fieldguide import refuse_free
 from gta.worlds.settings import settings_for
 
 # One transduction of what the encoder sees as it is: the run that gives CLIP and TransCLIP.
@@ -48,6 +50,11 @@ class RunParameters(Checked):
     go_on: bool = False
     smoke: bool
     out: str
+
+    @model_validator(mode="after")
+    def _words_that_are_known(self) -> Self:
+        refuse_free(self.llm, self.backbone)
+        return self
 
     @property
     def status(self) -> str:
@@ -103,6 +110,11 @@ class Quickstart(Checked):
     def once(self) -> Settings:
         """One transduction: CLIP and TransCLIP."""
         return settings_for(self.backbone, self.dataset, **ONCE)
+    @model_validator(mode="after")
+    def _words_that_are_known(self) -> Self:
+        refuse_free(self.llm, self.backbone)
+        return self
+
 
 
 class Datasets(Checked):

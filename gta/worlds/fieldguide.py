@@ -119,6 +119,19 @@ def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
         server.server_close()
 
 
+def refuse_free(llm: str, encoder: str) -> None:
+    """Raise ValueError, before anything is paid for, where an encoder that knows few words would read what a free model says.
+
+    A guide that `python -m gta.worlds.fieldguide` serves is none: fieldguide@URL.
+    """
+    if encoder == "embedded" and "://" in llm and not llm.startswith("fieldguide@"):
+        raise ValueError(
+            "the encoder 'embedded' knows only the words of its own small world; the first answer with another word would end the run, "
+            "after every question was paid for. For a free language model name a real CLIP and images that it knows, such as ViT-B/16 "
+            "and your photographs; for 'embedded' the llm is fieldguide"
+        )
+
+
 @contextmanager
 def language_model(
     name: str,

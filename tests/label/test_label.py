@@ -263,11 +263,22 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(home, capsys, llm):
     assert "the language model at host holds a password or a key" in said.err and "hunter2" not in said.out + said.err
 
 
+@pytest.mark.parametrize("llm", ["m@http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"])
+def test_the_embedded_encoder_takes_no_free_language_model(home, capsys, llm):
+    assert command(home, "--llm", llm) == 1
+    assert capsys.readouterr().err == (
+        "the encoder 'embedded' knows only the words of its own small world; the first answer with another word would end the run, after "
+        "every question was paid for. For a free language model name a real CLIP and images that it knows, such as ViT-B/16 and your "
+        "photographs; for 'embedded' the llm is fieldguide\n"
+    )
+    assert not (home / "out").exists()
+
+
 def test_an_endpoint_is_asked_as_the_command_says(home, capsys):
     said = reply(body=chat('{"attributes": ["with one loop"]}'))
     words = ["--sampling", "temperature=0.7", "max_tokens=null", "extra={top_k: 3}", "--iterations", "1"]
     with endpoint([said]) as (url, seen):
-        assert command(home, "--llm", f"m@{url}", *words) == 0
+        assert command(home, "--llm", f"fieldguide@{url}", *words) == 0
     assert len(seen) == 10
     assert all(request["temperature"] == 0.7 and request["top_k"] == 3 and "max_tokens" not in request for request in seen.requests)
     assert "a picture of the digit one with one loop" in (home / "out/attributes.json").read_text(encoding="utf-8")
@@ -289,7 +300,7 @@ def test_the_field_guide_is_for_glyphs_alone(home, tiny, capsys):
 
 def test_a_plan_counts_and_does_nothing(home, tiny, capsys):
     before = sorted(home.rglob("*"))
-    assert command(home, "--plan", "--llm", "m@http://127.0.0.1:9/v1", "--price", "1", "10") == 0
+    assert command(home, "--plan", "--llm", "fieldguide@http://127.0.0.1:9/v1", "--price", "1", "10") == 0
     told = capsys.readouterr().out
     assert "40 images, 10 classes" in told and "10 about single classes" in told
     least = (10 * plan.PROMPT * 1 + 10 * plan.ANSWER * 10) / 1e6
@@ -320,7 +331,7 @@ def test_the_templates_are_the_users_or_suit_the_domain(home, tiny):
 def test_an_endpoint_that_serves_one_model_needs_no_name():
     with fieldguide.serve(fieldguide.draw_guide(0)) as url:
         assert only_model(url) == "fieldguide"
-    with pytest.raises(LanguageModelError, match="does not say which model"):
+    with pytest.raises(LanguageModelError, match="failed: .*; it does not say which model"):
         only_model("http://127.0.0.1:9/v1")
 
 
