@@ -11,11 +11,9 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -25,16 +23,13 @@ import numpy as np
 import PIL
 import torch
 from filelock import FileLock
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from gta.encoders.decode import UNREADABLE, decode
 from gta.encoders.encoder import Encoder
-from gta.files import replacing, sha256, write_atomically
-
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # those of the suffixes alone: EPS would start Ghostscript
-AT_ONCE = 90_000_000  # pixels that are decoded by all threads together; a larger image is decoded alone
-UNREADABLE = (OSError, Image.DecompressionBombError, ValueError, SyntaxError, EOFError, MemoryError)
+from gta.files import closed_to, replacing, sha256, write_atomically
 
 
 class UnreadableImages(ValueError):
@@ -86,7 +81,7 @@ def load_images(
     """Decode, orient, resize and crop as the encoder's own preprocessing does.
 
     images: paths, PIL images, or uint8 arrays or tensors, (H, W) or (H, W, 3), in any mixture. Of an animation the first
-    frame is taken, 16-bit grey becomes 8-bit, what is transparent becomes white.
+    frame is taken, 16 bits become 8, by the range of the data where that is 8 or 12 bits, what is transparent becomes white.
     store: a folder that keeps the pixels for later runs; None keeps them in temporary files while the result is in use.
     skip_bad: leave out what cannot be read, and say so in `skipped`. whole: originals are as large as the images are.
     Raises UnreadableImages, once, naming every image that cannot be read; OSError where the disk has too little room.
@@ -95,26 +90,37 @@ def load_images(
         raise ValueError("images: at least one image is needed")
     temporary = tempfile.TemporaryDirectory(prefix="gta-images-") if store is None else None
     folder = Path(temporary.name if temporary else store)  # type: ignore[arg-type]
+    elsewhere = "set TMPDIR to another folder" if temporary else "choose another store (`store`; of `gta label`, `--out`)"
     digests = list(_by_threads(_digest, images, "reading", progress))
     key = _hash(encoder.preprocessing.encode(), PIL.__version__.encode(), *(digest.encode() for digest in digests))
     rows, facts = folder / f"{key[:16]}.npy", folder / f"{key[:16]}.json"
+    if (closed := closed_to(folder)) is not None:
+        raise OSError(f"store {str(folder)!r}: nothing can be written in {closed}; {elsewhere}")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{key[:16]}.lock"), warnings.catch_warnings():  # of two runs that need the same store, one makes it
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; what is too large is an error
         if not _holds(rows, facts):
-            _fill(rows, facts, images, encoder, progress)
-        skipped = {int(i): reason for i, reason in json.loads(facts.read_text(encoding="utf-8"))["skipped"].items()}
+            try:
+                _fill(rows, facts, images, encoder, progress)
+            except OSError as error:
+                raise OSError(f"store {str(folder)!r} cannot be written: {error}; {elsewhere}") from error
+        found = json.loads(facts.read_text(encoding="utf-8"))
+    skipped, narrow = ({int(i): what for i, what in found[name].items()} for name in ("skipped", "narrow"))
     if skipped and (not skip_bad or len(skipped) == len(images)):
         lines = [f"  {_name(images[i], i)}: {reason}" for i, reason in skipped.items()]
         raise UnreadableImages(f"{len(skipped)} of {len(images)} images cannot be read; repair or leave out\n" + "\n".join(lines))
+    for bits in sorted(set(narrow.values())):
+        of = [_name(images[i], i) for i in sorted(narrow) if narrow[i] == bits]
+        most = f"no value above {2**bits - 1:,}, so that this is taken as white"
+        print(f"{len(of):,} images with 16 bits a channel hold {most}: {of[0]}{', ...' if of[1:] else ''}", file=sys.stderr)
     kept = [i for i in range(len(images)) if i not in skipped]
     size = None if whole else encoder.image_size
 
     def original(row: int, _temporary=temporary) -> Tensor:  # a temporary folder lives as long as somebody may ask
-        file = folder / "originals" / f"{digests[kept[row]]}-{size or 'whole'}.npy"
+        file = folder / "originals" / f"{digests[kept[row]]}-{size or 'whole'}{narrow.get(kept[row], '')}.npy"
         if not file.exists():
             with replacing(file) as part, open(part, "wb") as stream:
-                np.save(stream, _original(_decode(images[kept[row]]), size))
+                np.save(stream, _original(decode(images[kept[row]])[0], size))
         return torch.from_numpy(np.load(file))
 
     return Images(torch.from_numpy(np.load(rows, mmap_mode="c")), original, key, skipped)
@@ -124,7 +130,10 @@ def _holds(rows: Path, facts: Path) -> bool:
     """Whether the store is there and still what was written."""
     if not (rows.exists() and facts.exists()):
         return False
-    if json.loads(facts.read_text(encoding="utf-8"))["sha256"] == sha256(rows):
+    found = json.loads(facts.read_text(encoding="utf-8"))
+    if "narrow" not in found:  # of a version that took all 16-bit images as 16 bits of data
+        return False
+    if found["sha256"] == sha256(rows):
         return True
     print(f"{rows}: not the bytes that were written; the images are decoded again", file=sys.stderr)
     return False
@@ -134,7 +143,7 @@ def _fill(rows: Path, facts: Path, images: Sequence, encoder: Encoder, progress:
     shape = (len(images), *encoder.store(Image.new("RGB", (8, 8))).shape)
     needed, free = int(np.prod(shape)), shutil.disk_usage(rows.parent).free
     if needed > free:
-        raise OSError(f"{rows.parent}: the images need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; choose another store")
+        raise OSError(f"the images need {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free")
     if progress and needed > 1e8:
         print(f"image store: {len(images):,} images at {shape[2]} x {shape[3]}, {needed / 1e9:.2f} GB in {rows.parent}", file=sys.stderr)
     part = rows.with_name(f".{rows.name}.part")  # one name, under the lock: a killed run leaves one file, and it is overwritten
@@ -143,9 +152,13 @@ def _fill(rows: Path, facts: Path, images: Sequence, encoder: Encoder, progress:
         with open(part, "r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, part.stat().st_size)
 
+    narrow: dict[int, int] = {}
+
     def read(i: int) -> str | None:
         try:
-            pixels[i] = encoder.store(_decode(images[i]))
+            picture, bits = decode(images[i])
+            pixels[i] = encoder.store(picture)
+            narrow.update({} if bits is None else {i: bits})
         except UNREADABLE as error:
             return str(error) or type(error).__name__
         return None
@@ -160,54 +173,7 @@ def _fill(rows: Path, facts: Path, images: Sequence, encoder: Encoder, progress:
         os.replace(f"{part}.kept", part)
     pixels.flush()
     os.replace(part, rows)
-    write_atomically(facts, json.dumps({"sha256": sha256(rows), "skipped": skipped}))
-
-
-class _Room:
-    """Pixels that may be in memory at once, shared by threads."""
-
-    def __init__(self, pixels: int):
-        self._all, self._left, self._changed = pixels, pixels, threading.Condition()
-
-    @contextmanager
-    def of(self, pixels: int) -> Iterator[None]:
-        needed = min(pixels, self._all)
-        with self._changed:
-            self._changed.wait_for(lambda: self._left >= needed)
-            self._left -= needed
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._left += needed
-                self._changed.notify_all()
-
-
-_room = _Room(AT_ONCE)
-
-
-def _decode(image: Any) -> Image.Image:
-    if isinstance(image, (str, PathLike)):
-        with Image.open(image, formats=FORMATS) as file, _room.of(file.width * file.height):
-            return _upright_rgb(file)
-    if isinstance(image, Image.Image):
-        return _upright_rgb(image)
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"an image array must be uint8 of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}")
-    return Image.fromarray(array).convert("RGB")
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("F", "I"):
-        raise ValueError(f"pixels of {image.mode} (more than 16 bits) have no known range; save it with 8 or 16 bits a channel")
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    write_atomically(facts, json.dumps({"sha256": sha256(rows), "skipped": skipped, "narrow": narrow}))
 
 
 def _original(image: Image.Image, size: int | None) -> np.ndarray:

@@ -119,6 +119,7 @@ def test_a_checkpoint_that_cannot_be_read_is_told_by_name(state, tmp_path, name,
         ("{home}/new", None, "new/open_clip_config.json describes no architecture that this version of open_clip can build, or open_clip_"),
         ("{home}/words", None, "words/tokenizer.json: damaged, no tokenizer in it: "),
         ("{home}/seeds", None, "seeds/seed0.safetensors: damaged or cut off: 0 bytes that are no whole safetensors file"),
+        ("{home}/mute", None, "Its files, such as tokenizer.json and tokenizer_config.json, must lie in {home}/mute"),
         ("{home}/hf", "openai", "brings its own weights; leave `pretrained` ('openai') out"),
     ],
 )
@@ -134,13 +135,15 @@ def test_the_command_tells_what_an_encoder_lacks(state, tmp_path, capsys, encode
         ("part", weights.CONFIG, {"model_cfg": {"embed_dim": 16, "vision_cfg": {}}}),
         ("new", weights.CONFIG, {"model_cfg": {**TINY, "invented": 1}}),
         ("seeds", weights.CONFIG, config),
+        ("mute", weights.CONFIG, {"model_cfg": {**TINY, "text_cfg": {**TINY["text_cfg"], "hf_tokenizer_name": "."}}}),
     ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text(json.dumps(content), encoding="utf-8")
     for folder, name in (("torn", weights.CONFIG), ("words", "tokenizer.json")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text("{", encoding="utf-8")
-    save_file(state, tmp_path / "new/open_clip_model.safetensors")
+    for folder in ("new", "mute"):
+        save_file(state, tmp_path / folder / "open_clip_model.safetensors")
     (tmp_path / "seeds/seed0.safetensors").write_bytes(b"")
     words = ["label", tmp_path / "images", "--classes", tmp_path / "classes.txt", "--out", tmp_path / "out", "--device", "cpu"]
     more = ["--pretrained", pretrained.format(home=tmp_path)] if pretrained else []

@@ -1,7 +1,9 @@
 import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -11,8 +13,9 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from gta.encoders import images
+from gta.encoders import decode
 from gta.encoders.images import Images, UnreadableImages, load_images
+from small import full_beyond
 
 
 def test_the_store_is_the_encoders_own_preprocessing(encoder, rng):
@@ -106,7 +109,7 @@ def test_a_store_is_made_once_for_its_content(encoder, rng, tmp_path, monkeypatc
     first = load_images(files, encoder, store=tmp_path / "store")
     decoded = []
     monkeypatch.setattr(
-        "gta.encoders.images._decode", lambda image, decode=load_images.__globals__["_decode"]: decoded.append(image) or decode(image)
+        "gta.encoders.images.decode", lambda image, decode=load_images.__globals__["decode"]: decoded.append(image) or decode(image)
     )
     again = load_images([file.rename(file.with_name(f"new{file.name}")) for file in files], encoder, store=tmp_path / "store")
     assert not decoded and again.sha256 == first.sha256 and torch.equal(again.pixels, first.pixels)
@@ -134,8 +137,19 @@ def test_a_damaged_or_unfinished_store_is_made_again(encoder, rng, tmp_path, cap
 
 def test_too_little_room_is_said_before_anything_is_decoded(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
-    with pytest.raises(OSError, match=r"need 0\.00 GB and 0\.00 GB are free; choose another store"):
+    with pytest.raises(OSError, match=r"need 0\.00 GB and 0\.00 GB are free; choose another store \(`store`; of `gta label`, `--out`\)"):
         load_images([Image.new("RGB", (8, 8))], encoder, store=tmp_path)
+
+
+def test_a_store_that_cannot_be_written_is_named_with_what_moves_it(encoder, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    mend = r"choose another store \(`store`; of `gta label`, `--out`\)"
+    with pytest.raises(OSError, match=rf"store '.*file/store': nothing can be written in .*/file; {mend}"):
+        load_images([Image.new("RGB", (8, 8))], encoder, store=tmp_path / "file/store")
+    with pytest.raises(OSError, match=rf"store '.*full' cannot be written: \[Errno 27\] File too large.*; {mend}"), full_beyond(1000):
+        load_images([Image.new("RGB", (8, 8))], encoder, store=tmp_path / "full")
+    with pytest.raises(OSError, match="cannot be written: .*; set TMPDIR to another folder"), full_beyond(1000):
+        load_images([Image.new("RGB", (8, 8))], encoder)
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((8, 8), (32, 32)), ((50, 60), (50, 60)), ((100, 200), (64, 128)), ((10, 40), (32, 128))])
@@ -192,7 +206,7 @@ def test_a_file_that_another_program_would_have_to_open_is_no_image(tmp_path, en
 
 
 def test_large_images_wait_for_one_another():
-    room, inside, most = images._Room(10), [], []
+    room, inside, most = decode.Room(10), [], []
 
     def enters(pixels):
         with room.of(pixels):
@@ -211,3 +225,48 @@ def test_a_key_is_of_the_content_whatever_the_place(encoder, glyphs):
     assert keys[5] == keys[2] and len(set(keys)) == 5
     backwards = Images.of_pixels(images.pixels.flip(0))
     assert [backwards.key(row) for row in range(6)] == keys[::-1]
+
+
+def colour_png(file, values):
+    """A PNG of 16 bits a channel in colour, which Pillow reads and does not write."""
+
+    def part(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(lines)) + part(b"IEND", b""))
+
+
+@pytest.mark.parametrize(("bits", "told"), [(8, "no value above 255"), (12, "no value above 4,095"), (14, ""), (16, "")])
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "colour.png"])
+def test_data_of_few_bits_in_16_bit_files_are_read_by_their_own_range(encoder, rng, tmp_path, capsys, bits, told, name):
+    values = np.repeat(np.repeat(rng.integers(0, 2**bits, (32, 32, 3), dtype=np.uint16), 2, 0), 2, 1)
+    values[:2, :2] = 2**bits - 1
+    values = values if name == "colour.png" else values[..., 0]
+    colour_png(tmp_path / name, values) if name == "colour.png" else Image.fromarray(values).save(tmp_path / name)
+    top = 2**bits - 1 if told else 65535  # 14 bits are visible as they are
+    truth = Image.fromarray((values.astype(np.uint32) * 255 // top).astype(np.uint8)).convert("RGB")
+    for _ in range(2):  # also from the store
+        images = load_images([tmp_path / name], encoder, store=tmp_path / "store")
+        assert (images.pixels.int() - load_images([truth], encoder).pixels.int()).abs().max() <= 1
+        assert (images.original(0).int() - torch.from_numpy(np.asarray(truth).transpose(2, 0, 1).astype(int))).abs().max() <= 1
+        said = capsys.readouterr().err
+        line = f"1 images with 16 bits a channel hold {told}, so that this is taken as white: {tmp_path / name}\n"
+        assert said == (line if told else "")
+
+
+def test_a_black_image_stays_black_and_a_store_of_an_older_version_is_made_again(encoder, tmp_path, capsys):
+    Image.fromarray(np.zeros((40, 40), dtype=np.uint16)).save(tmp_path / "black.png")
+    Image.fromarray(np.full((40, 40), 4000, dtype=np.uint16)).save(tmp_path / "twelve.png")
+    files = [tmp_path / "black.png", tmp_path / "twelve.png"]
+    pixels = load_images(files, encoder, store=tmp_path / "store").pixels.clone()
+    assert not pixels[0].any() and (pixels[1] == 249).all()
+    assert capsys.readouterr().err.startswith("1 images with 16 bits")
+    (facts,) = (tmp_path / "store").glob("*.json")
+    old = json.loads(facts.read_text(encoding="utf-8"))
+    del old["narrow"]
+    facts.write_text(json.dumps(old), encoding="utf-8")
+    assert torch.equal(load_images(files, encoder, store=tmp_path / "store").pixels, pixels)
+    assert json.loads(facts.read_text(encoding="utf-8"))["narrow"] == {"1": 12}
