@@ -109,7 +109,11 @@ def _predict(given: argparse.Namespace) -> int:
     for name, reason in left_out:
         print(f"no label: {name!a}: {reason}", file=sys.stderr)
     if given.out:
-        write_atomically(given.out, text)
+        try:
+            write_atomically(given.out, text)
+        except OSError as error:
+            sys.stdout.write(text)
+            raise OSError(f"--out {given.out} cannot be written: {error}. The labels are printed instead") from error
         print(given.out)
     else:
         sys.stdout.write(text)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -17,20 +18,30 @@ COLUMNS = ("path", "label", "confidence", "runner_up", "margin", "clip", "unfitn
 
 
 def write(job: Job, outcome: Outcome) -> dict[str, Path]:
-    """Write the results to the folder. Each file is complete or absent. Returns {name of the result: file}."""
+    """Write the results to the folder, the labels first. Each file is complete or absent. Returns {name of the result: file}. Raises
+    RuntimeError, with what is written already, where one cannot be written."""
     result, reject = outcome.result, job.options.reject_above
-    texts = {
-        "predictions.csv": predictions(outcome.names, outcome.classifier, result.assignments, outcome.clip, outcome.unfitness, reject),
-        "left_out.csv": table(("path", "reason"), outcome.left_out),
-        "attributes.json": result.attributes.to_json(),
-        "report.html": report.render(job, outcome),
+    labels = predictions(outcome.names, outcome.classifier, result.assignments, outcome.clip, outcome.unfitness, reject)
+    writers: dict[str, Callable[[Path], None]] = {
+        "predictions.csv": lambda file: write_atomically(file, labels),
+        "left_out.csv": lambda file: write_atomically(file, table(("path", "reason"), outcome.left_out)),
+        "attributes.json": lambda file: write_atomically(file, result.attributes.to_json()),
+        "report.html": lambda file: write_atomically(file, report.render(job, outcome)),
     }
-    for name, text in texts.items():
-        write_atomically(job.out / name, text)
     if job.options.save_model:
-        models.save(job.out / "model", result.encoder, outcome.classifier, result.attributes, report.card(job, outcome))
-        return {name: job.out / name for name in (*texts, "model")}
-    return {name: job.out / name for name in texts}
+        card = report.card(job, outcome)
+        writers["model"] = lambda folder: models.save(folder, result.encoder, outcome.classifier, result.attributes, card)
+    written: dict[str, Path] = {}
+    for name, write_to in writers.items():
+        try:
+            write_to(job.out / name)
+        except (OSError, ValueError) as error:
+            there = f"{', '.join(written) or 'no other result'} in {job.out}"
+            raise RuntimeError(
+                f"{name} cannot be written: {error}. Kept: {there}, and the run, from which the same command goes on"
+            ) from error
+        written[name] = job.out / name
+    return written
 
 
 def predictions(

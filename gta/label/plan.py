@@ -15,6 +15,7 @@ from gta import encoders
 from gta.encoders import weights
 from gta.encoders.encoder import Encoder
 from gta.label.jobs import EMBEDDED, FIELDGUIDE, NONE, Job
+from gta.label.texts import check_texts
 from gta.llm import prompts
 
 PROMPT, ANSWER = 220, 90  # approximate tokens of a question and of its answer
@@ -34,6 +35,7 @@ def _resources(job: Job) -> list[tuple[str, str]]:
         encoder = _like(job)
     except (ValueError, weights.MissingWeights) as error:
         return [("time", f"not known before the encoder is here: {error}")]
+    warned = [("names", line) for line in check_texts(job, encoder)]
     image, text = _seconds(encoder)
     iterations, adapted = job.settings.iterations, min(n, m * job.settings.confident)
     size = encoder.image_size
@@ -46,6 +48,7 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     memory = 4 * floats + PROGRAM
     disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters
     return [
+        *warned,
         ("time", f"about {_time(total)}: {1 / image:.1f} images a second to encode, {iterations} times"),
         ("memory", f"about {memory / 1e9:.1f} GB"),
         ("disk", f"about {disk / 1e6:,.0f} MB, to go on after an interruption"),

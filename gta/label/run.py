@@ -4,6 +4,7 @@ The user's folder keeps everything that costs time or money (`state`, `images`, 
 an interruption, and a call with more images or one more class computes and asks only what is new.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from gta.generate import describe
 from gta.label.inputs import readable
 from gta.label.jobs import NONE, Job
 from gta.label.models import Classifier
+from gta.label.texts import check_texts
 from gta.llm import prompts
 from gta.llm.chat import ChatModel, Usage
 from gta.llm.endpoint import only_model
@@ -49,6 +51,8 @@ class Outcome:
 def run(job: Job, progress: bool = True) -> Outcome:
     """Label all images. After an interruption, the same call continues. Raises the errors of encoder, images and language model."""
     encoder = job.encoder()
+    for line in check_texts(job, encoder):
+        print(line, file=sys.stderr)
     images = load_images(job.found.paths, encoder, store=job.out / "images", skip_bad=True, progress=progress)
     examples = load_images(job.support[0], encoder, store=job.out / "images", progress=progress) if job.support[0] else None
     parts = [images] if examples is None else [images, examples]
