@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gta.data.copies import DATA
 
-SAMPLING = "how an endpoint is asked: max_tokens, temperature, top_p, seed, extra, concurrency, timeout; null leaves one out"
+SAMPLING = "how an endpoint is asked: max_tokens, temperature, top_p, seed, extra, concurrency, timeout, patience; null leaves one out"
 LINKS = "follow links of the folder of images that lead to this folder too"
 
 

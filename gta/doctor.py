@@ -100,6 +100,6 @@ def _endpoint(llm: str | None) -> Check:
     except LanguageModelError as error:
         return Check(what, False, str(error), again)
     if reply.gave_up:
-        return Check(what, False, f"{model} at {address} answers, but not with a list: {reply.gave_up}", f"try another model; {again}")
+        return Check(what, False, f"{model} at {address} answers, but not with a list: {reply.gave_up}", f"name another model; {again}")
     learnt = "".join(f"; it {line}" for line in asked.learnt)
     return Check(what, True, f"{model} at {address} says of a zebra {reply.phrases[0]!r}, and {len(reply.phrases) - 1} more{learnt}")

@@ -74,6 +74,6 @@ def test_what_is_wrong_with_an_endpoint_is_told(bare):
     with endpoint([reply(body=chat("I am a poet. I do not list. I sing."))]) as (url, _):
         check = language_model(f"m@{url}")
         assert check.found == f"m at {url} answers, but not with a list: prose instead of a list"
-        assert check.mend == f"try another model; then ask again: python -m gta doctor --llm m@{url}"
+        assert check.mend == f"name another model; then ask again: python -m gta doctor --llm m@{url}"
     with endpoint(lambda _, request, __: error(400, message="unknown: temperature") if "temperature" in request else reply()) as (url, _):
         assert language_model(f"m@{url}").found.endswith("1 more; it refuses temperature=0.0, which is left out")

@@ -207,6 +207,9 @@ class LanguageModel:
                     phrases, reason = [], fault
         except (Refused, UnusableAnswer) as error:
             reason = f"refused: {error}" if isinstance(error, Refused) else str(error)
+        if reason == CUT and not phrases:
+            limit = ", ".join(f"{name}={value}" for name, value in self.sampling.items() if "max" in name) or "a limit of the endpoint"
+            self._endpoint.tell(f"{self.name} was cut off by {limit} before it had said a phrase: `sampling` sets a larger max_tokens")
         with self._lock:
             self.usage.prompt_tokens += tokens[0]
             self.usage.completion_tokens += tokens[1]

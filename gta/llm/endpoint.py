@@ -137,10 +137,10 @@ class Endpoint:
             if self.manner is not old:
                 return
             self.manner = new
-        self._tell(f"{self.model} at {self.address.url} {new.told[-1]}{words}")
+        self.tell(f"{self.model} at {self.address.url} {new.told[-1]}{words}")
 
-    def _tell(self, line: str) -> None:
-        """Print a line once."""
+    def tell(self, line: str) -> None:
+        """Print a line on the standard error, once."""
         if line not in self._told:
             self._told.add(line)
             tqdm.write(line, file=sys.stderr)
@@ -151,7 +151,7 @@ class Endpoint:
         text = f"{self._asked} answered 503: {said(error)}"
         if waited >= self.patience:
             raise LanguageModelError(f"{about}: {text}, for {waited:.0f} s; `sampling` sets patience, now {self.patience:g}") from None
-        self._tell(f"{text}; waiting until it is ready, up to {self.patience:g} s")
+        self.tell(f"{text}; waiting until it is ready, up to {self.patience:g} s")
         time.sleep(min(self.backoff * 2 ** min(looks - 1, 20), LONGEST_STEP, self.patience - waited))
 
     def _wait(self, error: openai.OpenAIError, about: str, outages: int) -> float:

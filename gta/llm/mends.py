@@ -21,7 +21,9 @@ _NO_TLS = (
 )
 _NO_HOST = ("name or service not known", "nodename nor servname", "name resolution", "no address associated", "getaddrinfo failed")
 _ENDINGS = r"/(?:chat/completions|completions|responses|models|embeddings|chat|api/chat|api/generate|api/tags|api)$"
-_NO_MODEL = r"model\b.{0,80}(?:not found|not exist|not available|not loaded)|(?:invalid|unknown|no such) model|invalid_model"
+_NO_MODEL = (
+    r"model\b.{0,80}(?:not found|not exist|not available|not loaded)|(?:invalid|unknown|no such) model|no models? loaded|invalid_model"
+)
 _CONTEXT = r"context (?:length|size|window)|exceed_context|maximum context|too many tokens|prompt is too long"
 
 

@@ -274,6 +274,14 @@ def test_the_embedded_encoder_takes_no_free_language_model(home, capsys, llm):
     assert not (home / "out").exists()
 
 
+def test_a_bank_to_replay_is_held_against_the_encoder_before_anything_is_read(home, capsys):
+    bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
+    bank.add(0, ["a tail"], source="static").save(home / "bank.json")
+    assert command(home, "--llm", f"replay:{home}/bank.json") == 1
+    assert "'tail' in 'a picture of the digit zero with a tail' is not a word of this encoder" in capsys.readouterr().err
+    assert not (home / "out").exists()
+
+
 def test_an_endpoint_is_asked_as_the_command_says(home, capsys):
     said = reply(body=chat('{"attributes": ["with one loop"]}'))
     words = ["--sampling", "temperature=0.7", "max_tokens=null", "extra={top_k: 3}", "--iterations", "1"]
@@ -331,7 +339,7 @@ def test_the_templates_are_the_users_or_suit_the_domain(home, tiny):
 def test_an_endpoint_that_serves_one_model_needs_no_name():
     with fieldguide.serve(fieldguide.draw_guide(0)) as url:
         assert only_model(url) == "fieldguide"
-    with pytest.raises(LanguageModelError, match="failed: .*; it does not say which model"):
+    with pytest.raises(LanguageModelError, match=r"failed: .*; it does not say which model"):
         only_model("http://127.0.0.1:9/v1")
 
 

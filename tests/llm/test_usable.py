@@ -143,6 +143,15 @@ def test_an_answer_of_which_a_part_is_of_use_is_taken():
     assert bank.counts == {"says nothing": 1, "says no more than the name": 1}
 
 
+def test_a_model_that_thinks_until_the_limit_is_told_with_what_sets_it(capsys):
+    """Once, though every question fares so."""
+    with endpoint([reply(body=chat("", finish="length"))]) as (url, _):
+        replies = model(url).ask([PAIR, Question("other", "owl")])
+    assert {answer.gave_up for answer in replies} == {"cut off at the length limit"}
+    said = "m was cut off by max_tokens=1000 before it had said a phrase: `sampling` sets a larger max_tokens\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_useless_answer_is_sent_back_as_a_turn_with_the_reason():
     """A model at temperature 0 gives the same answer to the same words, and another to these."""
 
