@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON3 ?= python3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Text is UTF-8 in every locale.
+export PYTHONUTF8 := 1
 READY = $(VENV)/.ready
 # SMOKE=1 shrinks every run and works under runs/smoke.
 BASE = runs$(if $(SMOKE),/smoke)

@@ -30,6 +30,7 @@ def markers(names):
 
 
 if workflow.is_main_process:  # the jobs of a cluster read this file too
+    sys.stdout.reconfigure(errors="backslashreplace")  # an earlier failure may tell what the terminal cannot show
     asked = [word for word in sys.argv[1:] if word in BATCH.targets] or ["all"]
     print(BATCH.report(asked))  # and set the markers
     os.environ[progress.VARIABLE] = BATCH.to_make(asked)  # from which each job tells how many are left
@@ -63,11 +64,11 @@ rule step:
     resources:
         gpu=lambda wildcards: BATCH.gpus(wildcards.name),
     shell:
-        f"OMP_NUM_THREADS={{threads}} python -m gta.batch.make {{wildcards.name:q}} --options {ASKED} --log {{log:q}}"
+        f"PYTHONUTF8=1 OMP_NUM_THREADS={{threads}} python -m gta.batch.make {{wildcards.name:q}} --options {ASKED} --log {{log:q}}"
 
 
 rule publish:
     input:
         markers(BATCH.target("all")),
     shell:
-        f"python -m gta.batch.steps publish --options {ASKED}"
+        f"PYTHONUTF8=1 python -m gta.batch.steps publish --options {ASKED}"

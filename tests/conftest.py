@@ -79,7 +79,10 @@ THIRDS = {
         "test_older_instructions_do_round_otherwise",
     },
 }
-ALL_ALONE = {"test_a_batch_that_is_killed_ten_times_gives_the_same_tables"}
+ALL_ALONE = {
+    "test_a_batch_that_is_killed_ten_times_gives_the_same_tables",
+    "test_the_demo_runs_on_machines_as_people_have_them",
+}
 
 
         "test_a_real_small_model_describes_three_classes",

@@ -7,16 +7,16 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import IO
 
 from filelock import FileLock
 
 from gta.batch import progress
+from gta.batch.kernels import environment, execute
 from gta.batch.steps import Batch
 from gta.files import ROOT, write_atomically
 
@@ -74,20 +74,6 @@ def _work(batch: Batch, name: str) -> None:
         build(batch.base, done.parent, {other: batch.steps[other].outputs for other in batch.needs(name)}, **step.parameters)
 
 
-def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
-    """Run a notebook with papermill. The kernel uses Unix sockets in a temporary folder instead of TCP ports.
-
-    A kernel first looks for free TCP ports and takes them later, so two kernels that start together may take the same ports. Other
-    users of the machine could also connect to a TCP port.
-    """
-    import papermill
-    from traitlets.config import Config
-
-    with TemporaryDirectory() as sockets:
-        kernel = Config(KernelManager={"transport": "ipc", "connection_file": f"{sockets}/kernel.json"})
-        papermill.execute_notebook(notebook, out, dict(parameters), progress_bar=False, config=kernel)
-
-
 @contextmanager
 def a_gpu(devices: str = "/dev/nvidia[0-9]*", locks: Path = Path("runs/gpus")) -> Iterator[None]:
     """Reserve a GPU of this machine that no other run uses, until the block or the process ends.
@@ -100,25 +86,13 @@ def a_gpu(devices: str = "/dev/nvidia[0-9]*", locks: Path = Path("runs/gpus")) -
         return
     locks.mkdir(parents=True, exist_ok=True)
     number, lock = _first_free(locks, len(found))
-    with lock, _visible(str(number)):
+    with lock, environment(CUDA_VISIBLE_DEVICES=str(number)):
         yield
 
 
 def no_gpu() -> AbstractContextManager[None]:
     """Hide all GPUs. The embedded encoders run on the CPU: they give the same numbers everywhere, and the GPUs stay free."""
-    return _visible("")
-
-
-@contextmanager
-def _visible(devices: str) -> Iterator[None]:
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    try:
-        yield
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES")
-        if before is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
+    return environment(CUDA_VISIBLE_DEVICES="")
 
 
 def _first_free(locks: Path, count: int) -> tuple[int, IO]:

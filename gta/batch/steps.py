@@ -8,6 +8,7 @@
 
 import argparse
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 
 from gta import hashes
 from gta.batch import progress, stamps
+from gta.batch.index import index
 from gta.batch.stamps import Step
 from gta.batch.sweeps import TARGETS, Page, Sweep, pages, sweeps
 from gta.files import ROOT
@@ -196,7 +198,7 @@ class Batch:
                     raise ValueError(f"{results / rows} was published and would be lost, since its run is left out: {reason}")
         kinds = ("run/", "table/", "notebook/")
         kept = [(step, self._published(name, step)) for name, step in self.steps.items() if name.startswith(kinds)]
-        stamps.publish(kept, self.base, results, self.index())
+        stamps.publish(kept, self.base, results, index(self.sweeps, self.pages))
 
     def _published(self, name: str, step: Step) -> list[Path]:
         if not name.startswith("run/"):
@@ -204,22 +206,6 @@ class Batch:
         notebook, rows, predictions, *more = step.outputs
         files = {"notebook": [notebook], "predictions": [predictions], "outputs": more}
         return [rows, *(file for kind in self.sweeps[name.split("/")[1]].publish for file in files[kind])]
-
-    def index(self) -> list[dict[str, str]]:
-        """For each table and figure of the paper, its target, notebook, CSV and figure here."""
-        lines: list[dict[str, str]] = []
-        for table, sweep in self.sweeps.items():
-            drawn = [(name, page) for name, page in self.pages.items() if table in page.tables and page.figure]
-            drawn.sort(key=lambda named: len(named[1].tables))  # a page of this table alone comes before a page of many tables
-            figure = {"figure": drawn[0][1].figure or "", "figure_notebook": f"notebooks/{drawn[0][0]}.ipynb"} if drawn else {}
-            where = {"target": sweep.target, "notebook": sweep.notebook, "csv": f"tables/{table}.csv"}
-            lines.append({"paper": sweep.paper, **where, "figure": "", "figure_notebook": "", **figure})
-        for name, page in self.pages.items():
-            if page.paper:
-                notebook = f"notebooks/{name}.ipynb"
-                where = {"target": page.target, "notebook": notebook, "csv": page.csv or ""}
-                lines.append({"paper": page.paper, **where, "figure": page.figure or "", "figure_notebook": notebook})
-        return lines
 
     def _cells(self, sweep: Sweep) -> list[dict[str, Any]]:
         return sweep.cells(self.smoke, self.draws, self.seeds)
@@ -290,9 +276,8 @@ class Batch:
                 outputs.append(copy.with_name(f"{copy.name}.html"))
             if file.suffix != ".ipynb" and not name.startswith("run/"):
                 outputs.append(copy)
-        return self._step(
-            "site", "gta/batch/site.py", outputs, [file for _, file in read], {"index": self.index(), "left_out": self.left_out}
-        )
+        parameters = {"index": index(self.sweeps, self.pages), "left_out": self.left_out}
+        return self._step("site", "gta/batch/site.py", outputs, [file for _, file in read], parameters)
 
     def _step(self, name: str, entry: str, outputs: list, inputs: list, parameters: Mapping | None = None) -> Step:
         return Step(self.base / "stamps" / f"{name}.json", Path(entry), tuple(outputs), tuple(map(Path, inputs)), parameters or {})
@@ -311,6 +296,7 @@ def main() -> None:
     parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data, attributes, sampling: a JSON object")
     arguments = parser.parse_args()
     batch = Batch(**arguments.options)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if arguments.action == "publish":
         batch.publish()
     else:

@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 PALETTE = sns.color_palette("colorblind")
+plt.rcdefaults()  # a user's own matplotlibrc has no say
 plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 
