@@ -82,10 +82,10 @@ THIRDS = {
 ALL_ALONE = {
     "test_a_batch_that_is_killed_ten_times_gives_the_same_tables",
     "test_the_demo_runs_on_machines_as_people_have_them",
+        "test_a_real_small_model_describes_three_classes",
 }
 
 
-        "test_a_real_small_model_describes_three_classes",
 def pytest_addoption(parser):
     parser.addoption("--third", type=int, help="with -m slow: 1, 2 or 3, the third of the slow tests to run, and those of a browser")
 
