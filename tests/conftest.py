@@ -68,6 +68,7 @@ THIRDS = {
     2: {
         "test_two_hundred_runs_at_once_lose_and_double_no_row",
         "test_thirty_kills",
+        "test_a_real_small_model_describes_three_classes",
         "test_an_installed_package_works_from_another_folder",
         "test_any_number_of_classes_and_images",
     },
@@ -82,7 +83,6 @@ THIRDS = {
 ALL_ALONE = {
     "test_a_batch_that_is_killed_ten_times_gives_the_same_tables",
     "test_the_demo_runs_on_machines_as_people_have_them",
-        "test_a_real_small_model_describes_three_classes",
 }
 
 
