@@ -162,6 +162,6 @@ def _doctor(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    # A character that the terminal does not have is escaped, and is no error.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main())
-    for stream in (sys.stdout, sys.stderr):  # a character that the terminal does not have is escaped, and is no error
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

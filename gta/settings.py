@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gta.names import nearest
 
@@ -25,11 +25,18 @@ class Checked(BaseModel):
     def read(cls, namespace: dict) -> Self:
         """Read the plain variables of a notebook, before it defines any that is not a parameter.
 
-        papermill gives a misspelt parameter as one more variable; here it is refused with the nearest name.
+        papermill gives a misspelt parameter as one more variable; here it is refused with the nearest name. So is a number for a
+        text, with the way to give it as a text: the 007 that a user wrote is lost in 7.
         """
         plain = (str, int, float, bool, list, tuple, dict, type(None))
         hidden = {"In", "Out"}  # IPython's own
-        return cls(**{k: v for k, v in namespace.items() if isinstance(v, plain) and k not in hidden and not k.startswith("_")})
+        given = {k: v for k, v in namespace.items() if isinstance(v, plain) and k not in hidden and not k.startswith("_")}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            wrong = [(e["loc"][0], e["input"]) for e in error.errors() if e["type"] == "string_type" and len(e["loc"]) == 1]
+            told = [f"{name} is a text, and -p made {value!r} of it; -r {name} TEXT leaves it as it is" for name, value in wrong]
+            raise ValueError("\n".join(told)) if told else error from None
 
 
 class Settings(Checked):

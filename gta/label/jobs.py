@@ -12,7 +12,7 @@ from gta import encoders
 from gta.adapt import natural_augmentation
 from gta.attributes import Bank
 from gta.encoders.encoder import Encoder
-from gta.files import ROOT
+from gta.files import ROOT, closed_to
 from gta.label.inputs import Classes, Found, find_images, read_classes, read_labelled
 from gta.llm import prompts
 from gta.llm.address import Address, parted
@@ -144,12 +144,14 @@ def prepare(options: Options) -> Job:
 
 
 def _out(options: Options) -> Path:
-    """The folder for results. Raises ValueError if it is a file, or a folder of images to label."""
+    """The folder for results. Raises ValueError if it is a file, cannot be written, or is a folder of images to label."""
     out, images = Path(options.out), Path(options.images).resolve()
     if out.exists() and not out.is_dir():
         raise ValueError(f"out {str(out)!r} is a file; name a folder for the results")
     if images in (out.resolve(), *(out.resolve() / name for name in KEPT)):
         raise ValueError(f"out {str(out)!r} would mix the results with the images of {options.images}; name another folder")
+    if (closed := closed_to(out)) is not None:
+        raise ValueError(f"out {str(out)!r}: nothing can be written in {closed}; name another folder")
     return out
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from gta.attributes import Memory
 from gta.data import gallery, tasks
-from gta.files import ROOT
+from gta.files import ROOT, closed_to
 from gta.llm.ledger import Mode
 from gta.llm.sampling import Sampling
 from gta.released.presets import PRESETS, Name
@@ -61,6 +61,15 @@ class RunParameters(Checked):
         """Of the rows."""
         return "smoke" if self.smoke else "done"
 
+    @model_validator(mode="after")
+    def _can_write(self) -> Self:
+        """What a run writes can be written, or the parameter is named that moves it."""
+        for name in ("store", "ledger", "out"):
+            closed = closed_to(ROOT / getattr(self, name))
+            if closed is not None and not (name == "ledger" and self.mode == "replay"):
+                raise ValueError(f"{name} {getattr(self, name)!r}: nothing can be written in {closed}; -p {name} FOLDER names another")
+        return self
+
     @property
     def task(self) -> tasks.Task:
         """The dataset's query images. Raises as `gta.data.tasks.load` does."""
@@ -101,6 +110,11 @@ class Quickstart(Checked):
     sampling: Sampling = Sampling()
     smoke: bool
 
+    @model_validator(mode="after")
+    def _words_that_are_known(self) -> Self:
+        refuse_free(self.llm, self.backbone)
+        return self
+
     @property
     def settings(self) -> Settings:
         changes = {**PRESETS[self.preset].settings, **({"iterations": 2} if self.smoke else {})}
@@ -110,11 +124,6 @@ class Quickstart(Checked):
     def once(self) -> Settings:
         """One transduction: CLIP and TransCLIP."""
         return settings_for(self.backbone, self.dataset, **ONCE)
-    @model_validator(mode="after")
-    def _words_that_are_known(self) -> Self:
-        refuse_free(self.llm, self.backbone)
-        return self
-
 
 
 class Datasets(Checked):
