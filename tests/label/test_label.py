@@ -276,9 +276,9 @@ def test_the_embedded_encoder_takes_no_free_language_model(home, capsys, llm):
 
 def test_a_bank_to_replay_is_held_against_the_encoder_before_anything_is_read(home, capsys):
     bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
-    bank.add(0, ["a tail"], source="static").save(home / "bank.json")
+    bank.add(0, ["a plumage"], source="static").save(home / "bank.json")
     assert command(home, "--llm", f"replay:{home}/bank.json") == 1
-    assert "'tail' in 'a picture of the digit zero with a tail' is not a word of this encoder" in capsys.readouterr().err
+    assert "'plumage' in 'a picture of the digit zero with a plumage' is not a word of this encoder" in capsys.readouterr().err
     assert not (home / "out").exists()
 
 
