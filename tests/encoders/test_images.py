@@ -148,7 +148,7 @@ def test_a_store_that_cannot_be_written_is_named_with_what_moves_it(encoder, tmp
         load_images([Image.new("RGB", (8, 8))], encoder, store=tmp_path / "file/store")
     with pytest.raises(OSError, match=rf"store '.*full' cannot be written: \[Errno 27\] File too large.*; {mend}"), full_beyond(1000):
         load_images([Image.new("RGB", (8, 8))], encoder, store=tmp_path / "full")
-    with pytest.raises(OSError, match="cannot be written: .*; set TMPDIR to another folder"), full_beyond(1000):
+    with pytest.raises(OSError, match=r"cannot be written: .*; set TMPDIR to another folder"), full_beyond(1000):
         load_images([Image.new("RGB", (8, 8))], encoder)
 
 
@@ -250,7 +250,7 @@ def test_data_of_few_bits_in_16_bit_files_are_read_by_their_own_range(encoder, r
     truth = Image.fromarray((values.astype(np.uint32) * 255 // top).astype(np.uint8)).convert("RGB")
     for _ in range(2):  # also from the store
         images = load_images([tmp_path / name], encoder, store=tmp_path / "store")
-        assert (images.pixels.int() - load_images([truth], encoder).pixels.int()).abs().max() <= 1
+        assert (images.pixels.int() - load_images([truth], encoder).pixels.int()).abs().max() <= 2  # bicubic adds to one of rounding
         assert (images.original(0).int() - torch.from_numpy(np.asarray(truth).transpose(2, 0, 1).astype(int))).abs().max() <= 1
         said = capsys.readouterr().err
         line = f"1 images with 16 bits a channel hold {told}, so that this is taken as white: {tmp_path / name}\n"
