@@ -1,11 +1,15 @@
 """Small real things that many tests share: the committed encoders, a few glyph images, a served guide."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import torch
 
 from gta import encoders
 from gta.data import manifests
+from gta.files import ROOT
 from gta.worlds.fieldguide import language_model
 from gta.worlds.glyphs import DIGITS, NAMES, render
 from published import cut_manifests
@@ -56,6 +60,16 @@ def cut(tmp_path, cut_folder, monkeypatch):
     return tmp_path / "data"
 
 
+@pytest.fixture
+def copy(tmp_path):
+    """The repository's files, as git has them, in a folder of their own."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    for file in filter(lambda name: (ROOT / name).exists(), listed.stdout.splitlines()):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
 # Slow tests that CI runs in turn, a third at a time, each third in a few minutes. Those of a browser run always; what takes a quarter
 # of an hour is for `make test-all` alone.
 THIRDS = {
@@ -73,6 +87,7 @@ THIRDS = {
         "test_any_number_of_classes_and_images",
     },
     3: {
+        "test_the_first_hour_is_walked_by_its_own_commands",
         "test_pretraining_learns_and_writes_what_the_loader_reads",
         "test_pretraining_learns_birds_and_writes_what_the_loader_reads",
         "test_the_peers_pages_run_in_smoke_size",

@@ -53,6 +53,12 @@ def test_torch_is_an_ordinary_build():
     assert VERSIONS["torch"] != "2.13.0" and "+" not in VERSIONS["torch"]
 
 
+def test_every_room_is_installed():
+    rooms = {str(file.parent.relative_to(ROOT)).replace("/", ".") for file in (ROOT / "gta").rglob("__init__.py")}
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    assert {name for name in listed if not name.startswith("gta.shipped")} == rooms
+
+
 @pytest.mark.slow
 def test_an_installed_package_works_from_another_folder(tmp_path):
     """`pip install .` without a checkout: what commands read of the repository is in the package, and nothing is written into it."""

@@ -9,6 +9,8 @@ from gta.generate import Pair, ask, directions, distinguish, logged, pairs_to_as
 from gta.llm.chat import ChatModel, Question, Reply
 from gta.llm.prompts import Prompts
 
+BY_PAIR, ALONE = ", answers by pair", ", bullets alone"  # what is added to the name of a language model
+
 
 def pairs_above(pairs: Sequence[Pair], beta: int, bank: Bank) -> list[Pair]:
     """The pair threshold as released, for `select_pairs=`: where no new pair is above beta, none is asked about.
@@ -43,7 +45,7 @@ class AnswersByPair:
     """
 
     def __init__(self, llm: ChatModel, stored: dict[tuple[str, str | None], Reply]):
-        self._llm, self._stored, self.model = llm, stored, f"{llm.model}, answers by pair"
+        self._llm, self._stored, self.model = llm, stored, llm.model + BY_PAIR
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         new = [question for question in questions if question.against is None or _pair(question) not in self._stored]
@@ -73,7 +75,7 @@ class BulletsAlone:
     """
 
     def __init__(self, llm: ChatModel, seed: int, empty: float = EMPTY):
-        self._llm, self._seed, self._empty, self.model = llm, seed, empty, f"{llm.model}, bullets alone"
+        self._llm, self._seed, self._empty, self.model = llm, seed, empty, llm.model + ALONE
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
         answered = zip(questions, self._llm.ask(questions), strict=True)

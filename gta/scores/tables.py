@@ -12,11 +12,14 @@ from gta.scores import statistics
 from gta.scores.rows import TABLE_KEY, Row, read_table, write_table
 
 
-def summary(rows: Iterable[Row]) -> pd.DataFrame:
+def summary(rows: Iterable[Row], oracle: bool = False) -> pd.DataFrame:
     """One row for each method: mean accuracy; mean gain over its baseline, with its 95 % interval over encoders and the verdict; encoders,
-    draws, and the standard deviation of the gain between draws of one encoder. All worlds count as one dataset."""
+    draws, and the standard deviation of the gain between draws of one encoder. All worlds count as one dataset. oracle: also the mean of
+    `oracle_best`, the best of all calls, if there are rows that have it."""
     frame = pd.DataFrame([row.model_dump() for row in rows])
     frame["dataset"] = frame.dataset.str.partition(":")[0]  # aviary:3 is the world of seed 3
+    frame["oracle_best"] = frame.oracle_best.astype(float)
+    oracle &= bool(frame.oracle_best.notna().any())
     names = ["dataset", "backbone", "baseline", "method", "variant", *(["shots"] if frame.shots.nunique() > 1 else [])]
     lines = []
     for key, of in frame.groupby(names):
@@ -25,9 +28,11 @@ def summary(rows: Iterable[Row]) -> pd.DataFrame:
         line = dict(zip(names, key, strict=True)) | {"accuracy": of.groupby("seed").accuracy.mean().mean(), "gain": said["mean"]}
         line |= {"95 % interval": "" if single else f"{said.mean_low:+.1f} to {said.mean_high:+.1f}", "verdict": said.verdict}
         line |= {"encoders": said.encoders, "draws": said.draws, "between draws": said.spread}
+        line |= {"oracle_best": of.groupby("seed").oracle_best.mean().mean()} if oracle else {}
         lines.append(line | {"seconds": of.seconds.mean()})
     table = pd.DataFrame(lines).round({"accuracy": 1, "gain": 1, "between draws": 2, "seconds": 1})
-    table["between draws"] = [f"{value:.2f}" if value == value else "" for value in table["between draws"]]
+    for column, digits in {"between draws": 2, **({"oracle_best": 1} if oracle else {})}.items():
+        table[column] = [f"{value:.{digits}f}" if value == value else "" for value in table[column]]
     return table.sort_values([*names[:2], "baseline", "accuracy"], ignore_index=True)
 
 
@@ -95,7 +100,7 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["show", *files]:
             for file in files:
-                print(file, summary(read_table(Path(file))).to_string(index=False), sep="\n")
+                print(file, summary(read_table(Path(file)), oracle=True).to_string(index=False), sep="\n")
         case ["compare", table, published]:
             print(compared(read_table(Path(table)), read_table(Path(published))))
         case ["markdown", table, document]:

@@ -15,6 +15,7 @@ from gta.llm.chat import ChatModel, Question, Reply
 from gta.llm.ledger import Ledger
 from gta.llm.sampling import identity
 from gta.loop import Result
+from gta.released import asking
 from gta.scores.rows import Row
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Study
@@ -46,10 +47,8 @@ class Counted:
         found = {"calls": 0.0, "prompt_tokens": 0.0, "answer_tokens": 0.0, "waiting": 0.0}
         for entry in ledger:
             request = entry["request"]
-            named = identity(request["model"], request["sampling"])
-            # A preset may have added to the name how answers are kept.
-            if not f"{self.model}, ".startswith(f"{named}, "):
-                continue
+            if identity(request["model"], request["sampling"]) != self.model.removesuffix(asking.ALONE).removesuffix(asking.BY_PAIR):
+                continue  # of another language model, whatever a preset adds to the name of this one
             if (request["messages"][-1]["content"], request["sample"]) not in self.asked:
                 continue
             for attempt in entry["attempts"]:

@@ -19,7 +19,6 @@ import pytest
 from gta.batch.make import a_gpu, make
 from gta.batch.steps import Batch
 from gta.batch.sweeps import Sweep
-from gta.files import ROOT
 from gta.scores.rows import read_table, write_run, write_table
 from small import row
 
@@ -193,16 +192,6 @@ def test_where_there_is_no_gpu_or_a_scheduler_chose_one_nothing_changes(tmp_path
 
 
 # The whole batch.
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """The repository's files, as git has them, in a folder of their own."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
-    for file in filter(lambda name: (ROOT / name).exists(), listed.stdout.splitlines()):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, tmp_path / file)
-    return tmp_path
 
 
 def command(folder, target, *arguments):

@@ -142,6 +142,16 @@ def test_the_summary_tells_nothing_from_a_single_encoder():
     assert line["between draws"] == "1.00"
 
 
+def test_the_best_of_all_calls_is_shown_beside_the_answer_where_there_is_one(tmp_path, capsys):
+    rows = [row(), *(row(run_id=f"g{seed}", method="GTA-CLIP", seed=seed, oracle_best=best) for seed, best in enumerate((60, 61.5)))]
+    assert "oracle_best" not in tables.summary(rows), "in no headline"
+    assert tables.summary(rows, oracle=True).set_index("method").oracle_best.to_dict() == {"CLIP": "", "GTA-CLIP": "60.8"}
+    assert "oracle_best" not in tables.summary(rows[:1], oracle=True)
+    write_table(tmp_path / "rows.csv", rows)
+    tables.main(["show", str(tmp_path / "rows.csv")])
+    assert "60.8" in capsys.readouterr().out
+
+
 def test_rows_are_held_against_the_published_ones_of_the_same_run():
     published = [row(), row(run_id="b", draw=1), row(run_id="c", seed=1)]
     assert tables.compared([row(run_id="z"), row(draw=1)], published) == "as published: 2 rows, every count the same"
