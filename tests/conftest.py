@@ -87,7 +87,6 @@ THIRDS = {
         "test_any_number_of_classes_and_images",
     },
     3: {
-        "test_the_first_hour_is_walked_by_its_own_commands",
         "test_pretraining_learns_and_writes_what_the_loader_reads",
         "test_pretraining_learns_birds_and_writes_what_the_loader_reads",
         "test_the_peers_pages_run_in_smoke_size",
@@ -98,6 +97,8 @@ THIRDS = {
 ALL_ALONE = {
     "test_a_batch_that_is_killed_ten_times_gives_the_same_tables",
     "test_the_demo_runs_on_machines_as_people_have_them",
+    "test_the_first_hour_is_walked_by_its_own_commands",
+    "test_the_first_hour_without_a_language_model",
 }
 
 

@@ -157,7 +157,8 @@ def test_a_closed_folder_for_labels_is_told_before_anything_is_read(photos, monk
 
 def test_notebooks_keep_characters_in_every_locale(tmp_path):
     """papermill, nbformat and the kernel beside our own code, as the batch starts them."""
-    code = "word = 'Möwe'\nopen('said.txt', 'w').write(word)\nprint(word)"
+    said = tmp_path / "said.txt"
+    code = f"word = 'Möwe'\nopen({str(said)!r}, 'w').write(word)\nprint(word)"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=kernel), tmp_path / "a.ipynb")
     done = python(
@@ -165,4 +166,4 @@ def test_notebooks_keep_characters_in_every_locale(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     (cell,) = [cell for cell in json.loads((tmp_path / "b.ipynb").read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    assert cell["outputs"][0]["text"] == ["Möwe\n"]
+    assert cell["outputs"][0]["text"] == ["Möwe\n"] and said.read_text(encoding="utf-8") == "Möwe"
