@@ -52,4 +52,4 @@ def asked(ledger: Ledger) -> pd.DataFrame:
 
 def history(result: Result) -> pd.DataFrame:
     """What happened in each iteration, without a look at any label."""
-    return pd.DataFrame(result.history).drop(columns="labels").set_index("iteration").round(3)
+    return pd.DataFrame(result.history).drop(columns=["labels", "groups"]).set_index("iteration").round(3)

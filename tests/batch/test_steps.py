@@ -230,8 +230,8 @@ def test_a_dry_run_names_exactly_what_depends_on_a_change(copy):
     pages = {step for step in Batch(smoke=True).target("demo") if step.startswith(("notebook/", "page/"))}
     assert edited(table, lambda text: text.rpartition("\n")[0].rpartition("\n")[0] + "\n") == reads
     assert edited(table, lambda text: text.replace(",CLIP,", ",CILP,", 1)) == reads
-    assert edited(runs / "zero_shot/digits-embedded-s1/rows.csv", lambda text: text.replace("smoke", "done")) == {
-        "run/zero_shot/digits-embedded-s1",
+    assert edited(runs / "zero_shot/digits-embedded-draws2-s1/rows.csv", lambda text: text.replace("smoke", "done")) == {
+        "run/zero_shot/digits-embedded-draws2-s1",
         *reads,
     }
     assert edited(copy / "gta/batch/pages.py", lambda text: text + "# a line\n") == {page for page in pages if page.startswith("page/")}
