@@ -1,8 +1,7 @@
-"""Measurements behind three choices, each a small table in results/benchmarks.
+"""Measurements behind two choices, each a small table in results/benchmarks.
 
 python benchmarks/choices.py views        # random crops from the file or from a kept original
 python benchmarks/choices.py compile      # what torch.compile gains in encoding, and what it costs first
-python benchmarks/choices.py precision    # how far one adaptation moves weights in float32 and in float16, all or the released subset
 """
 
 import argparse
@@ -19,11 +18,9 @@ from torchvision.transforms.v2.functional import resized_crop
 from transduct import best, table
 
 from gta import encoders
-from gta.adapt import Selection, adapt, draw_batches, natural_augmentation
-from gta.encoders.images import _decode, _original
+from gta.encoders.decode import decode
+from gta.encoders.images import _original
 from gta.files import ROOT, write_atomically
-from gta.released import weights
-from gta.settings import Settings
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -55,7 +52,7 @@ def views() -> list[dict]:
             rows.append({"photograph": f"{size[0]} x {size[1]}", "from": "file", "ms": 1000 * seconds / 20, "mb": 0.0, "difference": 0.0})
             for c in (1, 1.5, 2, 3):
                 for i, file in enumerate(files):
-                    np.save(folder / f"{i}.npy", _original(_decode(file), round(112 * c)))
+                    np.save(folder / f"{i}.npy", _original(decode(file)[0], round(112 * c)))
                 kept = [folder / f"{i}.npy" for i in range(20)]
                 seconds = best(lambda kept=kept: [view(np.load(file), i) for i, file in enumerate(kept)], 3, "cpu")
                 difference = np.mean([float((view(np.load(f), i).float() - truth[i]).abs().mean()) for i, f in enumerate(kept)])
@@ -80,36 +77,11 @@ def compiled() -> list[dict]:
     return rows
 
 
-def precision() -> list[dict]:
-    """One adaptation at the paper's rates, 64 images of 8 classes: the share of weights that moved, and how far they did on average."""
-    start = encoders.load("ViT-B/32", pretrained="random", device=DEVICE)
-    pixels = torch.randint(0, 256, (64, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(SEED))
-    selection = Selection(torch.arange(64), torch.nn.functional.one_hot(torch.arange(64) % 8, 8).bool())
-    texts = [[f"a photo of a class {i}."] for i in range(8)]
-    batches = draw_batches(selection, texts, Settings().batch_size, f"{SEED} ", lambda row: pixels[row].numpy().tobytes())
-    rows = []
-    for learn in ("all", "released_subset"):
-        for kind, before in (("fp32", start), ("fp16", weights.half(start))):
-            after = before.copy()
-            adapt(after, pixels.__getitem__, batches, Settings(learns=learn), natural_augmentation(224))
-            pairs = zip(after.model.parameters(), before.model.parameters(), strict=True)
-            change = torch.cat([(a.detach().float() - b.detach().float()).abs().flatten().cpu() for a, b in pairs])
-            rows.append(
-                {
-                    "learn": learn,
-                    "precision": kind,
-                    "moved": float((change > 0).double().mean()),
-                    "mean_change": float(change.double().mean()),
-                }
-            )
-    return rows
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("choice", choices=["views", "compile", "precision"])
+    parser.add_argument("choice", choices=["views", "compile"])
     choice = parser.parse_args().choice
-    found = {"views": views, "compile": compiled, "precision": precision}[choice]()
+    found = {"views": views, "compile": compiled}[choice]()
     for row in found:
         print(" ".join(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()))
     place = {"device": DEVICE, "threads": torch.get_num_threads(), "seed": SEED, "torch": torch.__version__}

@@ -1,5 +1,6 @@
 """The benchmark of one GPU: its whole path in tiny sizes, and how it keeps to its time."""
 
+import importlib
 import subprocess
 import sys
 
@@ -61,3 +62,10 @@ def test_a_part_that_fails_is_a_row_and_the_next_part_runs(gpu):
     assert failed == {"part": "encode", "what": "large batch", "note": "failed: RuntimeError: CUDA out of memory. Tried"}
     assert late["note"] == "stopped: the time is up"
     assert after == {"part": "large", "what": "ViT", "value": 2}
+
+
+@pytest.mark.parametrize("name", ["adapt", "choices", "label", "peers", "regime", "transduct"])
+def test_every_benchmark_finds_what_it_imports(monkeypatch, name):
+    """They are run by hand, so that a name that moved would be missed first by a reader."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    assert importlib.import_module(name).__doc__
