@@ -81,11 +81,18 @@ def endpoint(behave):
         def log_message(self, *_):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serving(Handler) as url:
+        yield f"{url}/v1", seen
+
+
+@contextmanager
+def serving(handler):
+    """The URL of a server on this machine, as long as the block runs."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     http.request_queue_size = 64
     threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{http.server_port}/v1", seen
+        yield f"http://127.0.0.1:{http.server_port}"
     finally:
         http.shutdown()
         http.server_close()

@@ -1,11 +1,10 @@
 """A server on the loopback address that answers each path of its own, for addresses that are wrong; the paths and headers are kept."""
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
-from endpoint import chat
+from endpoint import chat, serving
 
 MODELS = json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in ("m", "small")]})
 NOT_FOUND = (404, {"detail": "Not Found"})
@@ -45,10 +44,5 @@ def standin(answer=usual):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", came
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url:
+        yield url, came
