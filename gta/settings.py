@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gta.names import nearest
 
+PresetName = Literal["", "as_described", "as_released"]  # by name; `gta.released.presets` says what each sets
+
 
 class Checked(BaseModel):
     """A frozen model that refuses a field it does not know, and names the nearest that it does."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gta import hashes
 from gta.batch import progress, stamps
@@ -23,6 +23,8 @@ from gta.batch.stamps import Step
 from gta.batch.sweeps import TARGETS, Page, Sweep, pages, sweeps
 from gta.files import ROOT
 from gta.llm.sampling import Sampling
+from gta.names import nearest
+from gta.settings import PresetName
 
 EMBEDDED = {"digits": "gta/worlds/encoders", "aviary": "gta/worlds/bird_encoders"}
 PAGE = 0.3  # minutes of one core that a table, a notebook or a page takes
@@ -51,6 +53,9 @@ class Batch:
     def __post_init__(self) -> None:
         """Raises ValueError now for what would stop each run."""
         self.sampling = Sampling.model_validate(self.sampling).model_dump(exclude_defaults=True)
+        if self.preset not in get_args(PresetName):
+            known = get_args(PresetName)[1:]
+            raise ValueError(f"unknown preset {self.preset!r}{nearest(self.preset, known)}; known: {', '.join(known)}")
 
     @property
     def base(self) -> Path:
@@ -293,7 +298,7 @@ def _folder(cell: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gta.batch.steps", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["status", "publish"])
-    parser.add_argument("--options", type=json.loads, default={}, help="smoke, llm, data, attributes, sampling: a JSON object")
+    parser.add_argument("--options", type=json.loads, default={}, help="of `Batch`: a JSON object")
     arguments = parser.parse_args()
     batch = Batch(**arguments.options)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -19,7 +19,7 @@ from gta.llm.chat import ChatModel, Reply
 from gta.llm.ledger import Ledger
 from gta.loop import Result
 from gta.released import asking, graphs, solver, weights
-from gta.released.presets import AS_RELEASED, POINTS
+from gta.released.presets import AS_RELEASED, RELEASED_STEP
 from gta.scores import results
 from gta.scores.rows import write_table
 from gta.studies.few_shot import Shots
@@ -35,8 +35,8 @@ TOGETHER = "all together"
 SETTINGS: dict[str, dict[str, Any]] = {
     "answers serve one iteration": {"memory": "one_iteration"},
     "subset learns": {"learns": "released_subset"},
-    "released step": dict(POINTS["precision"].settings),
-    "released step, weights unrounded": {**POINTS["precision"].settings, "optimizer": "released_unrounded"},
+    "released step": RELEASED_STEP,
+    "released step, weights unrounded": {**RELEASED_STEP, "optimizer": "released_unrounded"},
 }
 HOOKS: dict[str, dict[str, Any]] = {
     "negative cosines kept": {"affinity": graphs.graph_with_negatives},
@@ -85,7 +85,7 @@ def ablation(study: Study, parameters: AblationReleased) -> dict[Key, Outcome]:
     answer: Key = ("GTA-CLIP", "")
     classes = len(study.task.class_names)
     named = {
-        ("GTA-CLIP", f"iteration {t:02}, call {call + 1}"): (F.one_hot(labels.long(), classes).double(), 0.0, answer)
+        ("GTA-CLIP", f"iteration {t:02}, call {call + 1}"): (F.one_hot(labels.long(), classes).float(), 0.0, answer)
         for (t, call), labels in runs[""].calls.items()
     }
     return {answer: (runs[""].assignments, runs[""].seconds, answer), **named}

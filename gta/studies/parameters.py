@@ -10,8 +10,8 @@ from gta.data import gallery, tasks
 from gta.files import ROOT, closed_to
 from gta.llm.ledger import Mode
 from gta.llm.sampling import Sampling
-from gta.released.presets import PRESETS, Name
-from gta.settings import Checked, Settings
+from gta.released.presets import PRESETS
+from gta.settings import Checked, PresetName, Settings
 from gta.studies.sources import ASK
 from gta.worlds.fieldguide import refuse_free
 from gta.worlds.settings import settings_for
@@ -36,7 +36,7 @@ class RunParameters(Checked):
     pretrained: str | None
     revision: str | None
     seed: int
-    preset: Name = ""
+    preset: PresetName = ""
     draws: int = Field(1, ge=1, le=1)
     store: str
     llm: str
@@ -105,7 +105,7 @@ class Quickstart(Checked):
     dataset: str
     backbone: str
     seed: int
-    preset: Name = ""
+    preset: PresetName = ""
     llm: str
     sampling: Sampling = Sampling()
     smoke: bool

@@ -29,6 +29,12 @@ def test_a_grid_is_the_product_of_its_values_but_for_what_is_excluded():
     assert first == [cell for cell in expected if cell["seed"] == 0], "the first seed of a block"
 
 
+def test_a_misspelt_preset_is_refused_before_any_run():
+    with pytest.raises(ValueError, match="unknown preset 'as_relased'; did you mean 'as_released'"):
+        Batch(preset="as_relased")
+    assert str(Batch(preset="as_released").base) == "runs/as_released"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
