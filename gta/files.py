@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and hashes of what is in them."""
+"""Files that are either whole or absent, hashes of what is in them, and YAML that says each thing once."""
 
 import hashlib
 import os
@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +17,7 @@ PACKAGE = Path(__file__).parent
 _CHECKOUT = (PACKAGE.parent / "data_manifests").is_dir()
 # Where relative paths begin: the repository, or where an installed package is used.
 ROOT = PACKAGE.parent if _CHECKOUT else Path.cwd()
+MERGED = "tag:yaml.org,2002:merge"  # what a mapping of YAML takes over from another may be given again
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -86,3 +89,25 @@ def sha256(file: Path) -> str:
     """The hash of a file's bytes, in hexadecimal."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Once:
+    """Makes a YAML loader refuse a key that is given twice, of which it would keep the last in silence."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if key.tag != MERGED):
+            name, line = repr(self.construct_object(key, deep=True)), key.start_mark.line + 1  # type: ignore[attr-defined]
+            if name in lines:
+                raise ValueError(f"line {line}: {name} is given twice, first in line {lines[name]}; leave one of them")
+            lines[name] = line
+        return super().construct_mapping(node, deep)  # type: ignore[misc]
+
+
+class _Loader(Once, yaml.SafeLoader):
+    """Its errors show the place, as those of the faster one in C do not."""
+
+
+def yaml_of(text: str) -> Any:
+    """What YAML says. Raises ValueError, with the line, for a key that is given twice, and yaml.YAMLError for what is no YAML."""
+    return yaml.load(text, _Loader)

@@ -1,4 +1,4 @@
-"""Names in sentences and to a reader's eye; what a misspelt one was meant to be; which is given twice."""
+"""Names in sentences and to a reader's eye, and what a misspelt one was meant to be."""
 
 import difflib
 import os
@@ -6,11 +6,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import yaml
-
-MERGED = "tag:yaml.org,2002:merge"  # what a mapping takes over from another may be given again
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -33,25 +28,3 @@ def alike(name: str) -> str:
 def printable(path: Path | str) -> str:
     """A path as valid text, whatever the locale: bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-class Once:
-    """Makes a YAML loader refuse a key that is given twice, of which it would keep the last in silence."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        lines: dict[str, int] = {}
-        for key in (key for key, _ in node.value if key.tag != MERGED):
-            name, line = repr(self.construct_object(key, deep=True)), key.start_mark.line + 1  # type: ignore[attr-defined]
-            if name in lines:
-                raise ValueError(f"line {line}: {name} is given twice, first in line {lines[name]}; leave one of them")
-            lines[name] = line
-        return super().construct_mapping(node, deep)  # type: ignore[misc]
-
-
-class _Loader(Once, yaml.SafeLoader):
-    """Its errors show the place, as those of the faster one in C do not."""
-
-
-def yaml_of(text: str) -> Any:
-    """What YAML says. Raises ValueError, with the line, for a key that is given twice, and yaml.YAMLError for what is no YAML."""
-    return yaml.load(text, _Loader)

@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 from yaml import YAMLError
 
-from gta.files import shipped
-from gta.names import yaml_of
+from gta.files import shipped, yaml_of
 from gta.settings import Checked
 
 Target = Literal["demo", "pages", "aviary", "few_shot", "ablations", "peers", "summary"]

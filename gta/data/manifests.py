@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from gta.files import shipped
-from gta.names import Once, nearest
+from gta.files import Once, shipped
+from gta.names import nearest
 from gta.settings import Checked
 
 FOLDER = shipped("data_manifests")

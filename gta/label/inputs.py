@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from gta.data import folders
 from gta.encoders.images import Images
-from gta.files import IMAGE_SUFFIXES
-from gta.names import alike, nearest, printable, yaml_of
+from gta.files import IMAGE_SUFFIXES, yaml_of
+from gta.names import alike, nearest, printable
 from gta.settings import Checked
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from gta.llm.address import hide
 from gta.llm.answers import CUT, LARGEST, UnusableAnswer, embedded, read
 from gta.llm.endpoint import LONGEST_WAIT, Endpoint, LanguageModelError, Refused
 from gta.llm.ledger import Ledger, digest
@@ -200,7 +201,7 @@ class LanguageModel:
             completion = self._endpoint.complete(messages, question.sample, question.about, lambda: self._count_call(question))
             tokens = _tokens(completion)
             content, reason = _content(completion)
-            content = self._endpoint.hide(content)
+            content = hide(content)
             if reason in (None, CUT):
                 phrases, note = read(content, cut=reason == CUT)
                 if question.fault is not None and (fault := question.fault(phrases)):

@@ -17,7 +17,7 @@ import openai
 from tqdm import tqdm
 
 from gta.llm import mends
-from gta.llm.address import Address, LanguageModelError, hide
+from gta.llm.address import Address, LanguageModelError
 from gta.llm.causes import is_page, readable, reason, said
 from gta.llm.manner import FORMS, Manner, Message
 
@@ -95,10 +95,6 @@ class Endpoint:
                 outages, looks, since = outages + 1, 0, 0.0
                 wait = self._next_wait(f"{about}: {self._asked} answered {error}", outages, elsewhere="a page" in str(error))
             time.sleep(wait)
-
-    def hide(self, text: str) -> str:
-        """The text without the key, because an endpoint may repeat it."""
-        return hide(text)
 
     def _send(self, messages: Sequence[Message], sample: int, manner: Manner) -> Any:
         client = self._connected()

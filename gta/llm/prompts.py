@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gta.names import fill, nearest, yaml_of
+from gta.files import yaml_of
+from gta.names import fill, nearest
 
 FILE = Path(__file__).with_name("prompts.yaml")
 NEEDED = {"describe": ("{name}",), "habitat": ("{name}",), "distinguish": ("{a}", "{b}")}

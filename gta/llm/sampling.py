@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pydantic import Field, field_validator, model_validator
+from yaml import YAMLError
 
+from gta.files import yaml_of
 from gta.settings import Checked
 
 OWN = ("model", "messages", "response_format", "stream", "n")  # what a request is made of; no parameter of sampling
@@ -37,10 +38,10 @@ class Sampling(Checked):
     def _from_text(cls, values: Any) -> Any:
         """What a command line gives: a text, or a mapping to texts."""
         try:
-            values = yaml.safe_load(values) if isinstance(values, str) else values
+            values = yaml_of(values) if isinstance(values, str) else values
             if isinstance(values, Mapping):
-                return {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in values.items()}
-        except yaml.YAMLError:
+                return {name: yaml_of(value) if isinstance(value, str) else value for name, value in values.items()}
+        except YAMLError:
             pass
         if isinstance(values, cls):
             return values.model_dump()

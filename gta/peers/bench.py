@@ -6,8 +6,7 @@ and search. Hyperparameters are the papers', or the best on validation images; `
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,14 +82,14 @@ class Bench(Study):
         return self.encoder.encode_images(self.images.pixels)
 
     def fresh(self) -> "Bench":
-        """A bench of the same task without measurements."""
-        other = copy(self)  # keeps its features and attributes
-        other.outcomes, other.further, other.chosen, other.calls, other.steps = {}, {}, {}, {}, []
+        """A bench of the same task without measurements, with the features that it has."""
+        other = super().fresh()
+        other.chosen = {}
         return other
 
     def of_part(self, part: str, store: Path | None = None) -> "Bench":
         """A bench of a part of the dataset (`gta.data.parts`)."""
-        return replace(self.on(tasks.load(f"{self.task.source}#{part}"), store), chosen={})
+        return self.on(tasks.load(f"{self.task.source}#{part}"), store)
 
     def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
         """Unit class features (M, d) of one list of texts for each class, by default the texts of the bank."""

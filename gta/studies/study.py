@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -96,8 +97,13 @@ class Study:
     def on(self, task: tasks.Task, store: Path | None = None) -> Self:
         """The same study of another task, with nothing measured. store: where decoded images are kept."""
         images = load_images(task.images, self.encoder, store=store, whole=_whole(self.preset, task))
-        fresh: dict[str, Any] = {"outcomes": {}, "further": {}, "steps": [], "calls": {}}
-        return replace(self, task=task, images=images, questions=prompts.load(task.domain), **fresh)
+        return replace(self.fresh(), task=task, images=images, questions=prompts.load(task.domain))
+
+    def fresh(self) -> Self:
+        """The same study with nothing measured, and with the first attributes that it has."""
+        other = copy(self)
+        other.outcomes, other.further, other.calls, other.steps = {}, {}, {}, []
+        return other
 
     @cached_property
     def names_only(self) -> Bank:
@@ -170,17 +176,13 @@ class Study:
         if any(step["loss"] is not None for step in first.history):
             for draw in range(1, self.draws):
                 result = self.run(bank, llm, changes={**(changes or {}), "draw": draw}, **options)
-                self.further.setdefault(draw, {})[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
-                self._keep(method, variant, result, draw)
+                self.add(method, variant, result, baseline, draw)
         return first
 
-    def add(self, method: str, variant: str, result: Result, baseline: Key | None = None) -> None:
-        """Keep what a run gave."""
-        self.outcomes[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
-        self._keep(method, variant, result)
-
-    def _keep(self, method: str, variant: str, result: Result, draw: int = 0) -> None:
-        """The labels of each transduction, and what adapt did."""
+    def add(self, method: str, variant: str, result: Result, baseline: Key | None = None, draw: int = 0) -> None:
+        """Keep what a run gave: its assignments, the labels of each transduction, and what adapt did."""
+        outcomes = self.further.setdefault(draw, {}) if draw else self.outcomes
+        outcomes[method, variant] = (result.assignments, result.seconds, baseline or self.baseline)
         self.calls[method, variant, draw] = list(result.calls.values())
         named = {"method": method, "variant": variant, "draw": draw}
         for step in result.history:
