@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from gta.affinity import largest
 from gta.encoders.encoder import Encoder
+from gta.labels import log_odds
 from gta.optimizers import OPTIMIZERS, Regime
 from gta.settings import Settings
-from gta.transduct import log_odds
 
 
 @dataclass(frozen=True)

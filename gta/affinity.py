@@ -5,11 +5,18 @@ a few candidates, and their cosines in float64 decide. If others may be as near,
 So neither float32 nor the size of the block chooses a neighbour. Of equal cosines the lower index comes first.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
+from gta.checks import unit_rows
+
+SAMPLE = 2000  # images by which two encoders are compared, so that a large data set costs one search for neighbours and not two
 SPARE = 4  # candidates beyond the neighbours asked for: the image itself, and some to choose from
 ROUNDING = 8  # steps of the float type by which the matrix product may miss a cosine
+
+Rows = tuple[Tensor, Tensor]  # features of query images (N, d) and of support images (S, d)
 
 
 @torch.no_grad()
@@ -86,18 +93,46 @@ def largest(values: Tensor, k: int, slack: float = 0.0) -> Tensor:
     return chosen
 
 
-def unit_rows(name: str, rows: Tensor, like: Tensor | None = None) -> Tensor:
-    """`rows` in float32 or better, or in the dtype and on the device of `like`. Raises ValueError where they are not unit."""
-    if rows.ndim != 2 or len(rows) == 0 or not rows.is_floating_point():
-        raise ValueError(f"{name} must be a float matrix with at least one row, not {tuple(rows.shape)} {rows.dtype}")
-    if like is not None and rows.shape[1] != like.shape[1]:
-        raise ValueError(f"{name} has {rows.shape[1]} columns and features has {like.shape[1]}; both must come from one encoder")
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32)) if like is None else rows.to(like)
-    norm = torch.linalg.vector_norm(rows, dim=1)
-    wrong = (~((norm - 1).abs() < 0.02)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        length = float(norm[row])
-        mend = "divide each row by its norm" if 0 < length < torch.inf else "leave that row out, or encode it anew"
-        raise ValueError(f"{name}[{row}] has norm {length:.4g}; rows must be finite and of unit norm: {mend}")
-    return rows
+def both_ways(affinity: Tensor, x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """W + W^T among query images, and the constant pull of the support images on them, (N, M); both sparse."""
+    n, s = len(x), len(labels)
+    if tuple(affinity.shape) not in ((n, n), (n + s, n)):
+        raise ValueError(f"affinity has shape {tuple(affinity.shape)}, expected ({n}, {n}) or, query rows first, ({n + s}, {n})")
+    coo = affinity.to_sparse_coo().to(x).coalesce()
+    (row, column), value = coo.indices(), coo.values()
+    if not value.isfinite().all():
+        raise ValueError(f"affinity has a weight that is not finite in row {int(row[~value.isfinite()][0])}; set it to 0")
+    query = row < n
+    both = torch.stack([torch.cat([row[query], column[query]]), torch.cat([column[query], row[query]])])
+    graph = torch.sparse_coo_tensor(both, value[query].repeat(2), (n, n), check_invariants=False).coalesce()
+    with warnings.catch_warnings():  # CSR multiplies faster than COO, and warns of being in beta
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        graph = graph.to_sparse_csr()
+    of_support = torch.stack([column[~query], labels[row[~query] - n]])
+    return graph, torch.sparse_coo_tensor(of_support, value[~query], (n, classes), check_invariants=False).coalesce()
+
+
+@torch.no_grad()
+def smoother(first: Rows, second: Rows, prior: Tensor, neighbors: int = 3) -> Rows:
+    """Of two encoders the one whose neighbours agree more on the prior, the first where they agree alike.
+
+    The agreement of an encoder is the mean of prior_i . prior_k over images i and their nearest neighbours k: how probable it is that
+    the two have one class. All images are compared, or, of more than `SAMPLE`, those that their content draws; with all as neighbours.
+    """
+    return second if agreement(second[0], prior, neighbors) > agreement(first[0], prior, neighbors) else first
+
+
+def agreement(features: Tensor, prior: Tensor, neighbors: int = 3) -> float:
+    """The mean of prior_i . prior_k over images and their nearest neighbours. features: (N, d) unit rows; prior: (N, M)."""
+    rows = _drawn(prior)
+    near = nearest(features[rows], features, neighbors, own=rows)[1]
+    return float((prior[rows][:, None] * prior[near]).sum(2).mean())
+
+
+def _drawn(prior: Tensor) -> Tensor:
+    """The rows of at most `SAMPLE` images, (n,), drawn by the bits of their rows: the order of images plays no part."""
+    if len(prior) <= SAMPLE:
+        return torch.arange(len(prior), device=prior.device)
+    bits = prior.float().contiguous().view(torch.int32).long()
+    mixed = (bits * torch.arange(1, 2 * bits.shape[1], 2, device=bits.device) * 2654435761).sum(1) % 2147483647
+    return mixed.argsort(stable=True)[:SAMPLE].sort().values

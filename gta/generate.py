@@ -30,7 +30,7 @@ def confused_pairs(assignments: Tensor, margin: float = 0.1) -> list[Pair]:
     """
     if assignments.shape[1] < 2:
         return []
-    from gta.transduct import likeliest
+    from gta.labels import likeliest
 
     top = likeliest(assignments, 2)
     first, second = assignments.gather(1, top).T

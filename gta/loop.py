@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from gta.adapt import Batch, adapt, confident_images, draw_batches, natural_augmentation, with_support
-from gta.affinity import knn_graph
+from gta.affinity import Rows, knn_graph, smoother
 from gta.attributes import Bank, beginning
 from gta.checkpoints import Checkpoints
+from gta.checks import unit_rows
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images, as_images
 from gta.generate import Pair, confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
@@ -25,48 +25,9 @@ from gta.hashes import source_hash
 from gta.llm.chat import ChatModel
 from gta.llm.prompts import Prompts
 from gta.settings import Settings
-from gta.state import State
-from gta.transduct import INNER, ROUNDS, text_prior, transduct
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run gives; its tensors are on the CPU. assignments: (N, M), z of the last transduction; clip: (N, M), what the untouched
-    encoder predicts from the first bank; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
-    iteration, with its labels (N,); checkpoints: those of this very run; calls: {(iteration, 0 or 1): labels (N,)} of every transduction,
-    the second one of an iteration where it asked something. The last transduction used or found prototypes (M, d) and
-    variance (d,) of the mixture, features (N, d) of the images, and text_features, M tensors (n_j, d)."""
-
-    assignments: Tensor
-    clip: Tensor
-    attributes: Bank
-    encoder: Encoder
-    history: list[dict[str, Any]]
-    checkpoints: Checkpoints | None
-    calls: dict[tuple[int, int], Tensor]
-    prototypes: Tensor
-    variance: Tensor
-    features: Tensor
-    text_features: list[Tensor]
-
-    @property
-    def seconds(self) -> float:
-        """The time of all stages, also of those before an interruption."""
-        return sum(seconds for step in self.history for name, seconds in step.items() if name.startswith("seconds_"))
-
-    @property
-    def trail(self) -> Iterator[State]:
-        """The state of each iteration after its last transduction, in order, on the CPU, without weights. Raises ValueError unless the
-        run kept them all, as it does with `checkpoints=Checkpoints(folder, trail=True)`."""
-        count = 0
-        for state in map(State.of, self.checkpoints.trail() if self.checkpoints else ()):
-            if state.iteration == count:  # not a state that was made again after a damaged checkpoint
-                yield state
-                count += 1
-        if count < len(self.history):
-            where = self.checkpoints.folder if self.checkpoints else "no checkpoints"
-            mend = "run with Checkpoints(FOLDER, trail=True) from the beginning, in a new folder"
-            raise ValueError(f"{where}: {count} of {len(self.history)} iterations were kept; {mend}")
+from gta.state import Result, State
+from gta.transduct import INNER, ROUNDS, class_features, text_prior, transduct
+from gta.transport import estimated_sizes
 
 
 def run(
@@ -89,6 +50,7 @@ def run(
     draw: Callable[..., list[Batch]] = draw_batches,
     dtype: torch.dtype | None = None,
     features: Tensor | None = None,
+    view: Tensor | None = None,
     checkpoints: Checkpoints | Path | str | None = None,
     progress: bool = True,
 ) -> Result:
@@ -98,9 +60,10 @@ def run(
     attributes: the bank to begin with, or its file, by default "a photo of a NAME."; llm: it is asked about confused pairs with
     `questions`; None leaves the bank as it is. A bank with a log of pairs comes from a whole run and is replayed: each iteration gets
     the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the few-shot setting. dtype: of
-    weights, features and solver, by default the encoder's own; float64 gives the same answer on every machine. `encoder` is not
-    changed. The last iteration does not adapt, since nothing would use it. checkpoints: a folder; after a kill the same call goes on
-    where it was, and gives the same result.
+    weights, features and solver, by default the encoder's own; float64 gives the same answer on every machine. view: features of a
+    second encoder, (N, d2) unit rows, support last, which join the mixture and the graph and stay as they are. `encoder` is not changed.
+    The last iteration does not adapt, since nothing would use it. checkpoints: a folder; after a kill the same call goes on where it
+    was, and gives the same result.
 
     You can replace these. augment: from one uint8 image to another, by default that for photographs; groups, optimizer: what learns, and
     how, as in `gta.adapt.adapt`; affinity: from features, support features and the number of neighbours to the graph; gamma: from the
@@ -127,7 +90,10 @@ def run(
     ]
     hooks = (augment, groups, optimizer, affinity, gamma, select_pairs, ask, draw)
     identity += [[hook and _describe(hook) for hook in hooks], [part.sha256 for part in parts], labels.tolist()]
-    method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, progress)
+    if view is not None:
+        view = _checked_view(view, sum(map(len, parts))).to(encoder.device, torch.promote_types(dtype or encoder.dtype, torch.float32))
+        identity.append(hashlib.sha256(view.cpu().numpy().tobytes()).hexdigest())
+    method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, view, progress)
     method.begin(bank, checkpoints, identity)
     for _ in method.iterations():
         method.once("encode", method.encode)
@@ -158,6 +124,7 @@ class _Method:
     ask: Callable[..., Bank]
     draw: Callable[..., list[Batch]]
     features: Tensor | None  # of the untouched encoder
+    view: Tensor | None  # of a second encoder
     progress: bool
 
     def begin(self, bank: Bank, checkpoints: Checkpoints | Path | str | None, identity: list) -> None:
@@ -259,7 +226,7 @@ class _Method:
         state = self.state
         history = [{**step, "labels": labels} for step, labels in zip(state.history, state.tensors["labels"]["labels"], strict=True)]
         texts = [features.cpu() for features in self._text_features(state.bank.at(state.iteration - 1))]
-        last = {name: state.tensors["z"][name].cpu() for name in ("prototypes", "variance")}
+        last = {name: tensor.cpu() for name, tensor in state.tensors["z"].items() if name not in ("z", "logits")}
         last["features"] = state.tensors["features"]["images"][: len(self.images[0])].cpu()
         clip, calls = state.tensors["clip"]["z"].cpu(), state.tensors["calls"]["labels"].cpu()
         called = {(t, number): labels for (t, number), labels in zip(state.called, calls, strict=True)}
@@ -284,30 +251,49 @@ class _Method:
     def _infer(self, bank: Bank) -> None:
         """Transduct the query images, from the prior that the texts of the bank give."""
         state, settings = self.state, self.settings
-        queries, shots = state.tensors["features"]["images"].tensor_split([len(self.images[0])])
-        support = (shots, self.labels) if len(shots) else (None, None)
-        prior = text_prior(queries, self._text_features(bank), self.encoder.logit_scale)
+        first, second = self._views
+        queries, texts = first[0], self._text_features(bank)
+        support = (first[1], self.labels) if len(first[1]) else (None, None)
+        prior = text_prior(queries, texts, self.encoder.logit_scale)
         gamma = self.gamma(self.encoder, queries, prior, *support) if self.gamma else settings.gamma
+        seen = first if second is None else smoother(first, second, prior, settings.neighbors)
         result = transduct(
             queries,
             prior,
             support_features=support[0],
             support_labels=support[1],
+            view=None if second is None else second[0],
+            support_view=None if second is None or support[0] is None else second[1],
             lam=settings.lam,
             gamma=gamma,
-            affinity=self.affinity(queries, support[0], settings.neighbors),
+            affinity=self.affinity(seen[0], seen[1] if len(seen[1]) else None, settings.neighbors),
+            anchors=class_features(texts) if settings.anchor else None,
+            anchoring=settings.anchor,
+            sizes=self._sizes(prior),
+            balance=settings.balance,
             rounds=ROUNDS if settings.transduct else 0,
             inner=INNER if settings.transduct else 0,
         )
-        state.tensors["z"] = {
-            "z": result.assignments,
-            "logits": result.logits,
-            "prototypes": result.prototypes,
-            "variance": result.variance,
-        }
+        found = {"z": result.assignments, "logits": result.logits, "prototypes": result.prototypes, "variance": result.variance}
+        if result.view_prototypes is not None and result.view_variance is not None:
+            found |= {"view_prototypes": result.view_prototypes, "view_variance": result.view_variance}
+        state.tensors["z"] = found
         state.objective = result.objective[-1] if settings.transduct else None
         state.keep_call()
         state.tensors.setdefault("clip", {"z": prior})
+
+    @property
+    def _views(self) -> tuple[Rows, Rows | None]:
+        """Features of query and of support images, of the encoder and of the second one."""
+        first, queries = self.state.tensors["features"]["images"], len(self.images[0])
+        second = None if self.view is None else (self.view[:queries], self.view[queries:])
+        return (first[:queries], first[queries:]), second
+
+    def _sizes(self, prior: Tensor) -> Tensor | None:
+        """The shares of the classes that z is held to, (M,); None leaves them free."""
+        if not self.settings.balance:
+            return None
+        return estimated_sizes(prior) if self.settings.sizes == "estimated" else torch.full_like(prior[0], 1 / prior.shape[1])
 
     def _text_features(self, bank: Bank) -> list[Tensor]:
         row = {text: i for i, text in enumerate(self.state.texts)}
@@ -329,3 +315,9 @@ class _Method:
 
 def _describe(hook: Callable) -> str:
     return f"{hook.__module__}.{hook.__qualname__}" if hasattr(hook, "__qualname__") else repr(hook)
+
+
+def _checked_view(view: Tensor, images: int) -> Tensor:
+    if len(view) != images:
+        raise ValueError(f"view has {len(view)} rows for {images} images; it holds those of the query images, then those of the support")
+    return unit_rows("view", view)

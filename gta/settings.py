@@ -10,6 +10,16 @@ from gta.names import nearest
 PresetName = Literal["", "as_described", "as_released"]  # by name; `gta.released.presets` says what each sets
 
 
+SizesName = Literal["free", "anchored", "estimated", "equal"]
+# What holds the sizes of classes, by name (docs/views-and-sizes.md).
+SIZES: dict[str, dict] = {
+    "free": {},
+    "anchored": {"anchor": 1.0},
+    "estimated": {"balance": 1.0, "sizes": "estimated"},
+    "equal": {"balance": 1.0},
+}
+
+
 class Checked(BaseModel):
     """A frozen model that refuses a field it does not know, and names the nearest that it does."""
 
@@ -56,6 +66,9 @@ class Settings(Checked):
     lam: float | None = Field(None, ge=0)  # weight of the text prior: 1, and 0.5 with support
     gamma: float = Field(0.01, ge=0)  # weight of support images
     neighbors: int = Field(3, ge=1)
+    anchor: float = Field(0, ge=0)  # images that the text of a class weighs in its prototype (StatA's alpha); 0: none
+    balance: float = Field(0, ge=0, le=1)  # how strictly classes have `sizes`: 0 leaves them free, 1 holds them
+    sizes: Literal["equal", "estimated"] = "equal"
     confident: int = Field(8, ge=1)  # images a class that adapt learns from
     batch_size: int = Field(32, ge=2)
     lr: float = Field(2e-7, gt=0)

@@ -1,5 +1,6 @@
-"""All that a run of the method has found out: what a checkpoint holds."""
+"""All that a run of the method has found out: what a checkpoint holds, and what a run gives."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,8 +9,9 @@ from torch import Tensor
 
 from gta.attributes import Bank
 from gta.checkpoints import Checkpoint, Checkpoints
+from gta.encoders.encoder import Encoder
 from gta.generate import Pair
-from gta.transduct import answer
+from gta.labels import answer
 
 
 @dataclass
@@ -81,3 +83,46 @@ class State:
         self.tensors["labels"] = {"labels": torch.cat([*before, labels])}
         self.history, self.iteration = [*self.history, summary], self.iteration + 1
         self.done, self.asked, self.adapted = {}, [], None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives; its tensors are on the CPU. assignments: (N, M), z of the last transduction; clip: (N, M), what the untouched
+    encoder predicts from the first bank; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
+    iteration, with its labels (N,); checkpoints: those of this very run; calls: {(iteration, 0 or 1): labels (N,)} of every transduction,
+    the second one of an iteration where it asked something. The last transduction used or found prototypes (M, d) and
+    variance (d,) of the mixture, features (N, d) of the images, text_features, M tensors (n_j, d), and with a view its prototypes (M, d2)
+    and variance (d2,)."""
+
+    assignments: Tensor
+    clip: Tensor
+    attributes: Bank
+    encoder: Encoder
+    history: list[dict[str, Any]]
+    checkpoints: Checkpoints | None
+    calls: dict[tuple[int, int], Tensor]
+    prototypes: Tensor
+    variance: Tensor
+    features: Tensor
+    text_features: list[Tensor]
+    view_prototypes: Tensor | None = None
+    view_variance: Tensor | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The time of all stages, also of those before an interruption."""
+        return sum(seconds for step in self.history for name, seconds in step.items() if name.startswith("seconds_"))
+
+    @property
+    def trail(self) -> Iterator[State]:
+        """The state of each iteration after its last transduction, in order, on the CPU, without weights. Raises ValueError unless the
+        run kept them all, as it does with `checkpoints=Checkpoints(folder, trail=True)`."""
+        count = 0
+        for state in map(State.of, self.checkpoints.trail() if self.checkpoints else ()):
+            if state.iteration == count:  # not a state that was made again after a damaged checkpoint
+                yield state
+                count += 1
+        if count < len(self.history):
+            where = self.checkpoints.folder if self.checkpoints else "no checkpoints"
+            mend = "run with Checkpoints(FOLDER, trail=True) from the beginning, in a new folder"
+            raise ValueError(f"{where}: {count} of {len(self.history)} iterations were kept; {mend}")

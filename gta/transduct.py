@@ -10,39 +10,51 @@ by updating z, then mu, then sigma; p_i are the densities of image i under each 
 eigenvalue of W + W^T is below -12. The other steps may raise it, but only because mu has unit norm: by up to 1e-4 an image in
 a round in our tests.
 
+Three options, each of which leaves the updates as they are where it is not given:
+- view: features of a second encoder. Given the class the two are taken as independent, so p is the product of two Gaussians: one
+  Gaussian on both features side by side, whose mu has unit norm in each. (Two models' densities also share z in arXiv 2506.13723.)
+- anchors, the texts of the classes: each class is held to its text by alpha KL( N(t_j, Sigma') || N(mu_j, Sigma) ), Sigma' the variance
+  of the images around the texts under the prior (StatA, arXiv 2501.03729, with the one Sigma that all classes share here). That is the
+  likelihood of alpha images more a class, at t_j with variance Sigma', and so is one more term of the sums below.
+- sizes: z takes a wanted share of the images for each class, more or less strictly (`gta.transport`).
+
 Cost: f^2 / sigma is the same for all classes and cancels in z; sigma needs only Z^T F and the variance of F. So a round is
 two (N, d) x (d, M) products and some passes over (N, M). Three such matrices are held beside `prior`. All is measured from the
 mean image, so float32 keeps z within 2e-5 of float64. Of equally confident images the lower index comes first.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gta.affinity import knn_graph, largest, nearest, unit_rows
+from gta.affinity import both_ways, knn_graph, largest, nearest, smoother
+from gta.checks import class_numbers, distributions, not_negative, unit_rows
+from gta.labels import answer, log_odds
+from gta.transport import sinkhorn
 
 TEMPERATURE = 50.0  # divides the Gaussian log-likelihood
 LAPLACIAN = 1 / 6  # weight of the graph: 1 / (2 * 3 neighbours)
 CONFIDENT = 8  # images that initialise a prototype
 GAMMAS = (0.002, 0.01, 0.02, 0.2)
 ROUNDS, INNER = 10, 5  # outer rounds, and updates of z in each
-TIE = 1e-6  # z that differ by less are equal: two classes with the same texts differ by rounding alone
+SWEEPS = 10  # of Sinkhorn in each update of z but the last, which goes on to the end
 FLOOR = 1e-10  # of a variance, where images do not differ at all
 
 
 @dataclass(frozen=True)
 class Transduction:
     """assignments (N, M), rows sum to 1; logits (N, M): assignments = softmax(logits), which tell images apart whose z is 1 to the
-    last digit; prototypes (M, d), unit rows; variance (d,); objective: J after each round."""
+    last digit; prototypes (M, d), unit rows; variance (d,); objective: J after each round; of a second view (d2,) also those."""
 
     assignments: Tensor
     logits: Tensor
     prototypes: Tensor
     variance: Tensor
     objective: list[float]
+    view_prototypes: Tensor | None = None
+    view_variance: Tensor | None = None
 
 
 @torch.no_grad()
@@ -71,6 +83,11 @@ def text_prior(features: Tensor, text_features: Sequence[Tensor], logit_scale: f
     return (x @ (logit_scale * distinct).T)[:, of_class].softmax(1)
 
 
+def class_features(text_features: Sequence[Tensor]) -> Tensor:
+    """The mean text of each class, (M, d), set to unit norm. text_features: M tensors (n_j, d)."""
+    return torch.nn.functional.normalize(torch.stack([texts.mean(0) for texts in text_features]), dim=1)
+
+
 @torch.no_grad()
 def transduct(
     features: Tensor,
@@ -78,10 +95,16 @@ def transduct(
     *,
     support_features: Tensor | None = None,
     support_labels: Tensor | None = None,
+    view: Tensor | None = None,
+    support_view: Tensor | None = None,
     lam: float | None = None,
     gamma: float = 0.01,
     neighbors: int = 3,
     affinity: Tensor | None = None,
+    anchors: Tensor | None = None,
+    anchoring: float = 1.0,
+    sizes: Tensor | None = None,
+    balance: float = 1.0,
     start: Transduction | None = None,
     rounds: int = ROUNDS,
     inner: int = INNER,
@@ -92,65 +115,104 @@ def transduct(
     prior: (N, M) from `text_prior` or any other method's predictions; never changed. An exact 0 rules a class out.
     support_features, support_labels: (S, d) unit rows and (S,) integers in 0..M-1, the few-shot setting, in which gamma
     weighs the support images. lam: weight of the prior; by default 1, and 0.5 with support.
-    affinity: a ready sparse graph, (N, N) or (N + S, N) with query rows first, in place of `knn_graph`.
+    view, support_view: (N, d2) and (S, d2) unit rows of a second encoder.
+    affinity: a ready sparse graph, (N, N) or (N + S, N) with query rows first, in place of `knn_graph` of the features or, if
+    its neighbours agree more (`gta.affinity.smoother`), of the view.
+    anchors: (M, d) unit rows, a text feature a class, each as strong as `anchoring` images. sizes: (M,) shares of the classes, which
+    hold exactly where `balance` is 1, and less the nearer it is to 0.
     start: an earlier result to go on from, in place of the prior and the prototypes made from it.
     A class without images or shots keeps the prototype it had, at first that of the mean image.
     Raises ValueError for what cannot be right; it names the argument, the row and the mend.
     """
     x = unit_rows("features", features)
-    prior = _distributions(prior, x)
+    prior = distributions(prior, x)
     support, labels = _support(x, prior.shape[1], support_features, support_labels)
     lam = (0.5 if len(support) else 1.0) if lam is None else lam
-    _not_negative(lam=lam, gamma=gamma, rounds=rounds, inner=inner)
+    not_negative(lam=lam, gamma=gamma, anchoring=anchoring, rounds=rounds, inner=inner)
+    texts = None if anchors is None else unit_rows("anchors", anchors, like=x)
+    views = [(x, support)] if view is None else [(x, support), _second(x, support, view, support_view)]
     if affinity is None:
-        affinity = knn_graph(x, support if len(support) else None, neighbors)
-    graph, pull = _graph(affinity, x, labels, prior.shape[1])
+        seen, seen_support = views[0] if view is None else smoother(views[0], views[1], prior, neighbors)
+        affinity = knn_graph(seen, seen_support if len(support) else None, neighbors)
+    widths = [of_query.shape[1] for of_query, _ in views]
+    if view is not None:
+        x, support = (torch.cat(both, 1) for both in zip(*views, strict=True))
+    graph, pull = both_ways(affinity, x, labels, prior.shape[1])
 
-    # A query image weighs 1 / N in mu and sigma, a support image `weight`.
-    weight = TEMPERATURE * gamma / max(1, len(support))
-    total = 1 + weight * len(support)
+    # A query image weighs 1 / N in mu and sigma, a support image `weight`, an anchor `held`.
+    weight, held = TEMPERATURE * gamma / max(1, len(support)), 0.0 if texts is None else anchoring / len(x)
+    total = 1 + weight * len(support) + held * prior.shape[1]
     spread, centre = torch.var_mean(x, 0, correction=0)
-    spread = (spread + weight * (support - centre).square().sum(0)) / total
     shots, shot_sums = _class_sums(support, labels, prior.shape[1])
-
-    if start is None:
-        z, mu, variance = prior, _first_prototypes(x, prior, shots, shot_sums), torch.full_like(centre, 1 / len(centre))
-    else:
-        z, mu, variance = start.assignments.to(x), start.prototypes.to(x), start.variance.to(x)
+    mu, variance = _first_prototypes(x, prior, shots, shot_sums, widths), torch.full_like(centre, 1 / len(centre))
+    fixed, fixed_sums = weight * shots, weight * shot_sums
+    if texts is not None:  # of a second encoder, which has none, the first prototypes
+        mu = texts = torch.cat([texts, mu[:, widths[0] :]], 1)
+        variance = _residual(spread, centre, prior.mean(0), prior.T @ x / len(x), mu).clamp_min(FLOOR)
+        spread = spread + held * ((texts - centre).square().sum(0) + len(mu) * variance)
+        fixed, fixed_sums = fixed + held, fixed_sums + held * texts
+    spread = (spread + weight * (support - centre).square().sum(0)) / total
+    z = prior
+    if start is not None:
+        z, mu, variance = (
+            start.assignments.to(x),
+            _both(start.prototypes, start.view_prototypes, x),
+            _both(start.variance, start.view_variance, x),
+        )
     z = z.clone(memory_format=torch.contiguous_format)
     unary, logits, objective = torch.empty_like(z), torch.empty_like(z), []
+    potential = z.new_zeros(z.shape[1])
     for step in range(rounds + 1):
         # lam log prior + log p / 50, without what all classes share; then z of all images at once, from the z before.
         slope = (mu - centre) / (TEMPERATURE * variance)
         torch.addmm(-(slope * (mu + centre) / 2).sum(1), x, slope.T, out=unary)
         unary += torch.special.xlogy(lam, prior, out=logits)
         unary += LAPLACIAN * pull
-        for _ in range(inner):
+        for update in range(inner):
             torch.addmm(unary, graph, z, alpha=LAPLACIAN, out=logits)
-            torch.softmax(logits, 1, out=z)
+            if sizes is None:
+                torch.softmax(logits, 1, out=z)
+            else:
+                last = step == rounds and update == inner - 1
+                z, potential = sinkhorn(logits, sizes, balance, start=potential, warn=last, **({} if last else {"iterations": SWEEPS}))
+                logits += potential
         if step == rounds:
             logits = logits if inner else z.log()
             break
-        counts, sums = z.mean(0) + weight * shots, z.T @ x / len(x) + weight * shot_sums
-        mu = _prototypes(sums, counts, mu)
+        counts, sums = z.mean(0) + fixed, z.T @ x / len(x) + fixed_sums
+        mu = _prototypes(sums, counts, mu, widths)
         # variance: the mean of (f - mu)^2 over images and classes, weighted by z, from the sums alone; J (`objective`) follows.
-        from_centre, shift = sums - counts[:, None] * centre, mu - centre
-        residual = spread - (shift * (2 * from_centre - counts[:, None] * shift)).sum(0) / total
+        residual = _residual(spread, centre, counts, sums, mu, total)
         variance = residual.clamp_min(FLOOR)
         gauss = len(x) * total / (2 * TEMPERATURE) * float((residual / variance + variance.log()).sum())
         objective.append(gauss + _label_terms(z, prior, lam, graph, pull, logits))
-    return Transduction(z, logits.double(), mu, variance, objective)
+    (mu, *of_view), (variance, *variances) = mu.split(widths, 1), variance.split(widths)
+    return Transduction(z, logits.double(), mu, variance, objective, *of_view, *variances)
 
 
 @torch.no_grad()
-def posterior(features: Tensor, prior: Tensor, prototypes: Tensor, variance: Tensor, lam: float = 1.0) -> Tensor:
+def posterior(
+    features: Tensor,
+    prior: Tensor,
+    prototypes: Tensor,
+    variance: Tensor,
+    lam: float = 1.0,
+    *,
+    view: Tensor | None = None,
+    view_prototypes: Tensor | None = None,
+    view_variance: Tensor | None = None,
+) -> Tensor:
     """z of images that `transduct` did not see, each alone: softmax( lam log prior + log p / 50 ).
 
-    features: (N, d) unit rows; prior: (N, M) from `text_prior`; prototypes (M, d) and variance (d,) as `transduct` gave them.
+    features: (N, d) unit rows; prior: (N, M) from `text_prior`; prototypes (M, d) and variance (d,) as `transduct` gave them; view:
+    (N, d2) unit rows of the second encoder, with its prototypes and variance, if it had one.
     It is the z step without neighbours. Returns (N, M), rows sum to 1.
     """
     x = unit_rows("features", features)
-    prior, mu, variance = _distributions(prior, x), prototypes.to(x), variance.to(x)
+    prior = distributions(prior, x)
+    mu, variance = _both(prototypes, view_prototypes, x), _both(variance, view_variance, x)
+    if view is not None:
+        x = torch.cat([x, unit_rows("view", view).to(x)], 1)
     slope, centre = mu / variance, mu.mean(0)
     log_p = (x - centre) @ slope.T - ((mu / 2 - centre) * slope).sum(1)
     return (torch.special.xlogy(lam, prior) + log_p / TEMPERATURE).softmax(1)
@@ -197,54 +259,34 @@ def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tens
     """
     x = unit_rows("features", features)
     rows = nearest(unit_rows("val_features", val_features, like=x), x, 1)[1][:, 0]
-    truth = _labels("val_labels", val_labels, len(rows), classes).to(x.device)
+    truth = class_numbers("val_labels", val_labels, len(rows), classes).to(x.device)
     return lambda z: int((answer(z[rows]) == truth).sum())
 
 
-def log_odds(logits: Tensor) -> Tensor:
-    """log( z / (1 - z) ) of z = softmax(logits), (N, M), exact where z is 1 to the last digit. Confidence is ranked by it."""
-    top = logits.argmax(1, keepdim=True)
-    others = logits.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)  # of all but the likeliest class
-    log_z = logits - torch.logaddexp(others, logits.gather(1, top))
-    return torch.where(torch.arange(logits.shape[1], device=top.device) == top, logits - others, log_z - torch.log1p(-log_z.exp()))
-
-
-def answer(assignments: Tensor) -> Tensor:
-    """The class of each image, (N,): the largest z of (N, M), and of z that are equal up to rounding (`TIE`) the first class."""
-    return (assignments >= assignments.amax(1, keepdim=True) - TIE).byte().argmax(1)
-
-
-def likeliest(assignments: Tensor, count: int) -> Tensor:
-    """The classes with the largest z of each image, (N, count) or fewer, the likeliest first: `answer`, then of z that are equal up to
-    rounding the first class. Where the first z is nearly 1 all others are small, so their rounding is measured by themselves."""
-    chosen = [answer(assignments)[:, None]]
-    while len(chosen) < min(count, assignments.shape[1]):
-        assignments = assignments.scatter(1, chosen[-1], -torch.inf)
-        best = assignments.amax(1, keepdim=True)
-        chosen.append((assignments >= best - TIE * best.abs()).byte().argmax(1, keepdim=True))
-    return torch.cat(chosen, 1)
-
-
-def tied(assignments: Tensor) -> Tensor:
-    """Which images have two classes that are equally likely up to rounding, bool (N,): `answer` gives the first of the two."""
-    return (assignments >= assignments.amax(1, keepdim=True) - TIE).sum(1) > 1
-
-
-def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor) -> Tensor:
+def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor, widths: Sequence[int]) -> Tensor:
     """The mean of a class's support images; without any, of its 8 most confident images, weighted by the prior; else of all images."""
-    mean_image = _prototypes(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1])
+    mean_image = _prototypes(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1], widths)
     top = largest(log_odds(prior.log()).T, min(CONFIDENT, len(x)))
     confidence = prior.T.gather(1, top)
-    confident = _prototypes((confidence[:, :, None] * x[top]).sum(1), confidence.sum(1), mean_image)
-    return _prototypes(shot_sums, shots, confident)
+    confident = _prototypes((confidence[:, :, None] * x[top]).sum(1), confidence.sum(1), mean_image, widths)
+    return _prototypes(shot_sums, shots, confident, widths)
 
 
-def _prototypes(sums: Tensor, counts: Tensor, otherwise: Tensor) -> Tensor:
-    """The means sums / counts, set to unit norm; `otherwise` for a class to which no image belongs."""
+def _prototypes(sums: Tensor, counts: Tensor, otherwise: Tensor, widths: Sequence[int]) -> Tensor:
+    """The means sums / counts, set to unit norm in each view; `otherwise` for a class to which no image belongs."""
     kind = torch.finfo(sums.dtype)
     means = sums / counts[:, None].clamp_min(kind.tiny / kind.eps)
-    norm = means.norm(dim=1, keepdim=True)
-    return torch.where(norm > kind.eps, means / norm, otherwise)
+    in_views = []
+    for mean, before in zip(means.split(list(widths), 1), otherwise.split(list(widths), 1), strict=True):
+        norm = mean.norm(dim=1, keepdim=True)
+        in_views.append(torch.where(norm > kind.eps, mean / norm, before))
+    return torch.cat(in_views, 1)
+
+
+def _residual(spread: Tensor, centre: Tensor, counts: Tensor, sums: Tensor, mu: Tensor, total: float = 1.0) -> Tensor:
+    """The mean of (f - mu)^2 over images and classes, weighted by z, (d,): spread is that of (f - centre)^2."""
+    from_centre, shift = sums - counts[:, None] * centre, mu - centre
+    return spread - (shift * (2 * from_centre - counts[:, None] * shift)).sum(0) / total
 
 
 def _label_terms(z: Tensor, prior: Tensor, lam: float, graph: Tensor, pull: Tensor, scratch: Tensor) -> float:
@@ -263,23 +305,20 @@ def _class_sums(support: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
     return counts, support.new_zeros(classes, support.shape[1]).index_add_(0, labels, support)
 
 
-def _graph(affinity: Tensor, x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """W + W^T among query images, and the constant pull of the support images on them, (N, M); both sparse."""
-    n, s = len(x), len(labels)
-    if tuple(affinity.shape) not in ((n, n), (n + s, n)):
-        raise ValueError(f"affinity has shape {tuple(affinity.shape)}, expected ({n}, {n}) or, query rows first, ({n + s}, {n})")
-    coo = affinity.to_sparse_coo().to(x).coalesce()
-    (row, column), value = coo.indices(), coo.values()
-    if not value.isfinite().all():
-        raise ValueError(f"affinity has a weight that is not finite in row {int(row[~value.isfinite()][0])}; set it to 0")
-    query = row < n
-    both = torch.stack([torch.cat([row[query], column[query]]), torch.cat([column[query], row[query]])])
-    graph = torch.sparse_coo_tensor(both, value[query].repeat(2), (n, n), check_invariants=False).coalesce()
-    with warnings.catch_warnings():  # CSR multiplies faster than COO, and warns of being in beta
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        graph = graph.to_sparse_csr()
-    of_support = torch.stack([column[~query], labels[row[~query] - n]])
-    return graph, torch.sparse_coo_tensor(of_support, value[~query], (n, classes), check_invariants=False).coalesce()
+def _second(x: Tensor, support: Tensor, view: Tensor, support_view: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The second encoder's features of query and support images, in the dtype and on the device of x."""
+    view = unit_rows("view", view).to(x)
+    if len(view) != len(x):
+        raise ValueError(f"view has {len(view)} rows and features has {len(x)}; a view holds the same images in the same order")
+    of_support = view[:0] if support_view is None else unit_rows("support_view", support_view, like=view)
+    if len(of_support) != len(support):
+        raise ValueError(f"support_view has {len(of_support)} rows for {len(support)} support images; encode them with the view too")
+    return view, of_support
+
+
+def _both(of_features: Tensor, of_view: Tensor | None, x: Tensor) -> Tensor:
+    """Prototypes or variances of the features and, if there is one, of the view, side by side."""
+    return of_features.to(x) if of_view is None else torch.cat([of_features, of_view], -1).to(x)
 
 
 def _support(x: Tensor, classes: int, features: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -289,32 +328,4 @@ def _support(x: Tensor, classes: int, features: Tensor | None, labels: Tensor | 
     if features is None or labels is None:
         raise ValueError("support_features and support_labels go together: one of them is missing")
     features = unit_rows("support_features", features, like=x)
-    return features, _labels("support_labels", labels, len(features), classes).to(x.device)
-
-
-def _labels(name: str, labels: Tensor, size: int, classes: int) -> Tensor:
-    labels = torch.as_tensor(labels)
-    if labels.shape != (size,) or labels.is_floating_point():
-        raise ValueError(f"{name} must be {size} integers, one for each row of features, not {tuple(labels.shape)} {labels.dtype}")
-    wrong = ((labels < 0) | (labels >= classes)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise ValueError(f"{name}[{row}] is {int(labels[row])}, outside 0..{classes - 1}; labels number the columns of prior")
-    return labels.long()
-
-
-def _distributions(prior: Tensor, x: Tensor) -> Tensor:
-    if prior.ndim != 2 or len(prior) != len(x) or prior.shape[1] == 0:
-        raise ValueError(f"prior has shape {tuple(prior.shape)}, expected ({len(x)}, classes): one row for each row of features")
-    prior = prior.to(x)
-    wrong = (~((prior.amin(1) >= 0) & ((prior.sum(1) - 1).abs() < 0.02))).nonzero()
-    if len(wrong):
-        mend = "entries must be at least 0 and sum to 1: take the softmax of logits, or divide each row by its sum"
-        raise ValueError(f"prior[{int(wrong[0])}] is not a probability distribution; {mend}")
-    return prior
-
-
-def _not_negative(**options: float) -> None:
-    for name, value in options.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name} is {value}; it must be finite and at least 0")
+    return features, class_numbers("support_labels", labels, len(features), classes).to(x.device)

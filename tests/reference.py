@@ -47,8 +47,13 @@ def knn_graph(features, support_features=None, neighbors=3):
     return graph
 
 
-def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, gamma=0.0, rounds=10, inner=5):
-    """Method, step 2: z, mu, sigma and J after each round. `graph` is dense (N + S, N), `labels` are those of its last S rows."""
+def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, gamma=0.0, rounds=10, inner=5, first=None):
+    """Method, step 2: z, mu, sigma and J after each round. `graph` is dense (N + S, N), `labels` are those of its last S rows. first: the
+    columns of the first of two views, whose prototypes have unit norm in each."""
+
+    def unit(row):
+        return row / row.norm() if first is None else torch.cat([row[:first] / row[:first].norm(), row[first:] / row[first:].norm()])
+
     x, shots = [row.double() for row in features], [row.double() for row in support_features]
     yhat, z, (n, classes) = prior.double(), prior.double().clone(), prior.shape
     sigma, objective = torch.full_like(x[0], 1 / len(x[0])), []
@@ -57,7 +62,7 @@ def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, g
         of_class = [shot for shot, label in zip(shots, labels, strict=True) if label == j]
         confident = sorted(range(n), key=lambda i: (-float(z[i, j]), i))[:8]
         mean = sum(of_class) if of_class else sum(z[i, j] * x[i] for i in confident)
-        mu.append(mean / mean.norm())
+        mu.append(unit(mean))
 
     def squares(i_features):
         return torch.stack([((i_features - mu[j]) ** 2 / sigma).sum() for j in range(classes)])
@@ -82,8 +87,7 @@ def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, g
         one = torch.eye(classes, dtype=torch.float64)
         weights += [(shot, 50 * gamma / len(shots) * one[label]) for shot, label in zip(shots, labels, strict=True)]
         for j in range(classes):
-            mean = sum(w[j] * row for row, w in weights) / sum(w[j] for _, w in weights)
-            mu[j] = mean / mean.norm()
+            mu[j] = unit(sum(w[j] * row for row, w in weights) / sum(w[j] for _, w in weights))
         sigma = sum(w[j] * (row - mu[j]) ** 2 for row, w in weights for j in range(classes)) / sum(w.sum() for _, w in weights)
         objective.append(_objective(z, yhat, graph, labels, lam, gamma, [-0.5 * (squares(r) + sigma.log().sum()) for r in x + shots]))
 
@@ -126,3 +130,22 @@ def agreement(images, texts, z):
         "other": sum(other) / len(other),
         "gap": float((gap * gap).sum().sqrt()),
     }
+
+
+def anchored(features, prior, graph, texts, alpha, rounds, inner):
+    """Transduction with `anchors`: alpha images more a class, at its text, with the variance of the images around the texts."""
+    x, t, (n, classes) = [row.double() for row in features], [row.double() for row in texts], prior.shape
+    around = sum(prior[i, j] * (x[i] - t[j]) ** 2 for i in range(n) for j in range(classes)) / n
+    z, mu, sigma = prior.double().clone(), list(t), around
+    for step in range(rounds + 1):
+        unary = [[prior[i, j].log() - 0.5 * ((x[i] - mu[j]) ** 2 / sigma).sum() / 50 for j in range(classes)] for i in range(n)]
+        for _ in range(inner):
+            pulls = [sum((graph[i, k] + graph[k, i]) * z[k] for k in range(n)) / 6 for i in range(n)]
+            z = torch.stack([(torch.stack(unary[i]) + pulls[i]).softmax(0) for i in range(n)])
+        if step == rounds:
+            return z, torch.stack(mu), sigma
+        for j in range(classes):
+            mean = (sum(z[i, j] * x[i] for i in range(n)) + alpha * t[j]) / (z[:, j].sum() + alpha)
+            mu[j] = mean / mean.norm()
+        sigma = sum(z[i, j] * (x[i] - mu[j]) ** 2 for i in range(n) for j in range(classes))
+        sigma = (sigma + alpha * sum(around + (mu[j] - t[j]) ** 2 for j in range(classes))) / (n + alpha * classes)

@@ -15,7 +15,8 @@ import reference
 from golden import GOLDEN, MORE_GOLDEN, close, golden, sparse
 from gta.affinity import knn_graph
 from gta.files import ROOT
-from gta.transduct import GAMMAS, TIE, Transduction, answer, likeliest, log_odds, select_gamma, text_prior, tied, transduct
+from gta.labels import TIE, answer, likeliest, log_odds, tied
+from gta.transduct import GAMMAS, Transduction, select_gamma, text_prior, transduct
 
 RISE = 1e-4  # J an image a round, that gta.transduct says it may rise by
 seeds = st.integers(0, 10**6)
@@ -144,7 +145,7 @@ def test_objective_never_rises_with_free_prototypes_and_a_semidefinite_graph(n, 
     graph[:n] += torch.diag(graph[:n].sum(1) / 2 + graph[:n].sum(0) / 2)  # diagonally dominant: W + W^T has no negative eigenvalue
     few = {"support_features": support, "support_labels": labels} if shots else {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gta.transduct, "_prototypes", lambda sums, counts, _: sums / counts.clamp_min(1e-300)[:, None])
+        patch.setattr(gta.transduct, "_prototypes", lambda sums, counts, *_: sums / counts.clamp_min(1e-300)[:, None])
         objective = transduct(x, prior, affinity=graph, inner=1, rounds=15, **few).objective
     assert max(np.diff(objective)) <= 1e-9 * n
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gta.charts.style import PALETTE
 from gta.generate import Pair
-from gta.transduct import answer
+from gta.labels import answer
 
 
 def gallery(images: Sequence, titles: Sequence[str], columns: int = 10) -> Figure:

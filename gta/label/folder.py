@@ -12,7 +12,7 @@ from gta.label import models, report
 from gta.label.jobs import Job
 from gta.label.models import Classifier
 from gta.label.run import Outcome
-from gta.transduct import answer, likeliest
+from gta.labels import answer, likeliest
 
 COLUMNS = ("path", "label", "confidence", "runner_up", "margin", "clip", "unfitness")
 

@@ -16,10 +16,10 @@ from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import load_images
+from gta.labels import answer
 from gta.loop import run
 from gta.scores.rows import read_table
 from gta.settings import Settings
-from gta.transduct import answer
 from gta.worlds import aviary
 from gta.worlds.aviary import NAMELESS, PHRASES, SIBLINGS, World
 from gta.worlds.birds import ATTRIBUTES
