@@ -14,9 +14,10 @@ from torch import Tensor
 from gta.data import manifests, parts, tasks
 from gta.encoders.encoder import Encoder
 from gta.files import shipped
+from gta.labels import answer, likeliest, tied
+from gta.scores import calibration
 from gta.scores.rows import Row, paired_gain
 from gta.settings import Settings
-from gta.transduct import answer, likeliest, tied
 
 VERSIONS = f"torch {torch.__version__}; open_clip {open_clip.__version__}"
 PUBLISHED = shipped("results/published.csv")
@@ -30,12 +31,12 @@ def correct(task_name: str, assignments: Tensor) -> np.ndarray:
 
     An image whose class is not among the names cannot be labelled correctly and does not count (`gta.data.parts`, unseen).
     """
-    labels, counted = _labels(task_name, assignments)
+    labels, counted = truth(task_name, assignments)
     return (answer(assignments).numpy() == labels)[counted]
 
 
-def _labels(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The true classes, int (N,), and which images count, bool (N,)."""
+def truth(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The true classes, int (N,), and which images count, bool (N,). For this room alone."""
     labels = tasks.query_labels(task_name)
     if len(labels) != len(assignments):
         raise ValueError(f"{len(assignments)} assignments for the {len(labels)} images of {task_name}")
@@ -47,7 +48,7 @@ def confusion_matrix(task_name: str, assignments: Tensor) -> np.ndarray:
 
     If z is one-hot, an entry is the number of images of that class with that label.
     """
-    labels, counted = _labels(task_name, assignments)
+    labels, counted = truth(task_name, assignments)
     found = np.zeros((assignments.shape[1],) * 2)
     np.add.at(found, labels[counted], assignments.numpy()[counted])
     return found
@@ -114,6 +115,12 @@ def _causes(task: tasks.Task, method: str) -> dict[str, str]:
     return {"weights": weights, "activation": activation, **images, **texts}
 
 
+def _device(encoder: Encoder) -> str:
+    """What a row says of the machine."""
+    cpu = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+    return torch.cuda.get_device_name() if encoder.device.type == "cuda" else cpu
+
+
 def measure(
     table: str,
     task: tasks.Task,
@@ -137,18 +144,18 @@ def measure(
     `counted` (N,) says which do.
     """
     rows, predictions = [], {"image_id": np.array(task.image_ids)}
-    truth = tasks.query_labels(task.source)
-    counted = truth >= 0
+    labels = tasks.query_labels(task.source)
+    counted = labels >= 0
     if not counted.all():
         predictions["counted"] = counted
-    cpu = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
     settled = {
         "table": table,
         "dataset": task.name,
         "backbone": backbone,
         "seed": settings.seed,
+        "draw": settings.draw,
         "shots": shots,
-        "device": torch.cuda.get_device_name() if encoder.device.type == "cuda" else cpu,
+        "device": _device(encoder),
         "versions": VERSIONS,
         "weights": encoder.weights_sha256[:12],
         "llm": llm,
@@ -164,16 +171,19 @@ def measure(
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
         right = scored[method, variant]
         gain, low, high = paired_gain(right, scored[baseline])
-        iterates = [(labels.numpy() == truth)[counted].mean() for labels in calls.get((method, variant), ())]
+        iterates = [(of.numpy() == labels)[counted].mean() for of in calls.get((method, variant), ())]
         points = {"gain": gain, "gain_low": low, "gain_high": high, "accuracy": 100 * right.mean()}
+        points |= calibration.measures(assignments.numpy()[counted], labels[counted], right)
+        sizes = torch.bincount(answer(assignments), minlength=assignments.shape[1])
+        points["largest"] = 100 * float(sizes.max()) / len(assignments)
         rows.append(
             Row(
                 ties=int(tied(assignments).sum()),
+                empty=int((sizes == 0).sum()),
                 **settled,
                 **{key: round(float(value), 4) for key, value in points.items()},
                 run_id=run_id,
                 oracle_best=round(100 * float(max(iterates)), 4) if iterates else None,
-                draw=settings.draw,
                 method=method,
                 variant=variant,
                 baseline=", ".join(filter(None, baseline)),

@@ -23,7 +23,9 @@ class Row(Checked):
     draw: which of several draws of images, views and texts the method adapted with; a method that draws nothing has draw 0. preset: as in
     `gta.released.presets`. oracle_best: the accuracy of the best of all transductions of the run, chosen with test labels, as the released
     program reports it: in no headline, and None for a method without iterations. ties: images with two classes that are equally likely, of
-    which the first counts.
+    which the first counts. ece: in %, and brier: as in `gta.scores.calibration`, of the images that count; None where z is no distribution.
+    Of labels without doubt, whose z is 0 or 1, ece is the share of wrong ones. empty: classes that no image is labelled as; largest: the
+    share of all images in the largest class, in %. These two need no labels. All four are None in rows from before they were measured.
     """
 
     run_id: str
@@ -46,6 +48,10 @@ class Row(Checked):
     gain_high: float
     seconds: float = Field(ge=0)
     ties: int = Field(0, ge=0)
+    ece: float | None = Field(None, ge=0, le=100)
+    brier: float | None = Field(None, ge=0)
+    empty: int | None = Field(None, ge=0)
+    largest: float | None = Field(None, ge=0, le=100)
     device: str
     versions: str
     weights: str
@@ -57,7 +63,7 @@ class Row(Checked):
         name = ", ".join(filter(None, (self.method, self.variant)))
         return f"{name:45} {self.accuracy:5.1f} %   {self.gain:+5.1f} [{self.gain_low:+.1f}, {self.gain_high:+.1f}] over {self.baseline}"
 
-    @field_validator("oracle_best", mode="before")
+    @field_validator("oracle_best", "ece", "brier", "empty", "largest", mode="before")
     @classmethod
     def _nothing_is_none(cls, value):
         return None if value == "" else value
@@ -103,6 +109,7 @@ def write_run(folder: Path, rows: Iterable[Row], predictions: Mapping[str, np.nd
 def write_table(file: Path, rows: Iterable[Row]) -> None:
     """Write rows as a sorted CSV; equal rows are written once. Raises ValueError if two different rows have one run_id."""
     frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(Row.model_fields)).drop_duplicates().sort_values(TABLE_KEY)
+    frame["empty"] = frame["empty"].astype("Int64")  # a count stays one beside rows without it
     twice = frame[frame.duplicated("run_id")]
     if len(twice):
         raise ValueError(f"two different rows with run_id {twice.run_id.iloc[0]}: {file} would hold one measurement twice")

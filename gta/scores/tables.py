@@ -1,7 +1,7 @@
 """Tables for readers from the rows of many runs."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +65,19 @@ def concatenate(files: Iterable[Path], file: Path) -> None:
 
 
 def with_summary(document: str, table: str) -> str:
-    """Put the summary of a table into a Markdown document, between its two marks. Raises ValueError if there are no such marks."""
-    begin, end = f"<!-- results: {table} -->", "<!-- end -->"
+    """Put the summary of a table into a Markdown document, between its two marks (`placed`)."""
+    return placed(document, f"results: {table}", lambda: summary(read_table(Path(table))).drop(columns=["dataset", "backbone", "seconds"]))
+
+
+def placed(document: str, mark: str, table: Callable[[], pd.DataFrame]) -> str:
+    """Put what `table` returns into a Markdown document, between `<!-- MARK -->` and `<!-- end -->`. Raises ValueError, before it is
+    called, if there are no such marks."""
+    begin, end = f"<!-- {mark} -->", "<!-- end -->"
     before, _, rest = document.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
         raise ValueError(f"the document has no lines {begin} and {end} to put the table between")
-    frame = summary(read_table(Path(table))).drop(columns=["dataset", "backbone", "seconds"])
+    frame = table()
     lines = ["| " + " | ".join(map(str, cells)) + " |" for cells in (frame.columns, ["---"] * len(frame.columns), *frame.values)]
     return before + "\n".join([begin, *lines, end]) + after
 

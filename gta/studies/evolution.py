@@ -1,4 +1,5 @@
-"""How an encoder's image space and text space move over the iterations of a run: measures, and maps. No label is used.
+"""How an encoder's image space and text space move over the iterations of a run: measures, and maps. No label is used; `with_scores`
+alone adds what rows say, which were scored elsewhere.
 
     structure   Spearman correlation, over the pairs of classes, of the cosines between image prototypes with those between
                 text prototypes: representational similarity analysis (Kriegeskorte et al., Front. Syst. Neurosci. 2008)
@@ -21,9 +22,11 @@ from torch.nn import functional as F
 
 from gta.attributes import Bank
 from gta.generate import confused_pairs
-from gta.loop import Result
 from gta.names import nearest
-from gta.state import State
+from gta.scores.rows import Row
+from gta.state import Result, State
+
+ITERATE = "iterate "  # begins the variant of the row of an iterate
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ def table(states: Iterable[State]) -> pd.DataFrame:
     """The measures, a row an iteration."""
     rows = [{"iteration": state.iteration} | Spaces.of(state).measures() for state in states]
     return pd.DataFrame(rows).set_index("iteration")
+
+
+def with_scores(measures: pd.DataFrame, rows: Iterable[Row]) -> pd.DataFrame:
+    """The measures of `table` with `ece`, in %, and `brier` of each iterate, from the rows of `iterates`."""
+    found = {int(row.variant.removeprefix(ITERATE)): (row.ece, row.brier) for row in rows if row.variant.startswith(ITERATE)}
+    return measures.join(pd.DataFrame.from_dict(found, orient="index", columns=["ece", "brier"]))
 
 
 def views(states: Iterable[State], iterations: int, count: int = 4) -> list[Spaces]:
@@ -140,5 +149,5 @@ def iterates(result: Result) -> dict:
     scored = {baseline: (result.clip, encoding, baseline), ("GTA-CLIP", ""): (result.assignments, result.seconds, baseline)}
     for state, step in zip(result.trail, result.history, strict=True):
         seconds += sum(value for name, value in step.items() if name.startswith("seconds_"))
-        scored["GTA-CLIP", f"iterate {state.iteration:02}"] = (state.z, seconds, baseline)
+        scored["GTA-CLIP", f"{ITERATE}{state.iteration:02}"] = (state.z, seconds, baseline)
     return scored

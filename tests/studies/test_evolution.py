@@ -236,6 +236,13 @@ def test_the_headline_is_the_last_iterate_and_the_oracle_is_apart(encoder, follo
     assert best.n_correct == max(right) and best.variant == f"iterate {right.index(max(right)):02}"
 
 
+def test_the_measures_take_the_calibration_of_each_iterate_from_its_row():
+    rows = [row.model_copy(update={"ece": 10.0 * i, "brier": i / 10}) for i, row in enumerate(rows_of(5, 8, 6))]
+    measures = pd.DataFrame({"iteration": range(3), "gap": [0.3, 0.2, 0.1]}).set_index("iteration")
+    found = evolution.with_scores(measures, rows)
+    assert found.to_csv().splitlines() == ["iteration,gap,ece,brier", "0,0.3,20.0,0.2", "1,0.2,30.0,0.3", "2,0.1,40.0,0.4"]
+
+
 def rows_of(*n_correct):
     common = {"table": "evolution", "dataset": "d", "backbone": "b", "seed": 0, "n_total": 10, "baseline": "CLIP+attributes", "gain": 0}
     common |= {"gain_low": 0, "gain_high": 0, "seconds": 0, "device": "", "versions": "", "weights": "", "source_hash": ""}
