@@ -1,17 +1,23 @@
-"""Memory and time of a training step of CoOp and CoCoOp, texts by chunks that are computed again, or all kept for the backward pass.
+"""Memory and time of what costs most among the peers, each beside the same thing done otherwise in the same run.
 
     python benchmarks/peers.py            # the table, results/benchmarks/peers.csv; about three minutes of one core
-    python benchmarks/peers.py --smoke    # the embedded encoder, to look at the path, under runs/smoke
+    python benchmarks/peers.py --smoke    # the embedded encoder and few images, to look at the path, under runs/smoke
 
-ViT-B/16 with random weights: neither memory nor time depends on them. A step is the loss of one batch (32 images for CoOp, 1 for
-CoCoOp) over all class texts, its gradient in the context and an SGD update; `seconds` are the processor's, of all threads together.
-Every case runs in a process of its own; `peak_gb` is the most memory that it held, less what it held before the step: encoder, Python
-and torch are not counted. glibc is told to give freed blocks back; `default heap` is without that, where freed blocks of many sizes
-lie between used ones. `as texts` is how a unified context is read where the text tower is not causal, and how class-specific ones
-always are: each text by itself. The ratios are to `chunks` of the same method and number of classes.
+A training step of CoOp and CoCoOp: texts by chunks that are computed again, or all kept for the backward pass. ViT-B/16 with random
+weights: neither memory nor time depends on them. A step is the loss of one batch (32 images for CoOp, 1 for CoCoOp) over all class texts,
+its gradient in the context and an SGD update. glibc is told to give freed blocks back; `default heap` is without that, where freed blocks
+of many sizes lie between used ones. `as texts` is how a unified context is read where the text tower is not causal, and how class-specific
+ones always are: each text by itself. The ratios are to `chunks` of the same method and number of classes.
+
+StatA and OTFusion on as many images and classes as EuroSAT and CUB have, with features in 512 dimensions (of `benchmarks/transduct.py`):
+both in float64, and StatA with a variance for each class. The ratios are to TransCLIP, `gta.transduct` in float32, on the same features.
+
+`seconds` are the processor's, of all threads together. Every case runs in a process of its own; `peak_gb` is the most memory that it held,
+less what it held before: encoder, Python and torch are not counted, features and prior of StatA and OTFusion are.
 """
 
 import time
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -28,6 +34,9 @@ CASES = [
     *(("CoOp, class-specific", classes, CHUNKS) for classes in (100, 200)),
     ("CoOp, class-specific", 100, KEPT),
 ]
+TRANSCLIP = "TransCLIP"
+SIZES = ((8100, 10), (5794, 200))  # images and classes of EuroSAT and CUB
+CASES += [(method, classes, f"{images:,} images") for images, classes in SIZES for method in (TRANSCLIP, "StatA", "OTFusion")]
 SEED = 0
 
 
@@ -35,7 +44,7 @@ def main() -> None:
     arguments, folder = begin(__doc__, measure)
     rows = []
     for method, classes, how in CASES:
-        case = {"method": method, "classes": classes // 20 if arguments.smoke else classes, "how": how, "smoke": arguments.smoke}
+        case = {"method": method, "classes": max(2, classes // 20) if arguments.smoke else classes, "how": how, "smoke": arguments.smoke}
         rows.append(in_a_process(__file__, case, {} if how == HEAP else RETURN))
         print(" ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     write_atomically(folder / "peers.csv", with_ratios(pd.DataFrame(rows)).to_csv(index=False))
@@ -43,9 +52,12 @@ def main() -> None:
 
 
 def with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Beside each row its memory and seconds over those of `chunks` in the same run."""
-    key = ["method", "classes"]
-    beside = rows[key].merge(rows[rows.how == CHUNKS], on=key, how="left")
+    """Beside each row its memory and seconds over those of `chunks`, or of TransCLIP, in the same run."""
+    jointly = rows.how.str.endswith("images")
+    rows["against"] = rows.method.where(~jointly, rows.how)
+    key = ["against", "classes"]
+    beside = rows[key].merge(rows[(rows.how == CHUNKS) | (rows.method == TRANSCLIP)], on=key, how="left")
+    rows = rows.drop(columns="against")
     for ratio, of in {"memory_ratio": "peak_gb", "seconds_ratio": "seconds"}.items():
         rows.insert(rows.columns.get_loc("device_kind"), ratio, (rows[of] / beside[of]).round(3))
     return rows
@@ -55,9 +67,28 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
     """One row of the table, in this process alone."""
     import torch
 
+    from gta.scores import results
+
+    seconds, gigabytes = jointly(method, classes, how, smoke) if how.endswith("images") else training_step(method, classes, how, smoke)
+    return {
+        "method": method,
+        "classes": classes,
+        "how": how,
+        "seconds": round(seconds, 2),
+        "peak_gb": round(gigabytes, 3),
+        "device_kind": "cpu",
+        "threads": torch.get_num_threads(),
+        "seed": SEED,
+        "versions": results.VERSIONS,
+    }
+
+
+def training_step(method: str, classes: int, how: str, smoke: bool) -> tuple[float, float]:
+    """Seconds and GB of a step of CoOp or CoCoOp."""
+    import torch
+
     from gta import encoders
     from gta.peers import context, reading
-    from gta.scores import results
 
     if how == KEPT:
         reading.checkpoint = lambda function, *arguments, **_: function(*arguments)
@@ -69,7 +100,7 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
     d = encoder.encode_texts(names[:1]).shape[1]
     batch = context.COCOOP_BATCH if method == "CoCoOp" else context.BATCH
     generator = torch.Generator().manual_seed(SEED)
-    images = torch.nn.functional.normalize(torch.randn(1, batch, d, generator=generator), dim=2)
+    images = torch.nn.functional.normalize(torch.randn(1, batch, d, generator=generator), dim=2).to(encoder.dtype)
     labels = torch.randint(classes, (batch,), generator=generator)
     length = 4 if method == "CoCoOp" else context.CONTEXT
     start = context.random_context(encoder, SEED, length, classes if "specific" in method else 1)
@@ -78,20 +109,35 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
     context.Learned(few, start[:2], meta, 1.0).predict(images[0])  # starts libraries
     del few
     prompts = reading.Prompts(encoder, names, "", length)
-    before, clock = peak_gb("cpu"), time.process_time()
-    context.learn(prompts, start, meta, 100.0, images, labels, epochs=1, batch=batch, seed=SEED)
-    seconds = time.process_time() - clock
-    return {
-        "method": method,
-        "classes": classes,
-        "how": how,
-        "seconds": round(seconds, 2),
-        "peak_gb": round(peak_gb("cpu") - before, 3),
-        "device_kind": "cpu",
-        "threads": torch.get_num_threads(),
-        "seed": SEED,
-        "versions": results.VERSIONS,
+    return cost(peak_gb("cpu"), lambda: context.learn(prompts, start, meta, 100.0, images, labels, epochs=1, batch=batch, seed=SEED))
+
+
+def jointly(method: str, classes: int, how: str, smoke: bool) -> tuple[float, float]:
+    """Seconds and GB of a method that infers all images at once. The texts are the means of the images, weighted by the prior."""
+    from torch.nn.functional import normalize
+    from transduct import world
+
+    from gta.peers.anchored import stata
+    from gta.peers.fusion import fusion
+    from gta.transduct import transduct
+
+    images = int(how.partition(" ")[0].replace(",", ""))
+    methods = {
+        TRANSCLIP: transduct,
+        "StatA": lambda x, prior: stata(x, prior, normalize(prior.T @ x, dim=1)),
+        "OTFusion": lambda x, prior: fusion([x], prior),
     }
+    methods[method](*world(50, 3, 8, "cpu"))  # starts libraries
+    before = peak_gb("cpu")
+    x, prior = world(images // 20 if smoke else images, classes, 512, "cpu")
+    return cost(before, lambda: methods[method](x, prior))
+
+
+def cost(before: float, work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of the processor, of all threads, and the most GB beyond `before`."""
+    clock = time.process_time()
+    work()
+    return time.process_time() - clock, peak_gb("cpu") - before
 
 
 if __name__ == "__main__":

@@ -25,9 +25,10 @@ from gta.peers import texts
 from gta.scores.rows import Row, write_run
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Key, Study
+from gta.transduct import transduct
 
 VIEWS = 10  # augmented views of a support image: Tip-Adapter's number; CoOp takes one after another, epoch by epoch
-ON_TOP = "+ transduction"
+ON_TOP, TWO_VIEWS = "+ transduction", "two views"  # the end and the beginning of variants
 
 
 class Peers(RunParameters):
@@ -104,6 +105,10 @@ class Bench(Study):
         means = torch.stack([self.encoder.encode_texts(of_class).mean(0) for of_class in (bank or self.first_texts).texts])
         return texts.clip_logits(features, means, self.encoder.logit_scale)
 
+    def transduced(self, prior: Tensor) -> Tensor:
+        """Assignments (N, M) of transduction that starts from a prior (N, M)."""
+        return transduct(self.features, prior).assignments
+
     def measure(
         self,
         method: str,
@@ -133,20 +138,25 @@ def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return result, time.perf_counter() - start
 
 
-def gta_clip(bench: Bench, support: "Support | None" = None, **changes: float) -> None:
+def gta_clip(bench: Bench, support: "Support | None" = None, *, view: Tensor | None = None, **changes: float) -> Bank:
     """Measure the whole method from the static attributes. Its seconds include one encoding of the images for each iteration after the
-    first.
+    first. Returns the grown bank.
 
-    support: labelled images, for the few-shot setting; changes: other values of its settings.
+    support: labelled images, for the few-shot setting; view: features (N, d2) of the query images by the second encoder, for the method of
+    two views; changes: other values of its settings.
     """
-    given: dict[str, Any] = {"features": bench.features}
+    given: dict[str, Any] = {"features": bench.features, "view": view}
     if support:
-        given = {"features": torch.cat([bench.features, support.features]), "support": (support.images, support.labels.cpu())}
+        given |= {"features": torch.cat([bench.features, support.features]), "support": (support.images, support.labels.cpu())}
+    banks = []
 
     def work() -> Tensor:
-        return bench.run(bench.static, bench.llm, changes=changes, checkpoints=None, progress=False, **given).assignments
+        result = bench.run(bench.static, bench.llm, changes=changes, checkpoints=None, progress=False, **given)
+        banks.append(result.attributes)
+        return result.assignments
 
-    bench.measure("GTA-CLIP-FS" if support else "GTA-CLIP", work)
+    bench.measure("GTA-CLIP-FS" if support else "GTA-CLIP", work, variant="" if view is None else TWO_VIEWS)
+    return banks[0]
 
 
 @dataclass
@@ -200,6 +210,6 @@ def score(
 def write(measured: Iterable[tuple[str, int, Bench]], parameters: Peers) -> list[Row]:
     """Score benches, and write `rows.csv` and `predictions.npz` into the folder of the notebook."""
     source_hash = hashes.source_hash(shipped("notebooks/peers.ipynb"))
-    rows, predictions = score(measured, parameters.backbone, source_hash, parameters.status)
+    rows, predictions = score(measured, parameters.named_backbone, source_hash, parameters.status)
     write_run(ROOT / parameters.out, rows, predictions)
     return rows

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.images import load_images
 from gta.files import ROOT
-from gta.peers import cache, context, dirichlet, mixtures, probe, propagation, susx, texts
-from gta.peers.bench import Bench, Peers, Support, gta_clip
+from gta.peers import alignment, anchored, cache, context, dirichlet, fusion, mixtures, probe, propagation, susx, texts
+from gta.peers.bench import TWO_VIEWS, Bench, Peers, Support, gta_clip
 from gta.peers.reading import Prompts
 from gta.studies.random_words import vocabulary, waffle
 from gta.studies.study import Key
 from gta.studies.zero_shot import classifier
 from gta.transduct import select_gamma, text_prior, transduct
+
+GROWN = "GTA-CLIP's texts"  # the bank that a run of GTA-CLIP ends with, for an encoder that has not adapted
 
 
 def all_tables(bench: Bench, parameters: Peers) -> list[tuple[str, int, Bench]]:
@@ -44,12 +47,12 @@ def all_tables(bench: Bench, parameters: Peers) -> list[tuple[str, int, Bench]]:
 
 
 def zero_shot(bench: Bench, pool: Sequence | None = None, generated: Path | None = None, store: Path | None = None) -> None:
-    """Measure the methods that use no labels. pool: unlabelled images that SuS-X retrieves from; generated: a folder of generated
-    images, with one sub-folder for each class. SuS-X runs for each of the two that is given."""
-    task, encoder, x, scale = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale
+    """Measure the methods that use no labels; at the end some of them once more, from the texts that GTA-CLIP found.
 
-    def on_top(prior: Tensor) -> Tensor:
-        return transduct(x, prior).assignments
+    pool: unlabelled images that SuS-X retrieves from; generated: a folder of generated images, with one sub-folder for each class. SuS-X
+    runs for each of the two that is given.
+    """
+    task, encoder, x, scale, on_top = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale, bench.transduced
 
     def of_texts(of_classes: Sequence[Sequence[str]]) -> Tensor:
         return texts.clip_logits(x, bench.class_features(of_classes), scale).softmax(1)
@@ -66,30 +69,68 @@ def zero_shot(bench: Bench, pool: Sequence | None = None, generated: Path | None
     bench.measure("prompt ensemble", lambda: of_texts(texts.ensemble(task.class_names, texts.templates(task.domain))), on_top)
     bench.measure("CuPL", lambda: of_texts(bench.static.without_templates().texts), on_top)
     bench.measure("WaffleCLIP", random_descriptors, on_top)
+    _support_sets(bench, pool, generated, store)
+    bench.measure("ZLaP", lambda: propagation.zlap(x, bench.class_features()), on_top)
+    bench.measure("EM-Dirichlet", lambda: dirichlet.em_dirichlet(x, bench.class_features(), scale), on_top)
+    bench.measure("k-means", lambda: mixtures.k_means(x, bench.class_features(), scale), on_top)
+    bench.measure("GMM", lambda: mixtures.gaussian_mixture(x, bench.class_features()), on_top)
+    _from_texts(bench, bench.first_texts)
+    grown = gta_clip(bench)
+    _, seconds, _ = bench.outcomes["GTA-CLIP", ""]
+    bench.measure("CLIP", lambda: bench.clip(bank=grown).softmax(1), on_top, GROWN, ("TransCLIP", GROWN), seconds)
+    _from_texts(bench, grown, GROWN, seconds)
+    if bench.view is not None:
+        gta_clip(bench, view=bench.view)
+
+
+def _support_sets(bench: Bench, pool: Sequence | None, generated: Path | None, store: Path | None) -> None:
+    """Measure SuS-X, with the arguments of `zero_shot`."""
+    encoder, on_top = bench.encoder, bench.transduced
     if pool is not None:
         unlabelled = encoder.encode_images(load_images(pool, encoder, store=store).pixels)
 
         def retrieved(of_classes: Sequence[Sequence[str]]) -> Tensor:
             rows, labels = susx.retrieve(unlabelled, [encoder.encode_texts(of_class) for of_class in of_classes])
-            return _tip_x(bench, unlabelled[rows.to(x.device)], labels)
+            return _tip_x(bench, unlabelled[rows.to(unlabelled.device)], labels)
 
         bench.measure("SuS-X", lambda: retrieved(bench.names_only.texts), on_top, "retrieved, photo")
         bench.measure("SuS-X", lambda: retrieved(bench.static.without_templates().texts), on_top, "retrieved, CuPL")
     if generated is not None:
-        files, drawn = susx.generated(generated, task.class_names)
+        files, drawn = susx.generated(generated, bench.task.class_names)
         keys = encoder.encode_images(load_images(files, encoder, store=store).pixels)
         bench.measure("SuS-X", lambda: _tip_x(bench, keys, drawn), on_top, "generated")
-    bench.measure("ZLaP", lambda: propagation.zlap(x, bench.class_features()), on_top)
-    bench.measure("EM-Dirichlet", lambda: dirichlet.em_dirichlet(x, bench.class_features(), scale), on_top)
-    bench.measure("k-means", lambda: mixtures.k_means(x, bench.class_features(), scale), on_top)
-    bench.measure("GMM", lambda: mixtures.gaussian_mixture(x, bench.class_features()), on_top)
-    gta_clip(bench)
 
 
 def _tip_x(bench: Bench, keys: Tensor, labels: Tensor) -> Tensor:
     """TIP-X with its default hyperparameters, which need no validation images."""
     labels = labels.to(keys.device)
     return susx.tip_x(bench.clip(), bench.features, keys, labels, bench.class_features()).softmax(1)
+
+
+def _from_texts(bench: Bench, bank: Bank, variant: str = "", before: float = 0.0) -> None:
+    """Measure StatA and OTFusion from the texts of a bank; with a second encoder also OTFusion, GPUA and TransCLIP of two views.
+
+    before: seconds that the bank took. The encoder has not adapted.
+    """
+    x, scale = bench.features, bench.encoder.logit_scale
+
+    def prior() -> Tensor:
+        return bench.clip(bank=bank).softmax(1)
+
+    def classes() -> Tensor:
+        return bench.class_features(bank.texts)
+
+    def measure(method: str, work: Callable[[], Tensor], views: str = "", on_top: bool = True) -> None:
+        called = ", ".join(filter(None, (views, variant)))
+        bench.measure(method, work, bench.transduced if on_top else None, called, before=before)
+
+    measure("StatA", lambda: anchored.stata(x, prior(), classes()))
+    measure("OTFusion", lambda: fusion.fusion([x], prior()))
+    if bench.view is not None:
+        view = bench.view.to(x.device)
+        measure("OTFusion", lambda: fusion.fusion([x, view], prior()), TWO_VIEWS)
+        measure("GPUA", lambda: alignment.gpua(x, view, prior(), classes(), scale).softmax(1), TWO_VIEWS)
+        measure(f"Trans{bench.task.baseline}", lambda: transduct(x, prior(), view=view).assignments, TWO_VIEWS, on_top=False)
 
 
 def few_shot(bench: Bench, support: Support, shots: int, epochs: int | None = None) -> None:
@@ -180,10 +221,7 @@ def base_to_new(bases: Bench, news: Bench, support: Support, shots: int, epochs:
 
 def _on_half(bench: Bench, learned: Mapping[Key, tuple[context.Learned, float]]) -> None:
     """Measure learned contexts on one half. learned: {(method, variant): (context, seconds of its training)}."""
-    ending = bench.task.template.partition("{}")[2]
-
-    def on_top(prior: Tensor) -> Tensor:
-        return transduct(bench.features, prior).assignments
+    ending, on_top = bench.task.template.partition("{}")[2], bench.transduced
 
     def predict(done: context.Learned) -> Tensor:
         prompts = Prompts(bench.encoder, bench.task.class_names, ending, done.prompts.length)

@@ -4,19 +4,24 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from gta.peers.bench import ON_TOP, TWO_VIEWS
 from gta.scores.rows import Row
 
 NAME = ["dataset", "backbone", "shots", "method", "variant"]
 
 
 def frame_of(rows: Iterable[Row], table: str) -> pd.DataFrame:
-    """The rows of a table, with a label, whether they are transduction `on_top` of another method, and the interval of the gain."""
+    """The rows of a table, with a label, whether they are transduction `on_top` of another method, and the interval of the gain.
+
+    Transduction of two views is a method of its own: it sees more than what it begins with.
+    """
     frame = pd.DataFrame([row.model_dump() for row in rows if row.table == table])
     if frame.empty:
         raise ValueError(f"no rows of table {table!r}")
     frame["dataset"] = frame.dataset.str.replace(r":\d+", "", regex=True)  # worlds of the aviary count as seeds of one dataset
     frame["label"] = [", ".join(filter(None, names)) for names in zip(frame.method, frame.variant, strict=True)]
-    frame["on_top"] = frame.variant.str.endswith("+ transduction") | frame.method.str.startswith("TransCLIP")
+    one_view = ~frame.variant.str.startswith(TWO_VIEWS)
+    frame["on_top"] = frame.variant.str.endswith(ON_TOP) | (frame.method.str.startswith("TransCLIP") & one_view)
     frame["interval"] = [f"{row.gain:+.1f} [{row.gain_low:+.1f}, {row.gain_high:+.1f}]" for row in frame.itertuples()]
     return frame
 

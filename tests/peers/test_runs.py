@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from gta.attributes import Bank
 from gta.charts import peers
 from gta.data import tasks
 from gta.encoders.images import load_images
+from gta.encoders.vision import load_view
 from gta.peers import bench, runs, tables, texts
+from gta.peers.alignment import gpua
+from gta.peers.anchored import stata
 from gta.peers.bench import Bench, Support, score
+from gta.peers.fusion import fusion
 from gta.scores.rows import Row, write_run
 from gta.studies import random_words
+from gta.transduct import transduct
 from gta.worlds.fieldguide import language_model
 from gta.worlds.settings import settings_for
 
@@ -23,7 +29,7 @@ SETTINGS = settings_for("embedded", iterations=1)
 def measured(encoder):
     """Every table of one quick run: one iteration, one epoch, one shot."""
     with language_model("fieldguide", 0) as llm:
-        zero_shot = Bench.of(tasks.load("digits"), encoder, SETTINGS, llm)
+        zero_shot = Bench.of(tasks.load("digits"), encoder, SETTINGS, llm, second=load_view("embedded", seed=0, device="cpu"))
         runs.zero_shot(zero_shot, tasks.labelled("digits")[0])
         few_shot = zero_shot.fresh()
         support = Support.of(few_shot, *tasks.few_shot("digits", 1, 0))
@@ -72,6 +78,71 @@ def test_each_method_is_compared_with_clip_and_transduction_with_what_it_goes_on
     assert alone >= {"CuPL", "WaffleCLIP", "prompt ensemble", "SuS-X", "ZLaP", "EM-Dirichlet", "k-means", "GMM", "GTA-CLIP"}
 
 
+def test_methods_of_anchors_and_views_run_from_the_names_and_from_the_texts_that_gta_clip_found(rows):
+    found = {(row.method, row.variant): row.baseline for row in rows[0] if row.table == "peers_zero_shot"}
+    for method, views in (("StatA", ""), ("OTFusion", ""), ("OTFusion", "two views"), ("GPUA", "two views")):
+        for parts in ([views], [views, runs.GROWN]):
+            variant = ", ".join(filter(None, parts))
+            assert found[method, variant] == "CLIP"
+            on_top = ", ".join(filter(None, [variant, "+ transduction"]))
+            assert found[method, on_top] == ", ".join(filter(None, [method, variant]))
+    assert found["TransCLIP", "two views"] == found["TransCLIP", f"two views, {runs.GROWN}"] == "CLIP"
+    assert found["TransCLIP", runs.GROWN] == f"CLIP, {runs.GROWN}" and found["GTA-CLIP", "two views"] == "CLIP"
+    table = tables.standings(rows[0], "peers_zero_shot").set_index(["method", "variant"])
+    accuracies = {(row.method, row.variant): row.accuracy for row in rows[0] if row.table == "peers_zero_shot"}
+    assert table.loc[("CLIP", ""), "with transduction"] == round(accuracies["TransCLIP", ""], 1)
+    assert ("TransCLIP", "two views") in table.index and ("TransCLIP", runs.GROWN) not in table.index
+
+
+@pytest.fixture
+def few(encoder):
+    """A bench of 150 digits with a view, whose language model is asked while the test runs."""
+    task = replace(tasks.load("digits"), images=tasks.load("digits").images[:150], image_ids=tasks.load("digits").image_ids[:150])
+    with language_model("fieldguide", 0) as llm:
+        yield Bench.of(task, encoder, SETTINGS, llm, second=load_view("embedded", seed=0, device="cpu"))
+
+
+def test_each_method_reads_the_texts_and_views_that_its_row_names(few, monkeypatch):
+    """By their own functions, with a bank in which each class is called by the next one's name, and a run of GTA-CLIP of 5 s."""
+    names = few.task.class_names
+    turned = Bank.from_template([*names[1:], names[0]], few.task.template, few.task.sentence)
+
+    def of_gta_clip(part, **options):
+        variant = "two views" if options else ""
+        part.outcomes["GTA-CLIP", variant] = (torch.zeros(150, 10), 5.0, part.baseline)
+        return turned
+
+    monkeypatch.setattr(runs, "gta_clip", of_gta_clip)
+    runs.zero_shot(few)
+    x, view, scale = few.features, few.view, few.encoder.logit_scale
+    assert torch.equal(view, load_view("embedded", seed=0).encode_images(few.images.pixels).cpu()) and not torch.allclose(x, view, atol=0.1)
+    for bank, ending, least in ((few.names_only, "", 0.0), (turned, f", {runs.GROWN}", 5.0)):
+        classes = torch.stack([few.encoder.encode_texts(list(of_class))[0] for of_class in bank.texts])
+        prior = (scale * x @ classes.T).softmax(1)
+        expected = {
+            ("StatA", ending[2:]): stata(x, prior, classes),
+            ("OTFusion", ending[2:]): fusion([x], prior),
+            ("OTFusion", "two views" + ending): fusion([x, view], prior),
+            ("GPUA", "two views" + ending): gpua(x, view, prior, classes, scale).softmax(1),
+            ("TransCLIP", "two views" + ending): transduct(x, prior, view=view).assignments,
+        }
+        for key, z in expected.items():
+            given, seconds, _ = few.outcomes[key]
+            assert torch.allclose(given, z, atol=1e-6) and seconds >= least, key
+    assert not torch.allclose(few.outcomes["StatA", ""][0], few.outcomes["StatA", runs.GROWN][0], atol=0.5)
+
+
+def test_gta_clip_gives_the_bank_that_it_grew_and_sees_a_second_view_only_where_it_is_named(few):
+    grown = bench.gta_clip(few)
+    assert grown.class_names == few.static.class_names
+    assert sum(map(len, grown.texts)) > sum(map(len, few.static.texts))
+    alone = few.run(few.static, few.llm, view=None, checkpoints=None, progress=False).assignments
+    both = few.run(few.static, few.llm, checkpoints=None, progress=False).assignments
+    bench.gta_clip(few, view=few.view)
+    assert torch.allclose(few.outcomes["GTA-CLIP", ""][0], alone) and torch.allclose(few.outcomes["GTA-CLIP", "two views"][0], both)
+    assert not torch.allclose(alone, both, atol=1e-3)
+
+
 def test_texts_of_each_method_are_its_own(measured, encoder):
     """Ensemble and CuPL take unit means, WaffleCLIP and CLIP with attributes mean cosines, of the texts that their names promise."""
     part = measured[0][2]
@@ -107,10 +178,11 @@ def test_seconds_of_transduction_contain_those_of_the_method(rows):
 def test_query_labels_change_no_answer(encoder, monkeypatch):
     """Where reading them fails, the same predictions: nothing that infers or chooses reads them."""
     task = replace(tasks.load("digits"), images=tasks.load("digits").images[:150], image_ids=tasks.load("digits").image_ids[:150])
+    second = load_view("embedded", seed=0, device="cpu")
 
     def answers():
         with language_model("fieldguide", 0) as llm:
-            alone = Bench.of(task, encoder, SETTINGS, llm)
+            alone = Bench.of(task, encoder, SETTINGS, llm, second=second)
             runs.zero_shot(alone, tasks.labelled("digits")[0])
             part = alone.fresh()
             runs.few_shot(part, Support.of(part, *tasks.few_shot("digits", 1, 0)), 1, epochs=1)
