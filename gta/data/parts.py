@@ -8,30 +8,40 @@ transduction may fail. SEED determines their classes and images. Parts of one se
     NAME#classes-K-SEED     images of only K classes, but the names of all classes
     NAME#small-N-SEED       N images, drawn without regard to their classes
     NAME#unseen-K-SEED      all images, but K classes are not among the names; no name is correct for their images
+    NAME#low-NxB-SEED       B batches of N images from few classes; verylow, low, medium, high and veryhigh say from how many
+    NAME#stream-GxB-SEED    the first B batches of a stream in which a class comes at few times: gamma is G thousandths
 
-The first two have about a quarter of the dataset's images, if its classes have enough images, and at least one image of each class that
-is present. So different strengths differ only in the shares of the classes. The selection by class needs labels: it makes a test set,
-and no method sees these labels.
+`imbalanced` is the exponential long tail. Batches are inferred each alone; `gta.data.batches` says how they are drawn.
+
+`imbalanced` and `classes` have about a quarter of the dataset's images, if its classes have enough images, and at least one image of
+each class that is present. So different strengths differ only in the shares of the classes. The selection by class needs labels: it
+makes a test set, and no method sees these labels.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from gta.data import batches
+from gta.data.chance import order
+
 HALVES = ("base", "new")
 DRAWN = ("imbalanced", "classes", "small", "unseen")
 SHARE = 0.25  # the share of the dataset's images in the parts `imbalanced` and `classes`
-_NAMED = re.compile(rf"(?P<whole>.+)#(?P<part>{'|'.join(HALVES)}|(?:{'|'.join(DRAWN)})-\d+-\d+)")
+_ONE, _MANY = (rf"(?:{'|'.join(kinds)})-\d+" for kinds in (DRAWN, batches.KINDS))
+_NAMED = re.compile(rf"(?P<whole>.+)#(?P<part>{'|'.join(HALVES)}|(?:{_ONE}|{_MANY}x\d+)-\d+)")
 
 
 @dataclass(frozen=True)
 class Part:
-    """rows: the images, int (n,); classes: the classes whose names are given, int (m,); both in the order of the dataset."""
+    """rows: the images, int (n,); classes: the classes whose names are given, int (m,); both in the order of the dataset. batches: the
+    sizes of the batches that the images make up one after the other; then rows are in the order of the batches, and an image may be in
+    several. Empty: all images are one query set."""
 
     rows: np.ndarray
     classes: np.ndarray
+    batches: tuple[int, ...] = ()
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
         """Convert classes of the dataset, int (n,), to numbers among the names of the part; -1 for a class without a name there."""
@@ -52,8 +62,8 @@ def named(part: str, count: int) -> np.ndarray:
     if part in HALVES:
         middle = -(-count // 2)
         return everything[:middle] if part == "base" else everything[middle:]
-    kind, strength, seed = _read(part)
-    return np.sort(_order("class", seed, count)[strength:]) if kind == "unseen" else everything
+    kind, strength, _, seed = _read(part)
+    return np.sort(order("class", seed, count)[strength:]) if kind == "unseen" else everything
 
 
 def cut(part: str, labels: np.ndarray, count: int) -> Part:
@@ -64,12 +74,15 @@ def cut(part: str, labels: np.ndarray, count: int) -> Part:
     if part in HALVES:
         classes = named(part, count)
         return Part(np.flatnonzero(np.isin(labels, classes)), classes)
-    kind, strength, seed = _read(part)
+    kind, strength, many, seed = _read(part)
+    if kind in batches.KINDS:
+        drawn = batches.draw(kind, strength, many, seed, labels)
+        return Part(np.concatenate(drawn), named(part, count), tuple(map(len, drawn)))
     most = {"imbalanced": len(labels), "classes": count, "small": len(labels), "unseen": count - 1}[kind]
     least = 0 if kind == "unseen" else 1
     if not least <= strength <= most:
         raise ValueError(f"#{part}: of {len(labels)} images in {count} classes, {kind} takes {least} to {most}")
-    images = _order("image", seed, len(labels))
+    images = order("image", seed, len(labels))
     if kind == "small":
         images = images[:strength]
     elif kind != "unseen":
@@ -80,20 +93,17 @@ def cut(part: str, labels: np.ndarray, count: int) -> Part:
 def _sizes(kind: str, strength: int, seed: int, labels: np.ndarray, count: int) -> np.ndarray:
     """How many images of each class, int (count,)."""
     shares = np.zeros(count)
-    order = _order("class", seed, count)
+    ranked = order("class", seed, count)
     if kind == "imbalanced":
-        shares[order] = float(strength) ** -np.linspace(0, 1, count)
+        shares[ranked] = float(strength) ** -np.linspace(0, 1, count)
     else:
-        shares[order[:strength]] = 1
+        shares[ranked[:strength]] = 1
     wanted = np.round(SHARE * len(labels) * shares / shares.sum()).astype(int)
     return np.minimum(np.maximum(wanted, shares > 0), np.bincount(labels, minlength=count))
 
 
-def _read(part: str) -> tuple[str, int, int]:
-    kind, strength, seed = part.split("-")
-    return kind, int(strength), int(seed)
-
-
-def _order(what: str, seed: int, count: int) -> np.ndarray:
-    """A permutation of `count` numbers, int (count,). It is the same on every platform and with every library version."""
-    return np.array(sorted(range(count), key=lambda i: hashlib.sha256(f"{what} {seed} {i}".encode()).digest()), dtype=int)
+def _read(part: str) -> tuple[str, int, int, int]:
+    """Kind, strength, number of batches (0 for what is one query set) and seed."""
+    kind, size, seed = part.split("-")
+    strength, _, many = size.partition("x")
+    return kind, int(strength), int(many or 0), int(seed)

@@ -17,7 +17,7 @@ from gta.studies.study import Study, write_steps
 Condition = Literal["imbalanced", "classes", "small", "unseen"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 SMALL = (20, 50, 100, 300)  # images
-RATIOS = (1, 3, 10, 30)  # of the most to the least frequent class
+RATIOS = (1, 3, 10, 30, 100)  # of the most to the least frequent class
 PRESENT = (0.3, 0.5, 0.7, 1.0)  # of the classes
 UNSEEN = (0.0, 0.1, 0.3, 0.5)  # of the classes
 

@@ -19,7 +19,7 @@ GIVEN |= dict(mode="record", max_calls=None, iterations=1, smoke=False, out="o",
 
 @pytest.mark.parametrize(
     ("condition", "expected"),
-    [("imbalanced", [1, 3, 10, 30]), ("classes", [3, 5, 7, 10]), ("small", [20, 50, 100, 300]), ("unseen", [0, 1, 3, 5])],
+    [("imbalanced", [1, 3, 10, 30, 100]), ("classes", [3, 5, 7, 10]), ("small", [20, 50, 100, 300]), ("unseen", [0, 1, 3, 5])],
 )
 def test_each_condition_is_named_in_all_strengths(condition, expected):
     names = robustness.names(tasks.load("digits"), Robustness(**GIVEN | {"condition": condition, "seed": 2}))
