@@ -8,6 +8,8 @@ from pathlib import Path
 from gta.data.copies import DATA
 
 SAMPLING = "how an endpoint is asked: max_tokens, temperature, top_p, seed, extra, concurrency, timeout, patience; null leaves one out"
+VIEW = "a second encoder, of images alone: a model of timm with its tag, a folder, features:FILE, embedded (docs/label.md)"
+SIZES = "what holds the sizes of classes: free, as in the paper; anchored to the texts; estimated; equal (%(default)s)"
 LINKS = "follow links of the folder of images that lead to this folder too"
 
 
@@ -50,6 +52,8 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--llm", default="none", help="none, replay:attributes.json, MODEL@URL, URL; fieldguide, for digits (%(default)s)")
     parser.add_argument("--pretrained", help="a tag of open_clip, a checkpoint file, or TAG=FILE")
     parser.add_argument("--revision", help="of the Hub repository of the weights")
+    parser.add_argument("--view", metavar="NAME", help=VIEW)
+    parser.add_argument("--class-sizes", metavar="HOW", default="free", help=SIZES)
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
     parser.add_argument("--iterations", type=int, help="by default 30 on a GPU, 10 on a CPU")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random (%(default)s)")
@@ -69,6 +73,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
     parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
     parser.add_argument("--links-to", type=Path, metavar="FOLDER", help=LINKS)
+    parser.add_argument("--view", metavar="NAME", help="of the model's second view, where it lies elsewhere than when the model was kept")
 
 
 def _label(given: argparse.Namespace) -> int:
@@ -97,6 +102,8 @@ def _label(given: argparse.Namespace) -> int:
     print(*written.values(), sep="\n")
     if outcome.left_out:
         print(f"{len(outcome.left_out):,} files have no label: left_out.csv says why")
+    if outcome.unlike:
+        print(outcome.unlike, file=sys.stderr)
     print(f"{len(outcome.names):,} images are labelled; to look at them, open {written['report.html']} in a browser")
     return 0
 
@@ -105,7 +112,7 @@ def _predict(given: argparse.Namespace) -> int:
     from gta.files import write_atomically
     from gta.label.predict import predict
 
-    text, left_out = predict(given.model, given.images, given.device, given.reject_above, given.links_to)
+    text, left_out = predict(given.model, given.images, given.device, given.reject_above, given.links_to, given.view)
     for name, reason in left_out:
         print(f"no label: {name!a}: {reason}", file=sys.stderr)
     if given.out:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gta.encoders.encoder import Encoder
+from gta.encoders.image_encoder import ImageEncoder
 from gta.encoders.images import Images
 from gta.files import load_tensors, save_tensors
 
 BLOCK = 2048  # images that a killed run loses at most
 
 
-def features_of(encoder: Encoder, images: Images, folder: Path, progress: bool = True) -> Tensor:
+def features_of(encoder: ImageEncoder, images: Images, folder: Path, progress: bool = True) -> Tensor:
     """Unit features (N, d) on the CPU; those that `folder` does not hold yet are encoded and added to it.
 
     The file is named by the weights, the preprocessing, the kind of device and the arithmetic; a damaged one is made again.

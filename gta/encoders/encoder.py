@@ -1,10 +1,8 @@
 """CLIP encoders: any open_clip model behind two calls, images to unit features and texts to unit features."""
 
 import copy
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -13,36 +11,23 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import transforms
 from tqdm import tqdm
 
 from gta.encoders import weights, words
+from gta.encoders.image_encoder import ImageEncoder, in_batches, placed, to_pixels, weights_hash
 from gta.encoders.words import WordTokenizer
 
-TINY = 10_000_000  # parameters of a model that one thread runs best
 EMBEDDED = Path(__file__).parent.parent / "worlds" / "encoders"  # of the digits: what `embedded` means by default
 
 
 @dataclass
-class Encoder:
-    """A CLIP model with its tokenizer. store: its own resizing and cropping, from a PIL image to uint8 (3, H, W);
-    preprocessing: the same in words; config: the architecture as open_clip describes it; source: where the weights are from."""
+class Encoder(ImageEncoder):
+    """A CLIP model with its tokenizer. config: the architecture as open_clip describes it."""
 
     model: open_clip.CLIP
     tokenizer: Callable[[list[str]], Tensor]
-    store: Callable
-    preprocessing: str
     config: dict
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    name: str
-    source: str
-    weights_sha256: str
     _tokens: dict[str, Tensor] = field(default_factory=dict, repr=False)
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.logit_scale.device
 
     @property
     def image_size(self) -> int:
@@ -60,20 +45,6 @@ class Encoder:
         model = copy.deepcopy(self.model)
         return replace(self, model=model if dtype is None else model.to(dtype))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of features: that of the weights, and at least float32."""
-        return torch.promote_types(self._dtype, torch.float32)
-
-    def image_features(self, pixels: Tensor) -> Tensor:
-        """Unit features (B, d) of a batch of uint8 pixels (B, 3, H, W); differentiable."""
-        if self.device.type == "cuda":  # a pinned copy runs beside the batch before it
-            pixels = (pixels if pixels.is_pinned() else pixels.pin_memory()).to(self.device, non_blocking=True)
-        mean, std = (torch.tensor(v, device=self.device, dtype=self.dtype).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        with self._autocast():
-            features = self.model.encode_image(((pixels.to(self.dtype) / 255 - mean) / std).to(self._dtype))
-        return F.normalize(features.to(self.dtype), dim=-1)  # outside of autocast: bf16 is too coarse for unit rows
-
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Unit features (n, d) of texts; differentiable."""
         with self._autocast():
@@ -81,18 +52,12 @@ class Encoder:
         return F.normalize(features.to(self.dtype), dim=-1)
 
     @torch.no_grad()
-    def encode_images(self, pixels: Tensor, batch_size: int | None = None, progress: bool = False) -> Tensor:
-        """Unit features (N, d) in `dtype`, of uint8 pixels (N, 3, H, W), on the encoder's device."""
-        with self.threads(), tqdm(total=len(pixels), desc="encoding", unit="image", delay=5, leave=False, disable=not progress) as bar:
-            return _in_batches(self.image_features, pixels, batch_size or self._batch_size, bar)
-
-    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int | None = None, progress: bool = False) -> Tensor:
         """Unit features (n, d) in `dtype`, of texts; batches are of similar length, so that little padding is read."""
         order = text_lengths(self.tokens(texts)).argsort(stable=True)
         ordered = [texts[i] for i in order.tolist()]
         with self.threads(), tqdm(total=len(texts), desc="encoding", unit="text", delay=5, leave=False, disable=not progress) as bar:
-            features = _in_batches(self.text_features, ordered, batch_size or self._batch_size, bar)
+            features = in_batches(self.text_features, ordered, batch_size or self._batch_size, bar)
         return features[order.argsort().to(features.device)]
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
@@ -115,45 +80,12 @@ class Encoder:
             return self.tokenizer.length(text) <= self.tokenizer.context_length
         return bool(self.tokenizer([text])[0, -1] == self.tokenizer([""])[0, -1])
 
-    @contextmanager
-    def threads(self) -> Iterator[None]:
-        """Use one thread in the block if the model is tiny: on a busy machine more of them wait for each other."""
-        before = torch.get_num_threads()
-        if self.device.type == "cpu" and sum(p.numel() for p in self.model.parameters()) < TINY:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
-
-    def _autocast(self):
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and self._dtype == torch.float32)
+    def _read(self, pixels: Tensor) -> Tensor:
+        return self.model.encode_image(pixels)
 
     @property
-    def _dtype(self) -> torch.dtype:
-        """The dtype of the weights that read an image."""
-        return next(module.weight.dtype for module in self.model.visual.modules() if isinstance(module, nn.Conv2d))
-
-    @property
-    def _batch_size(self) -> int:
-        """Large enough for the device to be busy; halved where its memory is too small."""
-        return 512 if self.device.type == "cuda" else 32
-
-
-def _in_batches(encode: Callable, items: Tensor | Sequence[str], size: int, bar: tqdm) -> Tensor:
-    parts: list[Tensor] = []
-    start = 0
-    while start < len(items):
-        try:
-            parts.append(encode(items[start : start + size]))
-        except torch.cuda.OutOfMemoryError:
-            if size == 1:
-                raise
-            size //= 2
-            continue
-        start += size
-        bar.update(len(parts[-1]))
-    return torch.cat(parts)
+    def _reader(self) -> nn.Module:
+        return self.model.visual
 
 
 def load(
@@ -198,38 +130,19 @@ def load(
 
 def _encoder(loaded: weights.Loaded, name: str, device: str, dtype: torch.dtype) -> Encoder:
     config = PreprocessCfg(**loaded.preprocess)
-    steps = image_transform_v2(config, is_train=False).transforms
-    resize = [step for step in steps if not isinstance(step, (transforms.ToTensor, transforms.Normalize))]
-    if sum(isinstance(module, nn.Conv2d) for module in loaded.model.modules()) > 1:  # more than the patches of a ViT
-        loaded.model.to(memory_format=torch.channels_last)
-    sha256 = weights_hash(loaded.model)
+    sha256 = weights_hash(loaded.model)  # before the weights become those of another dtype
     return Encoder(
-        model=loaded.model.to(device, dtype).eval(),
-        tokenizer=loaded.tokenizer,
-        store=transforms.Compose([*resize, transforms.PILToTensor()]),
+        model=placed(loaded.model, device, dtype),
+        store=to_pixels(image_transform_v2(config, is_train=False)),
         preprocessing=json.dumps(asdict(config), sort_keys=True),
-        config=loaded.config,
         mean=tuple(config.mean),
         std=tuple(config.std),
         name=name,
         source=loaded.source,
         weights_sha256=sha256,
+        tokenizer=loaded.tokenizer,
+        config=loaded.config,
     )
-
-
-def weights_hash(model: nn.Module) -> str:
-    """A hash of every weight and its name; weights in float64 are hashed as they are stored, in float32."""
-    digest = hashlib.sha256()
-    for key, tensor in sorted(stored_weights(model).items()):
-        digest.update(key.encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def stored_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model as files hold it: on the CPU, contiguous, float64 as float32."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return {name: tensor.float() if tensor.dtype == torch.float64 else tensor for name, tensor in state.items()}
 
 
 def text_lengths(tokens: Tensor) -> Tensor:

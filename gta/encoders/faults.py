@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
+from safetensors import SafetensorError
 
 from gta.encoders.hub import CONFIG, HUB, WEIGHTS, MissingWeights, first_line
 from gta.encoders.tags import OPENAI
@@ -44,6 +46,27 @@ def unknown(name: str) -> str:
         return f"encoder {name!r}: no such folder"
     hub = f"; a repository of the Hub is {HUB}{name}" if name.count("/") == 1 else ""
     return f"unknown backbone {name!r}{hub}{nearest(name, ['embedded', *OPENAI, *open_clip.list_models()])}"
+
+
+def unknown_view(name: str, called: str, known: list[str]) -> str:
+    """Why a name is no second view. called: the name of a model in it; known: those of timm with their tags."""
+    place = Path(called)
+    if place.is_file():
+        return f"view {name!r} is a file; features:{called} reads features, and a folder with config.json and model.safetensors is a model"
+    if place.is_absolute() or called.startswith((".", "~")) or "/" in called:
+        return f"view {name!r}: no such folder"
+    alike = [tag for tag in known if called and called.casefold() in tag]
+    near = f"; models with {called!r} in their names: {', '.join(alike[:6])}" if alike else nearest(called, ["embedded", *known])
+    return f"unknown view {name!r}: no model of timm with its tag, no folder, and neither features:FILE nor embedded{near}"
+
+
+def of_timm(error: Exception, called: str, file: Path) -> Exception:
+    """The error of a model of timm that cannot be made, with the file and what is wrong with it."""
+    if isinstance(error, MemoryError) or "memory" in str(error):
+        return error
+    if isinstance(error, SafetensorError) or "loading state_dict" in str(error):
+        return ValueError(not_weights(file, called, error))
+    return ValueError(f"{called} cannot be built by timm {timm.__version__}: {type(error).__name__}: {first_line(error)}")
 
 
 def no_weights(name: str, pretrained: str | None, tags: list[str]) -> str:

@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gta.encoders.decode import UNREADABLE, decode
-from gta.encoders.encoder import Encoder
+from gta.encoders.image_encoder import ImageEncoder
 from gta.files import closed_to, replacing, sha256, write_atomically
 
 
@@ -62,7 +62,7 @@ class Images:
         return cls(pixels, pixels.__getitem__, _hash(repr(pixels.shape).encode(), pixels.numpy().tobytes()), {})
 
 
-def as_images(images: "Images | Sequence | Tensor", encoder: Encoder, progress: bool = True) -> "Images":
+def as_images(images: "Images | Sequence | Tensor", encoder: ImageEncoder, progress: bool = True) -> "Images":
     """`Images` from `Images`, from uint8 pixels (N, 3, H, W), or from what `load_images` reads."""
     if isinstance(images, Images):
         return images
@@ -71,7 +71,7 @@ def as_images(images: "Images | Sequence | Tensor", encoder: Encoder, progress: 
 
 def load_images(
     images: Sequence,
-    encoder: Encoder,
+    encoder: ImageEncoder,
     *,
     store: Path | str | None = None,
     skip_bad: bool = False,
@@ -139,7 +139,7 @@ def _holds(rows: Path, facts: Path) -> bool:
     return False
 
 
-def _fill(rows: Path, facts: Path, images: Sequence, encoder: Encoder, progress: bool) -> None:
+def _fill(rows: Path, facts: Path, images: Sequence, encoder: ImageEncoder, progress: bool) -> None:
     shape = (len(images), *encoder.store(Image.new("RGB", (8, 8))).shape)
     needed, free = int(np.prod(shape)), shutil.disk_usage(rows.parent).free
     if needed > free:

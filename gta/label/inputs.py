@@ -86,7 +86,7 @@ def find_images(source: Path, besides: Path | None = None, links_to: Path | None
         raise FileNotFoundError(f"{source}: neither a folder of images nor a file that lists some")
     if not paths:
         raise ValueError(f"{source}: no image among {len(left_out)} files{_why(left_out, base)}")
-    return Found(base, paths, [_name(path, base) for path in paths], [(_name(path, base), reason) for path, reason in left_out])
+    return Found(base, paths, [name_of(path, base) for path in paths], [(name_of(path, base), reason) for path, reason in left_out])
 
 
 def _why(left_out: list[tuple[Path, str]], base: Path) -> str:
@@ -149,7 +149,8 @@ def _text(file: Path) -> str:
         raise ValueError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
-def _name(path: Path, base: Path) -> str:
+def name_of(path: Path, base: Path) -> str:
+    """What the results call an image: its path in the folder of images, or the whole path of one that lies elsewhere."""
     return printable(path.relative_to(base) if path.is_relative_to(base) else path)
 
 

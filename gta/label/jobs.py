@@ -12,13 +12,14 @@ from gta import encoders
 from gta.adapt import natural_augmentation
 from gta.attributes import Bank
 from gta.encoders.encoder import Encoder
+from gta.encoders.vision import View, check_view, load_view
 from gta.files import ROOT, closed_to
 from gta.label.inputs import Classes, Found, find_images, read_classes, read_labelled
 from gta.llm import prompts
 from gta.llm.address import Address, parted
 from gta.llm.sampling import Sampling
 from gta.names import nearest
-from gta.settings import Checked, Settings
+from gta.settings import SIZES, Checked, Settings, SizesName
 from gta.worlds import aviary, digits
 from gta.worlds.fieldguide import refuse_free
 from gta.worlds.glyphs import DIGITS
@@ -34,13 +35,14 @@ PHOTO = ("a photo of a {}.", "a photo of a {name} with {attribute}.")
 
 
 class Options(Checked):
-    """The options of `python -m gta label` and its notebook. images: a folder, or a file that lists images; classes: a text file, or
-    YAML; encoder, pretrained, revision: as in `gta.encoders.load`; out: the folder for results; labelled: a CSV of examples; llm:
-    `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that serves one model, or
-    `fieldguide` for the glyphs; device, iterations: None chooses a suitable value; max_calls: the largest number of requests of a
-    run; sampling: how an endpoint is asked; price: of a million prompt tokens and of a million completion tokens; reject_above: an
-    image with a larger unfitness gets no label; links_to: a folder outside to which links may lead; save_model: whether the adapted
-    encoder is saved; smoke: run two iterations only."""
+    """The options of `python -m gta label` and its notebook. images: a folder, or a file that lists images; classes: a text file, or YAML;
+    encoder, pretrained, revision: as in `gta.encoders.load`; view: a second encoder, which sees images alone, as in
+    `gta.encoders.vision.load_view`; class_sizes: what holds the sizes of classes (docs/views-and-sizes.md); out: the folder for results;
+    labelled: a CSV of examples; llm: `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that
+    serves one model, or `fieldguide` for the glyphs; device, iterations: None chooses a suitable value; max_calls: the largest number of
+    requests of a run; sampling: how an endpoint is asked; price: of a million prompt tokens and of a million completion tokens;
+    reject_above: an image with a larger unfitness gets no label; links_to: a folder outside to which links may lead; save_model: whether
+    the adapted encoder is saved; smoke: run two iterations only."""
 
     images: str
     classes: str
@@ -49,6 +51,8 @@ class Options(Checked):
     labelled: str | None = None
     pretrained: str | None = None
     revision: str | None = None
+    view: str | None = None
+    class_sizes: SizesName = "free"
     llm: str = NONE
     device: str | None = None
     iterations: int | None = Field(None, ge=1)
@@ -98,8 +102,18 @@ class Job:
     def encoder(self) -> Encoder:
         """The encoder that the user named. Raises as `gta.encoders.load` does."""
         given = self.options
-        embedded = aviary.ENCODERS if self.classes.domain == AVIARY else digits.ENCODERS
-        return encoders.load(given.encoder, pretrained=given.pretrained, revision=given.revision, device=self.device, embedded=embedded)
+        return encoders.load(
+            given.encoder, pretrained=given.pretrained, revision=given.revision, device=self.device, embedded=self._embedded
+        )
+
+    def view(self) -> View | None:
+        """The second view that the user named. Raises as `gta.encoders.vision.load_view` does."""
+        return load_view(self.options.view, device=self.device, embedded=self._embedded) if self.options.view else None
+
+    @property
+    def _embedded(self) -> Path:
+        """The folder of the encoders that `embedded` means."""
+        return aviary.ENCODERS if self.classes.domain == AVIARY else digits.ENCODERS
 
     def plain_bank(self) -> Bank:
         """The bank of class names in their template."""
@@ -135,7 +149,8 @@ def prepare(options: Options) -> Job:
     device = _device(options.device)
     slow = device == "cpu" and options.encoder != EMBEDDED
     iterations = 2 if options.smoke else options.iterations or (ON_A_CPU if slow else None)
-    changes = {"seed": options.seed, "generate": options.llm != NONE} | ({"iterations": iterations} if iterations else {})
+    changes = {"seed": options.seed, "generate": options.llm != NONE, **SIZES[options.class_sizes]}
+    changes |= {"iterations": iterations} if iterations else {}
     settings = settings_for(options.encoder, classes.domain or "", **changes)
     job = Job(options, found, classes, support, settings, device, [])
     _check(job)
@@ -182,6 +197,8 @@ def _with_template(classes: Classes, options: Options) -> Classes:
 def _check(job: Job) -> None:
     """Raise ValueError now for what would otherwise stop the run after it has read all images."""
     llm = job.options.llm
+    if job.options.view is not None:
+        check_view(job.options.view)
     if "://" in llm and job.replayed is None:  # checked first, before anything prints the URL
         Address.of(llm) if llm.casefold().startswith(("http://", "https://")) else parted(llm)
         refuse_free(llm, job.options.encoder)
@@ -214,9 +231,11 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
     out = job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out
     return [
         ("encoder", given.encoder + (f", which knows {knows} alone" if embedded else ""), ""),
+        ("second view", f"{given.view}, which sees images alone and is never trained" if given.view else "none", "--view"),
         ("device", f"cpu, {torch.get_num_threads()} threads" if job.device == "cpu" else job.device, "--device"),
         ("iterations", f"{settings.iterations}" + ("" if given.iterations else f" ({why})"), "--iterations"),
         ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),
+        ("class sizes", given.class_sizes, "--class-sizes"),
         ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
         ("domain", job.classes.domain or "", "domain in a YAML file of classes; gta/llm/prompts.yaml lists them"),
         ("language model", llm, "--llm"),

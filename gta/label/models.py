@@ -2,7 +2,8 @@
 
 A model is a folder. `open_clip_config.json` and `open_clip_model.safetensors` (and files of the tokenizer, if it is not open_clip's)
 are what `open_clip.create_model_from_pretrained("local-dir:FOLDER")` loads. `classifier.json`, `classifier.safetensors` and
-`attributes.json` label new images one by one. `README.md` is the model card. No file runs code when it is read.
+`attributes.json` label new images one by one. `README.md` is the model card. No file runs code when it is read. A second view is not
+in the folder: `classifier.json` has its name, and the hash of its weights.
 """
 
 import json
@@ -19,30 +20,62 @@ from torch import Tensor
 from gta import encoders
 from gta.attributes import Bank
 from gta.encoders import weights
-from gta.encoders.encoder import Encoder, stored_weights, weights_hash
+from gta.encoders.encoder import Encoder
+from gta.encoders.image_encoder import ImageEncoder, stored_weights, weights_hash
+from gta.encoders.vision import EMBEDDED, READY, View, load_view
 from gta.encoders.words import WORDS, WordTokenizer
 from gta.files import load_tensors, save_tensors
 from gta.label.unknowns import unfitness
-from gta.loop import Result
 from gta.settings import Checked
+from gta.state import Result
 from gta.transduct import posterior
+from gta.worlds import aviary, digits
 
 SHAPES, TENSORS = "classifier.json", "classifier.safetensors"
 
 
 class Facts(Checked):
-    """The content of `classifier.json`. logit_scale: the temperature of the text prior; lam: its weight."""
+    """The content of `classifier.json`. logit_scale: the temperature of the text prior; lam: its weight; view, view_sha256: the name of the
+    second view and the hash of its weights, empty without one."""
 
     class_names: tuple[str, ...]
     logit_scale: float
     lam: float
     weights_sha256: str
+    view: str = ""
+    view_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Second:
+    """The part of a second view. name, sha256: of the view, as `gta.encoders.vision.load_view` takes it; prototypes (M, d2) and variance
+    (d2,): of the mixture."""
+
+    name: str
+    sha256: str
+    prototypes: Tensor
+    variance: Tensor
+
+    def load(self, device: str | None = None, name: str | None = None) -> ImageEncoder:
+        """The second view, by another name where it lies elsewhere now. Raises ValueError for features that somebody had made, since new
+        images have none, and for another view; and as `load_view` does."""
+        name = name or self.name
+        if name.startswith(READY):
+            why = "new images have no features there. Label them together with `python -m gta label`, or keep a model with another --view"
+            raise ValueError(f"the model was made with the second view {name!r}: {why}")
+        worlds = (digits.ENCODERS, aviary.ENCODERS) if name == EMBEDDED else (digits.ENCODERS,)
+        found = [view for world in worlds if isinstance(view := load_view(name, device=device, embedded=world), ImageEncoder)]
+        for view in found:
+            if view.weights_sha256 == self.sha256:
+                return view
+        other = f"{found[0].source}, sha256 {found[0].weights_sha256[:12]}"
+        raise ValueError(f"the second view {name!r} ({other}) is not {self.name!r} that the model was made with, sha256 {self.sha256[:12]}")
 
 
 @dataclass(frozen=True)
 class Classifier:
     """Labels images one by one from their features. texts: (M, d), mean text features of the classes; prototypes (M, d) and variance
-    (d,): the mixture; logit_scale and lam: as in `gta.transduct`."""
+    (d,): the mixture; logit_scale and lam: as in `gta.transduct`; second: the part of a second view, if there was one."""
 
     class_names: tuple[str, ...]
     texts: Tensor
@@ -50,17 +83,23 @@ class Classifier:
     variance: Tensor
     logit_scale: float
     lam: float
+    second: Second | None = None
 
     @classmethod
-    def of(cls, result: Result, lam: float = 1.0) -> "Classifier":
-        """The classifier of a run: its last mixture and its texts."""
+    def of(cls, result: Result, lam: float = 1.0, view: View | None = None) -> "Classifier":
+        """The classifier of a run: its last mixture and its texts. view: the second view that the run was given."""
         texts = torch.stack([features.mean(0) for features in result.text_features])
-        return cls(result.attributes.class_names, texts, result.prototypes, result.variance, result.encoder.logit_scale, lam)
+        mu, variance, second = result.view_prototypes, result.view_variance, None
+        if view is not None and mu is not None and variance is not None:
+            second = Second(view.name, view.weights_sha256, mu, variance)
+        return cls(result.attributes.class_names, texts, result.prototypes, result.variance, result.encoder.logit_scale, lam, second)
 
-    def label(self, features: Tensor) -> Tensor:
-        """z (N, M) of unit features (N, d), from the text prior and the mixture, without neighbours."""
+    def label(self, features: Tensor, view: Tensor | None = None) -> Tensor:
+        """z (N, M) of unit features (N, d), from the text prior and the mixture, without neighbours. view: (N, d2), unit features of the
+        second view, if there is one."""
         prior = (features @ (self.logit_scale * self.texts).T).softmax(1)
-        return posterior(features, prior, self.prototypes, self.variance, self.lam)
+        of_view = {} if self.second is None else {"view_prototypes": self.second.prototypes, "view_variance": self.second.variance}
+        return posterior(features, prior, self.prototypes, self.variance, self.lam, view=view, **of_view)
 
     def unfitness(self, features: Tensor) -> Tensor:
         """The unfitness (N,) of unit features (N, d), as in `gta.label.unknowns`."""
@@ -82,9 +121,12 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         _save_tokenizer(part, encoder.tokenizer, config["model_cfg"]["text_cfg"])
         (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         save_tensors(part / weights.WEIGHTS[0], {name: tensor.clone() for name, tensor in stored_weights(encoder.model).items()})
-        tensors = {name: getattr(classifier, name).cpu().contiguous() for name in ("texts", "prototypes", "variance")}
-        save_tensors(part / TENSORS, tensors)
+        tensors = {name: getattr(classifier, name) for name in ("texts", "prototypes", "variance")}
         facts = {name: getattr(classifier, name) for name in ("class_names", "logit_scale", "lam")}
+        if (second := classifier.second) is not None:
+            tensors |= {"view_prototypes": second.prototypes, "view_variance": second.variance}
+            facts |= {"view": second.name, "view_sha256": second.sha256}
+        save_tensors(part / TENSORS, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
         sha = weights_hash(encoder.model)
         (part / SHAPES).write_text(Facts(**facts, weights_sha256=sha).model_dump_json(indent=1) + "\n", encoding="utf-8")
         bank.save(part / "attributes.json")
@@ -126,11 +168,16 @@ def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
     encoder = encoders.load(str(folder), device=device)
     if encoder.weights_sha256 != facts.weights_sha256:
         raise ValueError(f"{folder / weights.WEIGHTS[0]} is not the encoder that {SHAPES} was made with; copy the folder again")
-    size = tensors["variance"].shape[0] if "variance" in tensors else 0
-    expected = {"texts": (len(facts.class_names), size), "prototypes": (len(facts.class_names), size), "variance": (size,)}
+    classes = len(facts.class_names)
+    size, of_view = (len(tensors[name]) if name in tensors else 0 for name in ("variance", "view_variance"))
+    expected = {"texts": (classes, size), "prototypes": (classes, size), "variance": (size,)}
+    if facts.view:
+        expected |= {"view_prototypes": (classes, of_view), "view_variance": (of_view,)}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != expected or not size:
-        raise ValueError(f"{folder / TENSORS}: not the tensors of {len(facts.class_names)} classes")
-    return encoder, Classifier(facts.class_names, **tensors, logit_scale=facts.logit_scale, lam=facts.lam)
+        raise ValueError(f"{folder / TENSORS}: not the tensors of {classes} classes")
+    second = Second(facts.view, facts.view_sha256, tensors["view_prototypes"], tensors["view_variance"]) if facts.view else None
+    texts, mu, variance = (tensors[name] for name in ("texts", "prototypes", "variance"))
+    return encoder, Classifier(facts.class_names, texts, mu, variance, facts.logit_scale, facts.lam, second)
 
 
 def _save_tokenizer(folder: Path, tokenizer, text_cfg: dict) -> None:

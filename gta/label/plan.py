@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from gta import encoders
 from gta.encoders import weights
 from gta.encoders.encoder import Encoder
+from gta.encoders.image_encoder import ImageEncoder
+from gta.encoders.vision import READY, untrained
 from gta.label.jobs import EMBEDDED, FIELDGUIDE, NONE, Job
 from gta.label.texts import check_texts
 from gta.llm import prompts
@@ -43,17 +46,32 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     texts = 8 * m  # about eight texts for each class at the end
     solving = iterations * 2 * (2 * n * n * width + 140 * n * m * width) / _flops()
     total = iterations * (n * image + texts * text) + (iterations - 1) * TRAINING * adapted * (image + text) + solving
+    seconds, more_floats, more_disk = _view(job, n)
     parameters = sum(p.numel() for p in encoder.model.parameters())
     floats = 6 * parameters + 8 * n * m + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and similar arrays
-    memory = 4 * floats + PROGRAM
-    disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters
+    memory = 4 * (floats + more_floats) + PROGRAM
+    disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters + more_disk
     return [
         *warned,
-        ("time", f"about {_time(total)}: {1 / image:.1f} images a second to encode, {iterations} times"),
+        ("time", f"about {_time(total + seconds)}: {1 / image:.1f} images a second to encode, {iterations} times"),
+        *([("", f"{_time(seconds)} of it for the second view, once")] if seconds else []),
         ("memory", f"about {memory / 1e9:.1f} GB"),
         ("disk", f"about {disk / 1e6:,.0f} MB, to go on after an interruption"),
         *([] if job.options.encoder == EMBEDDED else [("weights", "fetched from the Hub on first use, where they are not in its cache")]),
     ]
+
+
+def _view(job: Job, images: int) -> tuple[float, float, float]:
+    """What a second view adds: seconds, floats in memory, bytes on the disk."""
+    if job.options.view is None or job.options.view.startswith(READY):
+        return 0.0, 0.0, 0.0
+    here = job.options.view == EMBEDDED or Path(job.options.view).is_dir()
+    view = job.view() if here else untrained(job.options.view, job.device)
+    assert isinstance(view, ImageEncoder)
+    pixels = torch.zeros(8, *view.store(Image.new("RGB", (8, 8))).shape, dtype=torch.uint8)
+    width, each = view.encode_images(pixels).shape[1], _timed(lambda: view.encode_images(pixels)) / 8
+    parameters = sum(p.numel() for p in view.model.parameters())
+    return images * each, parameters + images * width, images * (pixels[0].numel() + 4 * width)
 
 
 def _questions(job: Job) -> list[tuple[str, str]]:

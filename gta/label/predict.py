@@ -3,19 +3,30 @@
 from pathlib import Path
 
 from gta.encoders.images import load_images
+from gta.encoders.vision import view_features
 from gta.label import models
 from gta.label.folder import predictions
 from gta.label.inputs import find_images, readable
 
 
 def predict(
-    model: Path, source: Path, device: str | None = None, reject_above: float | None = None, links_to: Path | None = None
+    model: Path,
+    source: Path,
+    device: str | None = None,
+    reject_above: float | None = None,
+    links_to: Path | None = None,
+    view: str | None = None,
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Label new images one by one with a saved model. Returns the CSV, and the files without a label. Raises the errors of its parts."""
+    """Label new images one by one with a saved model. Returns the CSV, and the files without a label. view: where the model's second view
+    is now, if not where it was. Raises the errors of its parts."""
     encoder, classifier = models.load(model, device)
+    if view and classifier.second is None:
+        raise ValueError(f"{model} was made without a second view; leave --view {view!r} out")
+    second = None if classifier.second is None else classifier.second.load(device, view)
     found = find_images(source, links_to=links_to)
     images = load_images(found.paths, encoder, skip_bad=True)
     features = encoder.encode_images(images.pixels, progress=True).cpu()
     kept, left_out = readable(found, images)
     names = [found.names[i] for i in kept]
-    return predictions(names, classifier, classifier.label(features), None, classifier.unfitness(features), reject_above), left_out
+    seen = None if second is None else view_features(second, [found.paths[i] for i in kept], names)
+    return predictions(names, classifier, classifier.label(features, seen), None, classifier.unfitness(features), reject_above), left_out

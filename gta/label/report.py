@@ -24,9 +24,9 @@ from gta.attributes import Bank
 from gta.generate import confused_pairs
 from gta.label.jobs import Job
 from gta.label.run import Outcome
+from gta.labels import answer, likeliest
 from gta.names import fill
 from gta.scores.results import VERSIONS
-from gta.transduct import answer, likeliest
 
 PICTURES = 1600  # in the galleries of all classes together
 A_CLASS = 10  # the largest number of pictures of a class, of each kind (most certain, least certain)
@@ -154,6 +154,7 @@ def render(job: Job, outcome: Outcome) -> str:
         classes=len(page.names),
         examples=len(job.support[0]),
         empty=sum(not row["count"] for row in sizes),
+        unlike=outcome.unlike,
         confidence=float(page.confidence.mean()),
         sizes=sizes,
         galleries=page.galleries(sizes),
@@ -172,9 +173,9 @@ def render(job: Job, outcome: Outcome) -> str:
 
 
 def card(job: Job, outcome: Outcome) -> str:
-    """The model card in Markdown. Of the names that a user gave, it contains only that of the encoder."""
+    """The model card in Markdown. Of the names that a user gave, it contains only those of the encoders."""
     return TEMPLATES.get_template("card.md.j2").render(
-        facts=_facts(job, outcome), images=len(outcome.names), classes=len(job.classes.names)
+        facts=_facts(job, outcome), images=len(outcome.names), classes=len(job.classes.names), view=outcome.view
     )
 
 
@@ -216,6 +217,7 @@ def _facts(job: Job, outcome: Outcome) -> list[tuple[str, str]]:
     return [
         *((what, value) for what, value, _ in job.choices if what != "results"),
         ("weights", f"{encoder.source}, sha256 {encoder.weights_sha256[:12]} before it adapted"),
+        *([] if (view := outcome.view) is None else [("second view's weights", f"{view.source}, sha256 {view.weights_sha256[:12]}")]),
         ("questions", f"{outcome.usage}; {asked} pairs" if outcome.usage else f"none asked here; {asked} pairs in the attributes"),
         ("time", f"{result.seconds:.0f} seconds in {len(result.history)} iterations"),
         ("seed", str(job.settings.seed)),

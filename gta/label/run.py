@@ -17,16 +17,18 @@ from gta import loop
 from gta.attributes import Bank
 from gta.encoders.embeddings import features_of
 from gta.encoders.images import Images, load_images
+from gta.encoders.vision import View, view_features
 from gta.generate import describe
-from gta.label.inputs import readable
+from gta.label.inputs import name_of, readable
 from gta.label.jobs import NONE, Job
 from gta.label.models import Classifier
 from gta.label.texts import check_texts
+from gta.labels import unlike_the_list
 from gta.llm import prompts
 from gta.llm.chat import ChatModel, Usage
 from gta.llm.endpoint import only_model
 from gta.llm.ledger import Ledger
-from gta.loop import Result
+from gta.state import Result
 from gta.transduct import text_prior
 from gta.worlds.fieldguide import language_model
 
@@ -35,7 +37,7 @@ from gta.worlds.fieldguide import language_model
 class Outcome:
     """images: the rows of `result`; names, paths: of these images; left_out: files without a label, with the reason; clip: (N, M),
     the assignments of the original encoder from the class names alone; unfitness: (N,), as in `gta.label.unknowns`; classifier: it
-    labels new images; usage: requests and tokens of the language model, None without one."""
+    labels new images; usage: requests and tokens of the language model, None without one; view: the second view, if there is one."""
 
     result: Result
     images: Images
@@ -46,17 +48,27 @@ class Outcome:
     unfitness: Tensor
     classifier: Classifier
     usage: Usage | None
+    view: View | None = None
+
+    @property
+    def unlike(self) -> str:
+        """What to look at where the sizes of the classes do not look like the list of names, with what to try, else ""."""
+        told = unlike_the_list(self.result.assignments)
+        return f"{told}: if these names do not all occur in the folder, try --class-sizes anchored or estimated" if told else ""
 
 
 def run(job: Job, progress: bool = True) -> Outcome:
     """Label all images. After an interruption, the same call continues. Raises the errors of encoder, images and language model."""
     encoder = job.encoder()
+    view = job.view()
     for line in check_texts(job, encoder):
         print(line, file=sys.stderr)
     images = load_images(job.found.paths, encoder, store=job.out / "images", skip_bad=True, progress=progress)
     examples = load_images(job.support[0], encoder, store=job.out / "images", progress=progress) if job.support[0] else None
     parts = [images] if examples is None else [images, examples]
     features = torch.cat([features_of(encoder, part, job.out / "embeddings", progress) for part in parts])
+    kept, left_out = readable(job.found, images)
+    second = None if view is None else _second(job, view, kept, progress)
     questions = prompts.load(job.classes.domain or "general")
     plain = [encoder.encode_texts(texts).cpu() for texts in job.plain_bank().texts]
     with _language_model(job) as llm:
@@ -72,11 +84,11 @@ def run(job: Job, progress: bool = True) -> Outcome:
             support=None if examples is None else (examples, torch.tensor(job.support[1])),
             augment=job.augmentation(encoder.image_size),
             features=features,
+            view=second,
             checkpoints=job.out / "state",
             progress=progress,
         )
-    classifier = Classifier.of(result, lam=1.0 if examples is None else 0.5)
-    kept, left_out = readable(job.found, images)
+    classifier = Classifier.of(result, 1.0 if examples is None else 0.5, view)
     return Outcome(
         result,
         images,
@@ -87,7 +99,16 @@ def run(job: Job, progress: bool = True) -> Outcome:
         classifier.unfitness(result.features),
         classifier,
         getattr(llm, "usage", None),
+        view,
     )
+
+
+def _second(job: Job, view: View, kept: list[int], progress: bool) -> Tensor:
+    """Features (N + S, d2) of the second view: of the images that could be read, then of the examples."""
+    base, (examples, _) = job.found.base, job.support
+    paths = [*(job.found.paths[i] for i in kept), *examples]
+    names = [*(job.found.names[i] for i in kept), *(name_of(path, base) for path in examples)]
+    return view_features(view, paths, names, store=job.out / "images", kept=job.out / "embeddings", progress=progress)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from gta.attributes import Bank
-from gta.loop import Result
+from gta.state import Result
 from gta.studies.parameters import ONCE, RunParameters
 from gta.studies.study import Key, Study
 

@@ -18,9 +18,9 @@ from gta.files import ROOT
 from gta.generate import describe
 from gta.llm.chat import ChatModel, LanguageModel, Question, Reply
 from gta.llm.ledger import Ledger
-from gta.loop import Result
 from gta.names import fill, nearest
 from gta.scores.statistics import label
+from gta.state import Result
 from gta.studies.parameters import RunParameters
 from gta.studies.random_words import vocabulary, waffle
 from gta.studies.study import Key, Study

@@ -17,11 +17,11 @@ from gta.files import ROOT, shipped
 from gta.generate import describe
 from gta.llm.chat import ChatModel, Reply
 from gta.llm.ledger import Ledger
-from gta.loop import Result
 from gta.released import asking, graphs, solver, weights
 from gta.released.presets import AS_RELEASED, RELEASED_STEP
 from gta.scores import results
 from gta.scores.rows import write_table
+from gta.state import Result
 from gta.studies.few_shot import Shots
 from gta.studies.parameters import ONCE, RunParameters
 from gta.studies.study import Key, Study
@@ -162,6 +162,15 @@ def write_solver_calls(study: Study, parameters: AblationReleased, calls: Mappin
     chosen by them but the figure's `oracle_best`. In the few-shot setting the file has no row."""
     hashed, status = hashes.source_hash(shipped(f"notebooks/{TABLE}.ipynb")), parameters.status
     rows, _ = results.measure(
-        "solver_calls", study.task, parameters.backbone, study.encoder, study.settings, calls, calls.keys(), hashed, status, llm=study.asked
+        "solver_calls",
+        study.task,
+        parameters.named_backbone,
+        study.encoder,
+        study.settings,
+        calls,
+        calls.keys(),
+        hashed,
+        status,
+        llm=study.asked,
     )
     write_table(ROOT / parameters.out / "solver_calls.csv", rows)

@@ -70,7 +70,12 @@ def write(study: Study, parameters: Confusions, found: Mapping[str, Tensor]) -> 
     frames = []
     for method, z in found.items():
         frame = compare(confused_pairs(z, study.settings.margin), counts, mass, study.task.class_names)
-        setting: dict[str, Any] = {"dataset": study.task.name, "backbone": parameters.backbone, "seed": parameters.seed, "method": method}
+        setting: dict[str, Any] = {
+            "dataset": study.task.name,
+            "backbone": parameters.named_backbone,
+            "seed": parameters.seed,
+            "method": method,
+        }
         frames.append(frame.assign(**setting)[[*setting, *frame.columns]])
     together = pd.concat(frames, ignore_index=True)
     write_atomically(ROOT / parameters.out / "confused_pairs.csv", together.to_csv(index=False))

@@ -14,9 +14,9 @@ from gta.files import ROOT, write_atomically
 from gta.llm.chat import ChatModel, Question, Reply
 from gta.llm.ledger import Ledger
 from gta.llm.sampling import identity
-from gta.loop import Result
 from gta.released import asking
 from gta.scores.rows import Row
+from gta.state import Result
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Study
 
@@ -122,7 +122,7 @@ def write(lines: Sequence[dict], parameters: Cost, rows: Sequence[Row]) -> pd.Da
     frame["accuracy"] = [right[method].accuracy for method in frame.method]
     setting: dict[str, Any] = {
         "dataset": rows[0].dataset,
-        "backbone": parameters.backbone,
+        "backbone": parameters.named_backbone,
         "seed": parameters.seed,
         "device": rows[0].device,
     }

@@ -14,12 +14,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gta.affinity import Rows, knn_graph, smoother
 from gta.data import tasks
 from gta.encoders.images import Images, load_images
-from gta.loop import Result
 from gta.released import graphs
 from gta.released.solver import GammaInEachIteration
 from gta.settings import Settings
+from gta.state import Result
 from gta.studies.parameters import ONCE, RunParameters
 from gta.studies.study import Study
 from gta.transduct import select_gamma
@@ -40,7 +41,8 @@ class Shots:
     """What few-shot methods see, on the encoder's device.
 
     features: of query images (N, d); prior: CLIP's own prediction of them (N, M); images, support and labels: the labelled
-    images, their features (S, d) and classes (S,); val_images, val_features and val_labels: the validation images, (V, d), (V,).
+    images, their features (S, d) and classes (S,); val_images, val_features and val_labels: the validation images, (V, d), (V,); view: a
+    second encoder's features of query and of labelled images, (N, d2) and (S, d2), if there is one.
     """
 
     features: Tensor
@@ -51,6 +53,7 @@ class Shots:
     val_images: Images
     val_features: Tensor
     val_labels: Tensor
+    view: Rows | None = None
 
     @classmethod
     def of(cls, study: Study, once: Result, shots: int, store: Path | None = None) -> "Shots":
@@ -64,7 +67,9 @@ class Shots:
         images, val_images = (load_images(part.images, encoder, store=store) for part in drawn)
         support, val_features = (encoder.encode_images(part.pixels) for part in (images, val_images))
         labels, val_labels = (torch.as_tensor(part.labels).long().to(device) for part in drawn)
-        return cls(once.features.to(device), once.clip.to(device), images, support, labels, val_images, val_features, val_labels)
+        of_support = study.seen(drawn[0].images, drawn[0].ids, store)
+        view = None if study.view is None or of_support is None else (study.view.to(device), of_support.to(device))
+        return cls(once.features.to(device), once.clip.to(device), images, support, labels, val_images, val_features, val_labels, view)
 
     def transclip(self, graph: Callable | None = None, search: Callable = select_gamma) -> tuple[float, Tensor, float]:
         """TransCLIP-FS: the gamma that validation images choose, z on the CPU, and seconds, the search included.
@@ -72,16 +77,21 @@ class Shots:
         graph: as `affinity=` of `gta.loop.run`; search: `select_gamma`, or the released one.
         """
         start = time.perf_counter()
-        affinity = graph(self.features, self.support, Settings().neighbors) if graph else None
+        seen, views = (self.features, self.support), {}
+        if self.view is not None:
+            seen = smoother(seen, self.view, self.prior, Settings().neighbors)
+            views = dict(zip(("view", "support_view"), self.view, strict=True))
+        affinity = (graph or knn_graph)(*seen, Settings().neighbors)
         judged = (self.support, self.labels, self.val_features, self.val_labels)
-        gamma, result = search(self.features, self.prior, *judged, affinity=affinity)
+        gamma, result = search(self.features, self.prior, *judged, affinity=affinity, **views)
         z = result.assignments.cpu()  # which waits for a GPU
         return gamma, z, time.perf_counter() - start
 
     @property
     def given(self) -> dict[str, Any]:
         """What GTA-CLIP-FS is given of them: options of `gta.loop.run`."""
-        return {"support": (self.images, self.labels.cpu()), "features": torch.cat([self.features, self.support])}
+        view = {} if self.view is None else {"view": torch.cat(self.view)}
+        return {"support": (self.images, self.labels.cpu()), "features": torch.cat([self.features, self.support]), **view}
 
     def gamma_in_each_iteration(self, search: Callable = select_gamma, affinity: Callable | None = None) -> GammaInEachIteration:
         """For `gamma=` of `gta.loop.run`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from gta.attributes import Bank
 from gta.encoders.encoder import Encoder
 from gta.llm.ledger import Ledger
-from gta.loop import Result
+from gta.state import Result
 
 
 def pair_similarity(encoder: Encoder, bank: Bank) -> pd.DataFrame:

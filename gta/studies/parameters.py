@@ -7,11 +7,12 @@ from pydantic import Field, model_validator
 
 from gta.attributes import Memory
 from gta.data import gallery, tasks
+from gta.encoders.vision import check_view
 from gta.files import ROOT, closed_to
 from gta.llm.ledger import Mode
 from gta.llm.sampling import Sampling
 from gta.released.presets import PRESETS
-from gta.settings import Checked, PresetName, Settings
+from gta.settings import SIZES, Checked, PresetName, Settings, SizesName
 from gta.studies.sources import ASK
 from gta.worlds.fieldguide import refuse_free
 from gta.worlds.settings import settings_for
@@ -23,18 +24,21 @@ ONCE: dict = {"iterations": 1, "adapt": False, "generate": False}
 class RunParameters(Checked):
     """What every notebook that asks a language model is given.
 
-    preset: `as_described` or `as_released` (`gta.released.presets`); draws: how often what adapts is run, each time with another
-    `draw` of `gta.settings.Settings`; pretrained, revision: as in `gta.encoders.load`; store: where decoded images are kept; ledger,
-    mode: as in `gta.llm.ledger`; max_calls: the cap of a run; sampling: how an endpoint is asked; iterations: None is the backbone's
-    own number; root: where the paper's datasets lie; go_on: run although plain CLIP or TransCLIP is not as published
-    (`gta.scores.results.gate`); smoke: two iterations, never published. attributes: where the first attributes come from: `ask`, the
-    file of a bank, or LIST:CHECKOUT (`gta.studies.sources`); llm may be LIST:CHECKOUT of stored answers to pairs.
+    preset: `as_described` or `as_released` (`gta.released.presets`); draws: how often what adapts is run, each time with another `draw`
+    of `gta.settings.Settings`; pretrained, revision: as in `gta.encoders.load`; view: a second encoder, which sees images alone
+    (`gta.encoders.vision.load_view`), "" is none; class_sizes: what holds the sizes of classes (docs/views-and-sizes.md); store: where
+    decoded images are kept; ledger, mode: as in `gta.llm.ledger`; max_calls: the cap of a run; sampling: how an endpoint is asked;
+    iterations: None is the backbone's own number; root: where the paper's datasets lie; go_on: run although plain CLIP or TransCLIP is
+    not as published (`gta.scores.results.gate`); smoke: two iterations, never published. attributes: where the first attributes come
+    from: `ask`, the file of a bank, or LIST:CHECKOUT (`gta.studies.sources`); llm may be LIST:CHECKOUT of stored answers to pairs.
     """
 
     dataset: str
     backbone: str
     pretrained: str | None
     revision: str | None
+    view: str = ""
+    class_sizes: SizesName = "free"
     seed: int
     preset: PresetName = ""
     draws: int = Field(1, ge=1, le=1)
@@ -55,6 +59,22 @@ class RunParameters(Checked):
     def _words_that_are_known(self) -> Self:
         refuse_free(self.llm, self.backbone)
         return self
+
+    @model_validator(mode="after")
+    def _view_that_can_be(self) -> Self:
+        if self.view:
+            try:
+                check_view(self.view)
+            except ValueError as error:
+                raise ValueError(f"view: {error}") from None
+        if self.view and self.preset == "as_released":
+            raise ValueError(f"view {self.view!r}: the released program has no second encoder; leave `view` out, or the preset")
+        return self
+
+    @property
+    def named_backbone(self) -> str:
+        """The encoder as rows name it, with the second one, so that rows with and without a view are never taken for each other."""
+        return f"{self.backbone} + {self.view}" if self.view else self.backbone
 
     @property
     def status(self) -> str:
@@ -78,7 +98,7 @@ class RunParameters(Checked):
     @property
     def settings(self) -> Settings:
         chosen = 2 if self.smoke else self.iterations
-        changes = {**PRESETS[self.preset].settings, **({} if chosen is None else {"iterations": chosen})}
+        changes = {**PRESETS[self.preset].settings, **SIZES[self.class_sizes], **({} if chosen is None else {"iterations": chosen})}
         named = " ".join(filter(None, (self.backbone, self.pretrained)))
         return settings_for(named, self.dataset, seed=self.seed, **changes)
 

@@ -19,17 +19,19 @@ from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images, load_images
+from gta.encoders.vision import View, load_view, view_features
 from gta.files import ROOT, shipped, write_atomically
 from gta.generate import describe
 from gta.llm import prompts
 from gta.llm.chat import ChatModel
 from gta.llm.ledger import Ledger
 from gta.llm.prompts import Prompts
-from gta.loop import Result, run
+from gta.loop import run
 from gta.released.presets import PRESETS, Preset
 from gta.scores import results
 from gta.scores.rows import Row, write_run
 from gta.settings import Settings
+from gta.state import Result
 from gta.studies import sources
 from gta.studies.parameters import ONCE, RunParameters
 from gta.studies.sources import First
@@ -50,7 +52,8 @@ class Study:
     seconds, the key to compare with)} of draw 0; draws: how often what adapts is run; further: {draw: outcomes} of the draws after 0;
     preset: what the method is run as (`gta.released.presets`); steps: what adapt did in each iteration, a dict a group of tensors; calls:
     {(method, variant, draw): labels (N,) of each transduction of the run};
-    first: first attributes that were read (`gta.studies.sources`); without them the language model is asked.
+    first: first attributes that were read (`gta.studies.sources`); without them the language model is asked; second, view: a second
+    encoder, which sees images alone, and its features (N, d2) of the task's images.
     """
 
     task: tasks.Task
@@ -67,6 +70,8 @@ class Study:
     preset: Preset = PRESETS[""]
     steps: list[dict[str, Any]] = field(default_factory=list)
     calls: dict[tuple[str, str, int], list[Tensor]] = field(default_factory=dict)
+    second: View | None = None
+    view: Tensor | None = None
 
     @classmethod
     def of(
@@ -82,6 +87,7 @@ class Study:
         draws: int = 1,
         first: First | None = None,
         preset: Preset = PRESETS[""],
+        second: View | None = None,
     ) -> Self:
         """store: where decoded images are kept. Raises `gta.scores.results.NotAsPublished`, before anything is asked or adapted, where
         plain CLIP or TransCLIP is not as published, unless `go_on`."""
@@ -92,12 +98,19 @@ class Study:
             once = study.run(study.names_only, changes=PUBLISHED, progress=False)
             for method, assignments in {"CLIP": once.clip, "TransCLIP": once.assignments}.items():
                 print(results.gate(task, encoder.name, assignments, go_on, method))
+        study.second = second  # what is published has one view
+        study.view = study.seen(task.images, task.image_ids, store)
         return study
 
     def on(self, task: tasks.Task, store: Path | None = None) -> Self:
         """The same study of another task, with nothing measured. store: where decoded images are kept."""
         images = load_images(task.images, self.encoder, store=store, whole=_whole(self.preset, task))
-        return replace(self.fresh(), task=task, images=images, questions=prompts.load(task.domain))
+        view = self.seen(task.images, task.image_ids, store)
+        return replace(self.fresh(), task=task, images=images, questions=prompts.load(task.domain), view=view)
+
+    def seen(self, images: Sequence, names: Sequence[str], store: Path | None = None) -> Tensor | None:
+        """Features (n, d2) of images by the second encoder; None without one."""
+        return None if self.second is None else view_features(self.second, images, names, store=store)
 
     def fresh(self) -> Self:
         """The same study with nothing measured, and with the first attributes that it has."""
@@ -125,8 +138,10 @@ class Study:
         images: Images | None = None,
         **options: Any,
     ) -> Result:
-        """The method from a bank, with `changes` of the settings; options: further ones of `gta.loop.run`, before those of the preset."""
+        """The method from a bank, with `changes` of the settings; options: further ones of `gta.loop.run`, before those of the preset. The
+        study's view goes along, but where there is support, of which `options` has to bring the view too."""
         encoder = encoder or self.encoder
+        view = {} if self.view is None or "support" in options else {"view": self.view}
         hooks = {**self.preset.hooks, **(self.preset.few_shot if "support" in options else {})}
         return run(
             encoder,
@@ -137,7 +152,7 @@ class Study:
             llm=llm,
             questions=self.questions,
             augment=self.preset.augmentation(self.task.augmentation)(encoder.image_size),
-            **{"checkpoints": self.checkpoints, **hooks, **options},
+            **{"checkpoints": self.checkpoints, **hooks, **view, **options},
         )
 
     @property
@@ -218,7 +233,7 @@ class Study:
         """Score all outcomes and write `rows.csv` and `predictions.npz` into the notebook's folder, and what adapt did into `regime.csv`;
         the checkpoints have then done their work. Only here do labels of query images enter."""
         source_hash = hashes.source_hash(shipped(f"notebooks/{notebook}"))
-        rows, predictions = self.score(parameters.backbone, table, source_hash, parameters.status, shots)
+        rows, predictions = self.score(parameters.named_backbone, table, source_hash, parameters.status, shots)
         write_steps([self], parameters)
         write_run(ROOT / parameters.out, rows, predictions)
         if self.checkpoints:
@@ -235,7 +250,7 @@ def write_steps(studies: Sequence[Study], parameters: RunParameters) -> None:
     """What adapt did in each iteration of each run, into `regime.csv`: a line for each group of tensors."""
     lines = []
     for study in studies:
-        setting = {"dataset": study.task.name, "backbone": parameters.backbone, "preset": study.preset.name, "seed": parameters.seed}
+        setting = {"dataset": study.task.name, "backbone": parameters.named_backbone, "preset": study.preset.name, "seed": parameters.seed}
         lines += [{**setting, **step} for step in study.steps]
     frame = pd.DataFrame(lines, columns=["dataset", "backbone", "preset", "seed", *REGIME])
     write_atomically(ROOT / parameters.out / "regime.csv", frame.to_csv(index=False, float_format="%.4g"))
@@ -252,11 +267,14 @@ def opened(parameters: RunParameters, kind: type[S] = Study) -> Iterator[S]:  # 
     print(f"{len(task.images)} images, {len(task.class_names)} classes, template {task.template!r}")
     print(f"{encoder.name} on {encoder.device}, logit scale {encoder.logit_scale:.1f}")
     print(f"weights: {encoder.source}, sha256 {encoder.weights_sha256[:12]}")
+    second = load_view(parameters.view, seed=parameters.seed, embedded=task.embedded) if parameters.view else None
+    if second is not None:
+        print(f"second view: {second.name}, weights: {second.source}, sha256 {second.weights_sha256[:12]}")
     print(f"{results.VERSIONS}; settings {parameters.settings}")
     ledger = Ledger(ROOT / parameters.ledger, parameters.mode)
     chat = language_model(parameters.llm, parameters.seed, ledger, parameters.max_calls, task.facts, parameters.sampling)
     with nullcontext(stored) if stored else chat as llm:
         how: dict[str, Any] = {"go_on": parameters.go_on, "draws": parameters.draws, "preset": PRESETS[parameters.preset], "first": first}
-        how |= {"store": ROOT / parameters.store, "checkpoints": ROOT / parameters.out / "state"}
+        how |= {"store": ROOT / parameters.store, "checkpoints": ROOT / parameters.out / "state", "second": second}
         yield kind.of(task, encoder, parameters.settings, llm, **how)
         print(llm.usage)

@@ -18,8 +18,8 @@ from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images, load_images
 from gta.generate import describe
 from gta.llm.chat import ChatModel, Question, Reply
-from gta.loop import Result
 from gta.names import nearest
+from gta.state import Result
 from gta.studies.parameters import RunParameters
 from gta.studies.study import Study
 

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import load_file
 
 from gta import encoders
-from gta.encoders.encoder import weights_hash
+from gta.encoders.image_encoder import weights_hash
 from gta.encoders.images import load_images
 from gta.worlds import aviary, digits
 from gta.worlds.glyphs import FACTS, NAMES, SHAPES
@@ -163,6 +163,6 @@ def test_a_tiny_encoder_takes_one_thread_while_it_works_and_gives_back_the_other
 
 
 def test_a_large_encoder_keeps_all_threads(encoder, monkeypatch, two_threads):
-    monkeypatch.setattr("gta.encoders.encoder.TINY", sum(p.numel() for p in encoder.model.parameters()))
+    monkeypatch.setattr("gta.encoders.image_encoder.TINY", sum(p.numel() for p in encoder.model.parameters()))
     with encoder.threads():
         assert torch.get_num_threads() == 2

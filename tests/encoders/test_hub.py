@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from gta.__main__ import main
-from hub import serving
+from hub import played, point
 from small import TINY
 
 CONFIG = json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}).encode()
@@ -19,18 +19,8 @@ TOKEN = "`hf auth login`, or the variable HF_TOKEN, says who asks"
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A Hub and its empty cache; what cannot be reached is asked once."""
-    with serving() as server:
-        point(monkeypatch, server.url)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("huggingface_hub.file_download._DEFAULT_RETRY_ON_EXCEPTIONS", ())
-        monkeypatch.setattr("huggingface_hub.file_download._DEFAULT_RETRY_ON_STATUS_CODES", ())
+    with played(monkeypatch, tmp_path / "cache") as server:
         yield server
-
-
-def point(monkeypatch, url):
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.fixture

@@ -274,6 +274,20 @@ def test_the_embedded_encoder_takes_no_free_language_model(home, capsys, llm):
     assert not (home / "out").exists()
 
 
+def test_so_does_no_model_that_was_kept_of_it(home, capsys):
+    """It brings the same list of words in a folder of its own."""
+    assert command(home, "--save-model", "--iterations", "1") == 0
+    capsys.readouterr()
+    with endpoint([reply()]) as (url, seen):
+        assert command(home, "--encoder", str(home / "out/model"), "--llm", f"m@{url}", out="again") == 1
+    assert capsys.readouterr().err == (
+        f"the encoder '{home}/out/model' knows only the words of {home}/out/model/tokenizer.json; the first answer with another word would "
+        "end the run, after every question was paid for. For a free language model name a real CLIP and images that it knows, such as "
+        "ViT-B/16 and your photographs; with this folder leave `llm` out, and nobody is paid\n"
+    )
+    assert len(seen) == 0 and not (home / "again").exists()
+
+
 def test_a_bank_to_replay_is_held_against_the_encoder_before_anything_is_read(home, capsys):
     bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
     bank.add(0, ["a plumage"], source="static").save(home / "bank.json")
@@ -358,3 +372,25 @@ def test_of_two_equal_classes_the_first_is_the_label_and_the_second_the_runner_u
 def test_a_table_holds_any_text():
     hostile = [["=1+1", 'a"b,c\nd'], ["\u202e", "<b>"]]
     assert list(csv.reader(folder.table(("x", "y"), hostile).splitlines(keepends=True))) == [["x", "y"], *hostile]
+
+
+def test_sizes_unlike_the_list_are_told_with_what_to_try_and_it_can_be_tried(home, capsys):
+    """Three copies of the glyphs of six classes, and four letters that are not there."""
+    (home / "classes.txt").write_text("\n".join([*DIGITS[:6], "W", "K", "X", "M"]), encoding="utf-8")
+    for file in list((home / "images").rglob("*.png")):
+        if file.name not in NAMES and int(file.stem) % 10 < 6:
+            shutil.copy(file, home / "images" / f"b{file.name}")
+            shutil.copy(file, home / "images" / f"c{file.name}")
+        elif file.name not in NAMES:
+            file.unlink()
+    assert command(home) == 0
+    told = capsys.readouterr().err
+    assert re.search(r"of 10 classes have no image.*: if these names do not all occur in the folder, try --class-sizes anchored", told), (
+        told
+    )
+    assert "the sizes do not look like the list" in (home / "out/report.html").read_text(encoding="utf-8")
+    assert command(home, "--class-sizes", "equal", out="held") == 0
+    free, held = ({row["label"] for row in rows(home / out / "predictions.csv")} for out in ("out", "held"))
+    assert len(held) > len(free)
+    assert command(home, "--class-sizes", "even", out="no") == 1
+    assert "--class-sizes" in capsys.readouterr().err

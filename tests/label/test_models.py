@@ -13,13 +13,14 @@ from torch.nn import functional as F
 from gta import encoders
 from gta.attributes import Bank
 from gta.data import tasks
-from gta.encoders.encoder import weights_hash
+from gta.encoders.image_encoder import weights_hash
 from gta.encoders.images import load_images
 from gta.label import models
 from gta.label.models import Classifier
 from gta.label.unknowns import unfitness
+from gta.labels import answer
 from gta.loop import run
-from gta.transduct import answer, posterior, text_prior, transduct
+from gta.transduct import posterior, text_prior, transduct
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
 from small import TINY

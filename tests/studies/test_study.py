@@ -6,10 +6,10 @@ import torch
 from gta import loop
 from gta.data import tasks
 from gta.encoders.images import load_images
+from gta.labels import answer
 from gta.settings import Settings
 from gta.studies import zero_shot
 from gta.studies.study import Study
-from gta.transduct import answer
 from gta.worlds.settings import settings_for
 
 SETTINGS = settings_for("embedded", iterations=2, margin=0.9, lr=1e-3, lr_projection=1e-3, confident=3)
