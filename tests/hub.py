@@ -5,6 +5,8 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from huggingface_hub import constants
+
 
 class Hub(ThreadingHTTPServer):
     """files: {path of the URL: content}; cuts: bytes after which the next answers of GET end, first in first out; gated, gone:
@@ -66,6 +68,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def point(monkeypatch, url):
+    """Let the library take a URL for the Hub."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+@contextmanager
+def played(monkeypatch, cache):
+    """A Hub that the library takes for the real one, with a cache of its own; what cannot be reached is asked once."""
+    with serving() as server:
+        point(monkeypatch, server.url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr("huggingface_hub.file_download._DEFAULT_RETRY_ON_EXCEPTIONS", ())
+        monkeypatch.setattr("huggingface_hub.file_download._DEFAULT_RETRY_ON_STATUS_CODES", ())
+        yield server
 
 
 @contextmanager

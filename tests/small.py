@@ -1,10 +1,17 @@
-"""Small things that tests of several rooms need: a row, a count of encoded images, a CLIP of a few thousand weights, a full disk."""
+"""Small things that tests of several rooms need: a row, a count of encoded images, a tiny CLIP, a full disk, a Latin-1 locale."""
 
+import os
 import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from gta.encoders.encoder import Encoder
+import pytest
+
+from gta.encoders.image_encoder import ImageEncoder
 from gta.scores.rows import Row
 
 TINY = {
@@ -22,13 +29,13 @@ def row(**changes):
 
 def counted(monkeypatch):
     """How many images each call encodes."""
-    calls, encode = [], Encoder.encode_images
+    calls, encode = [], ImageEncoder.encode_images
 
     def count(self, pixels, *arguments, **options):
         calls.append(len(pixels))
         return encode(self, pixels, *arguments, **options)
 
-    monkeypatch.setattr(Encoder, "encode_images", count)
+    monkeypatch.setattr(ImageEncoder, "encode_images", count)
     return calls
 
 
@@ -41,3 +48,17 @@ def full_beyond(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def latin_1(folder: Path) -> dict[str, str]:
+    """The variables of a Latin-1 locale, which Debian's localedef makes in the folder; skips in words where there is none to make."""
+    if not shutil.which("localedef"):
+        pytest.skip("localedef is missing (Debian: apt install locales), so there is no Latin-1 locale to try")
+    made = subprocess.run(["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(folder / "en_US.ISO-8859-1")], capture_output=True)
+    if made.returncode and not (folder / "en_US.ISO-8859-1").is_dir():
+        pytest.skip("localedef has no en_US or no ISO-8859-1 (Debian: apt install locales)")
+    given = {"LOCPATH": str(folder), "LC_ALL": "en_US.ISO-8859-1", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    asked = [sys.executable, "-c", "import locale; print(locale.getencoding())"]
+    found = subprocess.run(asked, env={**os.environ, **given}, capture_output=True, encoding="ascii", check=True).stdout.strip()
+    assert found == "ISO-8859-1", "else this would be the locale C"
+    return given

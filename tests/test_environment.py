@@ -14,6 +14,7 @@ from gta.files import ROOT
 from gta.llm.ledger import Ledger
 from gta.settings import Settings
 from gta.studies.parameters import RunParameters
+from small import latin_1
 
 ASCII = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}  # the poorest locale: no character but ASCII
 
@@ -27,13 +28,15 @@ def python(*words, **more):
 REQUEST = {"model": "m", "messages": [], "schema": {}, "sampling": {}, "sample": 0}
 
 
-def test_a_ledger_is_healthy_in_every_locale(tmp_path):
+@pytest.mark.parametrize("locale", [lambda _: ASCII, latin_1], ids=["ASCII", "Latin-1"])
+def test_a_ledger_is_healthy_in_every_locale(locale, tmp_path, tmp_path_factory):
     """A paid answer was called damaged, and the user was told to delete it."""
+    given = locale(tmp_path_factory.mktemp("locale"))
     ledger = Ledger(tmp_path)
     entry = {**ledger.find(REQUEST, "'Möwe'"), "status": "answered", "answer": ["a béak"]}
     ledger.save(entry)
     code = f"from gta.llm.ledger import Ledger; print(ascii([e['answer'] for e in Ledger({str(tmp_path)!r})]))"
-    done = python("-c", code)
+    done = python("-c", code, env=given)
     assert done.stdout.strip() == r"[['a b\xe9ak']]", done.stderr
 
 
@@ -119,6 +122,7 @@ def papermill(tmp_path, *words):
     return python("-m", "papermill", ROOT / "notebooks/attributes.ipynb", tmp_path / "out.ipynb", "-p", "smoke", "True", *words, env={})
 
 
+@pytest.mark.slow
 def test_papermill_tells_how_a_text_is_given(tmp_path):
     done = papermill(tmp_path, "-p", "revision", "1234567")
     assert "ValueError: revision is a text, and -p made 1234567 of it; -r revision TEXT leaves it as it is" in done.stderr

@@ -70,6 +70,9 @@ def test_the_embedded_encoder_meets_no_free_language_model(file):
     """It would know too few words, and the run would end after everything was paid for."""
     with pytest.raises(ValueError, match="the encoder 'embedded' knows only the words of its own small world"):
         read_parameters(file, llm="gpt-4o@https://api.openai.com/v1")
+    folder = str(ROOT / "gta/worlds/encoders")  # by another name
+    with pytest.raises(ValueError, match=re.escape(f"the encoder {folder!r} knows only the words of {folder}/tokenizer.json; ")):
+        read_parameters(file, llm="gpt-4o@https://api.openai.com/v1", backbone=folder)
     served = read_parameters(file, llm="fieldguide@http://127.0.0.1:8000/v1")
     assert served.backbone == "embedded"
     assert read_parameters(file, llm="gpt-4o@https://api.openai.com/v1", dataset="eurosat", backbone="ViT-B/16")
@@ -110,8 +113,8 @@ def command(tmp_path, notebook, parameters):
     ("notebook", "parameters", "message"),
     [
         ("zero_shot", {"sead": 1}, "unknown parameter 'sead'; did you mean 'seed'"),
-        ("zero_shot", {"dataset": "digit"}, "did you mean 'digits'"),
-        ("figures/zero_shot", {"tables": "gone"}, "gone/zero_shot.csv does not exist"),
+        pytest.param("zero_shot", {"dataset": "digit"}, "did you mean 'digits'", marks=pytest.mark.slow),
+        pytest.param("figures/zero_shot", {"tables": "gone"}, "gone/zero_shot.csv does not exist", marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_ends_in_an_error_that_names_it_and_writes_no_result(tmp_path, notebook, parameters, message):
@@ -156,11 +159,12 @@ def test_the_page_of_the_datasets_renders_with_what_is_there(tmp_path):
 EVOLUTION = ("measures.csv", "rows.csv", "predictions.npz", "maps.png", "maps.svg", "agreement.png", "accuracy.png")
 
 
+@pytest.mark.slow
 def test_the_evolution_page_draws_the_pair_it_is_given_and_keeps_the_oracle_out_of_the_rows(tmp_path):
     done = papermill(tmp_path, "evolution", smoke=True, out=tmp_path / "run", ledger=tmp_path / "ledger", pairs=[["four", "nine"]])
     assert done.returncode == 0, done.stderr
     assert all((tmp_path / "run" / name).exists() for name in EVOLUTION)
-    assert (tmp_path / "run/measures.csv").read_text(encoding="utf-8").splitlines()[0] == "iteration,structure,own,other,gap"
+    assert (tmp_path / "run/measures.csv").read_text(encoding="utf-8").splitlines()[0] == "iteration,structure,own,other,gap,ece,brier"
     figure = (tmp_path / "run/maps.svg").read_text(encoding="utf-8")
     assert "<!-- four, texts -->" in figure and "<!-- nine, texts -->" in figure and "<!-- iteration 1 -->" in figure
     rows = (tmp_path / "run/rows.csv").read_text(encoding="utf-8").splitlines()

@@ -3,6 +3,7 @@
 `NAME#PART` is a part of a dataset, such as `digits#base` or `digits#small-100-0`; `gta.data.parts` lists the parts.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from gta.worlds.views import BirdView, GlyphView
 
 NAMES = ("digits", "aviary")
 HALVES = parts.HALVES
-CACHE = ROOT / "runs" / "worlds"  # where rendered images are kept
+CACHE = ROOT / (os.environ.get("GTA_WORLDS") or "runs/worlds")  # where rendered images are kept
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Task:
     a class with its name, with its name and an attribute, and with the attribute alone; augmentation: from a pixel size to a transform
     of one uint8 image; domain: selects the questions to the language model (`gta/llm/prompts.yaml`); split: the split of the images;
     embedded: the folder of the encoders that `embedded` means; baseline: the method to compare with; facts: true facts about each
-    class, if known; the field guide is drawn from them, and no method reads them.
+    class, if known; the field guide is drawn from them, and no method reads them. batches: as in `gta.data.parts.Part`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Task:
     embedded: Path = digits.ENCODERS
     baseline: str = "CLIP"
     facts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    batches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _part_task(task: Task, part: str) -> Task:
         image_ids=tuple(task.image_ids[i] for i in cut.rows),
         images=images,
         class_names=tuple(task.class_names[j] for j in cut.classes),
+        batches=cut.batches,
     )
 
 

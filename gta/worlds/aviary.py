@@ -19,7 +19,7 @@ import numpy as np
 from numpy.random import PCG64, Generator
 from PIL import Image
 
-from gta.files import sha256, write_atomically
+from gta.files import closed_to, sha256, write_atomically
 from gta.worlds import birds
 from gta.worlds.birds import ATTRIBUTES, SIZES, STYLES, draw, draw_look
 
@@ -136,12 +136,16 @@ def phrases(bird: np.ndarray) -> list[str]:
 def write(of: World, cache: Path) -> Path:
     """Write the world's folder below `cache`: pictures, and `index.csv` with the content and the SHA-256 of each.
 
-    A complete folder is kept; otherwise the whole folder is drawn again. Its name contains a hash of the drawing code.
+    A complete folder is kept; otherwise the whole folder is drawn again. Its name contains a hash of the drawing code. Raises OSError,
+    with the variable that moves `cache`, where nothing can be written there.
     """
     code = "".join(sha256(Path(file)) for file in (__file__, birds.__file__))
     folder = Path(cache) / f"aviary-{of.seed}-{code[:4]}{code[64:68]}"
     if _is_whole(folder):
         return folder
+    elsewhere = "the variable GTA_WORLDS names another folder for worlds"
+    if (closed := closed_to(folder)) is not None:
+        raise OSError(f"the world aviary:{of.seed} has no place in {str(cache)!r}: nothing can be written in {closed}; {elsewhere}")
     Path(cache).mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=cache, prefix=f".{folder.name}."))
     try:
@@ -150,6 +154,8 @@ def write(of: World, cache: Path) -> Path:
             shutil.rmtree(folder)
         if not folder.exists():  # another process may have been faster
             part.rename(folder)
+    except OSError as error:  # of a full disk
+        raise OSError(f"the world aviary:{of.seed} cannot be written in {str(cache)!r}: {error}; {elsewhere}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -171,5 +177,5 @@ def _is_whole(folder: Path) -> bool:
     try:
         rows = list(csv.DictReader((folder / "index.csv").read_text(encoding="utf-8").splitlines()))
         return all(sha256(folder / row["file"]) == row["sha256"] for row in rows)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False

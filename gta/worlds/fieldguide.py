@@ -16,8 +16,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from gta.encoders.words import WORDS, has_words
 from gta.llm.address import parted
 from gta.llm.chat import LanguageModel
 from gta.llm.ledger import Ledger
@@ -120,16 +122,24 @@ def serve(guide: dict[str, list[str]], port: int = 0) -> Iterator[str]:
 
 
 def refuse_free(llm: str, encoder: str) -> None:
-    """Raise ValueError, before anything is paid for, where an encoder that knows few words would read what a free model says.
+    """Raise ValueError, before anything is paid for, where an encoder that knows few words would read what a free model says: `embedded`,
+    or a folder whose tokenizer is a list of words, as a model that was kept of `embedded` is.
 
     A guide that `python -m gta.worlds.fieldguide` serves is none: fieldguide@URL.
     """
-    if encoder == "embedded" and "://" in llm and not llm.startswith("fieldguide@"):
-        raise ValueError(
-            "the encoder 'embedded' knows only the words of its own small world; the first answer with another word would end the run, "
-            "after every question was paid for. For a free language model name a real CLIP and images that it knows, such as ViT-B/16 "
-            "and your photographs; for 'embedded' the llm is fieldguide"
-        )
+    if "://" not in llm or llm.startswith("fieldguide@"):
+        return
+    if encoder == "embedded":
+        known, instead = "its own small world", "for 'embedded' the llm is fieldguide"
+    elif has_words(Path(encoder)):
+        known, instead = str(Path(encoder, WORDS)), "with this folder leave `llm` out, and nobody is paid"
+    else:
+        return
+    raise ValueError(
+        f"the encoder {encoder!r} knows only the words of {known}; the first answer with another word would end the run, "
+        "after every question was paid for. For a free language model name a real CLIP and images that it knows, such as ViT-B/16 "
+        f"and your photographs; {instead}"
+    )
 
 
 @contextmanager

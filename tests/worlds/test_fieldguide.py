@@ -1,13 +1,14 @@
 import pytest
+from tokenizers import Tokenizer, models
 
 from gta.llm import prompts
 from gta.llm.chat import Question
 from gta.llm.endpoint import LanguageModelError
 from gta.names import fill
 from gta.studies import zero_shot
-from gta.worlds import fieldguide
+from gta.worlds import aviary, digits, fieldguide
 from gta.worlds.aviary import world
-from gta.worlds.fieldguide import language_model
+from gta.worlds.fieldguide import language_model, refuse_free
 from gta.worlds.glyphs import FACTS, NAMES
 
 GLYPHS = prompts.load("glyphs")
@@ -56,6 +57,30 @@ def test_shuffled_names_ask_about_another_class(guide_llm):
     answers = [list(reply.phrases) for reply in shuffled.ask([describe(name) for name in names])]
     assert sorted(answers) == sorted(guide[name][: fieldguide.AT_FIRST] for name in names)
     assert all(shuffled._stands_for[name] != name for name in names)
+
+
+@pytest.mark.parametrize("folder", [digits.ENCODERS, aviary.ENCODERS])
+def test_a_folder_with_a_list_of_words_meets_no_free_language_model(folder):
+    with pytest.raises(ValueError) as caught:
+        refuse_free("m@http://h/v1", str(folder))
+    assert str(caught.value) == (
+        f"the encoder '{folder}' knows only the words of {folder}/tokenizer.json; the first answer with another word would end the run, "
+        "after every question was paid for. For a free language model name a real CLIP and images that it knows, such as ViT-B/16 and "
+        "your photographs; with this folder leave `llm` out, and nobody is paid"
+    )
+    for served in ("fieldguide", "fieldguide@http://127.0.0.1:8000/v1", "none", "gta_clip_llama3:/checkout"):
+        refuse_free(served, str(folder))
+
+
+def test_a_folder_that_reads_every_word_meets_any(tmp_path):
+    """Pieces of words, as the tokenizers of real text towers are; and a folder with open_clip's own tokenizer, which needs no file."""
+    refuse_free("m@http://h/v1", str(tmp_path))
+    Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")])).save(str(tmp_path / "tokenizer.json"))
+    refuse_free("m@http://h/v1", str(tmp_path))
+    refuse_free("m@http://h/v1", "ViT-B/16")
+    Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match="knows only the words of"):
+        refuse_free("m@http://h/v1", str(tmp_path))
 
 
 def test_a_language_model_is_named_in_full():
