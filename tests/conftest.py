@@ -85,6 +85,8 @@ THIRDS = {
         "test_a_real_small_model_describes_three_classes",
         "test_an_installed_package_works_from_another_folder",
         "test_any_number_of_classes_and_images",
+        "test_papermill_tells_how_a_text_is_given",
+        "test_bad_input_ends_in_an_error_that_names_it_and_writes_no_result",
     },
     3: {
         "test_pretraining_learns_and_writes_what_the_loader_reads",
@@ -92,6 +94,7 @@ THIRDS = {
         "test_the_peers_pages_run_in_smoke_size",
         "test_every_rounding_gives_the_same_counts",
         "test_older_instructions_do_round_otherwise",
+        "test_the_evolution_page_draws_the_pair_it_is_given_and_keeps_the_oracle_out_of_the_rows",
     },
 }
 ALL_ALONE = {

@@ -38,8 +38,8 @@ def work(folder: Path) -> None:
     Encoder.encode_texts = noted("texts", Encoder.encode_texts)
     loop.adapt = noted("adapt", loop.adapt)
 
-    task, encoder = tasks.load("digits#small-200-0"), encoders.load("embedded", device="cpu")
-    settings = settings_for("embedded", iterations=4, margin=0.5)
+    task, encoder = tasks.load("digits#small-80-0"), encoders.load("embedded", device="cpu")
+    settings = settings_for("embedded", iterations=3, margin=0.5)
     questions = prompts.load(task.domain)
     with language_model("fieldguide", 0, Ledger(folder / "ledger")) as llm:
         bank = describe(Bank.from_template(task.class_names, task.template, task.sentence), llm, questions)
