@@ -193,7 +193,7 @@ class _Method:
         if self.replayed is not None:
             state.asked = [(a, b, count) for iteration, a, b, count in self.replayed if iteration == t]
         elif self.settings.generate and self.llm is not None:
-            pairs = confused_pairs(state.z, self.settings.margin)
+            pairs = confused_pairs(self._z_of_one_view, self.settings.margin)
             if state.beta is None and pairs:
                 state.beta = pair_threshold(pairs, self.settings.pair_share)
             state.asked = self.select_pairs(pairs, state.beta or 0, state.bank)
@@ -288,6 +288,11 @@ class _Method:
         first, queries = self.state.tensors["features"]["images"], len(self.images[0])
         second = None if self.view is None else (self.view[:queries], self.view[queries:])
         return (first[:queries], first[queries:]), second
+
+    @property
+    def _z_of_one_view(self) -> Tensor:
+        """What pairs are counted on, (N, M). Two Gaussians make z about twice as sharp, and the margin is meant for one: so their mean."""
+        return self.state.z if self.view is None else (self.state.tensors["z"]["logits"] / 2).softmax(1)
 
     def _sizes(self, prior: Tensor) -> Tensor | None:
         """The shares of the classes that z is held to, (M,); None leaves them free."""

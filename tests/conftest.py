@@ -86,7 +86,7 @@ THIRDS = {
         "test_an_installed_package_works_from_another_folder",
         "test_any_number_of_classes_and_images",
         "test_papermill_tells_how_a_text_is_given",
-        "test_bad_input_ends_in_an_error_that_names_it_and_writes_no_result",
+        "test_so_does_more_bad_input",
     },
     3: {
         "test_pretraining_learns_and_writes_what_the_loader_reads",

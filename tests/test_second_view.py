@@ -11,6 +11,7 @@ from gta import encoders, loop
 from gta.affinity import SAMPLE, agreement, knn_graph, smoother
 from gta.attributes import Bank
 from gta.encoders.images import as_images
+from gta.generate import confused_pairs
 from gta.transduct import posterior, text_prior, transduct
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
@@ -122,3 +123,24 @@ def test_the_loop_takes_a_view_in_every_transduction_and_keeps_it_as_it_is(encod
     assert torch.equal(two.calls[0, 0].long(), transduct(x, prior, view=view).assignments.argmax(1))
     with pytest.raises(ValueError, match="view has 5 rows for 60 images"):
         loop.run(encoder, images, DIGITS, **options, view=view[:5])
+
+
+def test_pairs_are_counted_on_z_as_sharp_as_that_of_one_view(encoder, glyphs, guide_llm, monkeypatch):
+    """The same features as both views make the logits of one view, but for the prior, twice: their half is what the margin is meant for."""
+    images, _ = glyphs
+    counted = []
+
+    def counting(z, margin):
+        counted.append(z)
+        return confused_pairs(z, margin)
+
+    monkeypatch.setattr(loop, "confused_pairs", counting)
+    bank = Bank.from_template(DIGITS, "a picture of the digit {}", "a picture of the digit {name} with {attribute}")
+    view = encoder.encode_images(as_images(images, encoder, False).pixels)
+    options = {"settings": settings_for("embedded", iterations=1), "attributes": bank, "llm": guide_llm, "progress": False}
+    found = loop.run(encoder, images, DIGITS, **options, view=view)
+    texts = [encoder.encode_texts(of_class) for of_class in bank.texts]
+    first = transduct(view, text_prior(view, texts, encoder.logit_scale), view=view)
+    assert found.calls
+    close(counted[0], (first.logits / 2).softmax(1), atol=1e-9)
+    assert counted[0].amax(1).mean() < first.assignments.amax(1).mean()

@@ -150,6 +150,6 @@ def some(images: Images, rows: Tensor) -> Images:
 def write(measured: Iterable[Bench], parameters: Batches) -> list[Row]:
     """Score all parts and write `rows.csv` and `predictions.npz`. But for the choice of the images, labels enter only here."""
     source_hash = hashes.source_hash(shipped("notebooks/batches.ipynb"))
-    rows, predictions = score((("batches", 0, part) for part in measured), parameters.backbone, source_hash, parameters.status)
+    rows, predictions = score((("batches", 0, part) for part in measured), parameters.named_backbone, source_hash, parameters.status)
     write_run(ROOT / parameters.out, rows, predictions)
     return rows

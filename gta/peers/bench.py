@@ -24,11 +24,12 @@ from gta.files import ROOT, shipped
 from gta.peers import texts
 from gta.scores.rows import Row, write_run
 from gta.studies.parameters import RunParameters
+from gta.studies.second_view import TWO_VIEWS
 from gta.studies.study import Key, Study
-from gta.transduct import transduct
+from gta.transduct import class_features, transduct
 
 VIEWS = 10  # augmented views of a support image: Tip-Adapter's number; CoOp takes one after another, epoch by epoch
-ON_TOP, TWO_VIEWS = "+ transduction", "two views"  # the end and the beginning of variants
+ON_TOP = "+ transduction"  # the end of a variant
 
 
 class Peers(RunParameters):
@@ -94,7 +95,7 @@ class Bench(Study):
 
     def class_features(self, of_classes: Sequence[Sequence[str]] | None = None) -> Tensor:
         """Unit class features (M, d) of one list of texts for each class, by default the texts of the bank."""
-        return texts.class_features([self.encoder.encode_texts(of_class) for of_class in of_classes or self.first_texts.texts])
+        return class_features([self.encoder.encode_texts(of_class) for of_class in of_classes or self.first_texts.texts])
 
     def clip(self, features: Tensor | None = None, bank: Bank | None = None) -> Tensor:
         """CLIP's logits: the scaled mean cosine between an image and the texts of each class.

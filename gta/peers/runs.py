@@ -12,9 +12,10 @@ from gta.data import tasks
 from gta.encoders.images import load_images
 from gta.files import ROOT
 from gta.peers import alignment, anchored, cache, context, dirichlet, fusion, mixtures, probe, propagation, susx, texts
-from gta.peers.bench import TWO_VIEWS, Bench, Peers, Support, gta_clip
+from gta.peers.bench import Bench, Peers, Support, gta_clip
 from gta.peers.reading import Prompts
 from gta.studies.random_words import vocabulary, waffle
+from gta.studies.second_view import TWO_VIEWS
 from gta.studies.study import Key
 from gta.studies.zero_shot import classifier
 from gta.transduct import select_gamma, text_prior, transduct

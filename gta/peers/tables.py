@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from gta.peers.bench import ON_TOP, TWO_VIEWS
+from gta.peers.bench import ON_TOP
 from gta.scores.rows import Row
+from gta.studies.second_view import TWO_VIEWS
 
 NAME = ["dataset", "backbone", "shots", "method", "variant"]
 

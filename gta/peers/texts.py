@@ -8,21 +8,14 @@ every attribute method: it takes the mean cosine (`gta.transduct.text_prior`) ov
 
 from collections.abc import Sequence
 
-import torch
 from open_clip import SIMPLE_IMAGENET_TEMPLATES
 from torch import Tensor
-from torch.nn import functional as F
 
 # Templates of the embedded domains, whose vocabularies do not contain the words of CLIP's templates.
 TEMPLATES = {
     "glyphs": ("a picture of the digit {}", "the digit {}", "a picture of a {}", "a character {}", "a large {}"),
     "aviary": ("a picture of a {}", "a {} bird", "a picture of the bird {}", "a picture of a {} bird", "the {}"),
 }
-
-
-def class_features(text_features: Sequence[Tensor]) -> Tensor:
-    """The normalised mean of each class's unit text features: from M tensors (n_j, d) to (M, d)."""
-    return F.normalize(torch.stack([of_class.mean(0) for of_class in text_features]), dim=1)
 
 
 def clip_logits(features: Tensor, classes: Tensor, scale: float) -> Tensor:

@@ -75,7 +75,7 @@ def _together(study: Study, parameters: RunParameters, keys: Mapping[Key, Said],
     """The frame of each method and variant, with columns that say whose it is."""
     frames = []
     for method, variant in keys:
-        named: dict[str, Any] = {"dataset": study.task.name, "backbone": parameters.backbone, "seed": parameters.seed}
+        named: dict[str, Any] = {"dataset": study.task.name, "backbone": parameters.named_backbone, "seed": parameters.seed}
         named |= {"method": method, "variant": variant}
         frame = of((method, variant))
         frames.append(frame.assign(**named)[[*named, *frame.columns]])

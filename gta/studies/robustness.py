@@ -69,7 +69,7 @@ def write(studies: Sequence[Study], parameters: Robustness) -> list[Row]:
     rows: list[Row] = []
     predictions: dict[str, np.ndarray] = {}
     for study in studies:
-        of_part, predicted = study.score(parameters.backbone, "robustness", source_hash, parameters.status)
+        of_part, predicted = study.score(parameters.named_backbone, "robustness", source_hash, parameters.status)
         rows += of_part
         predictions |= {f"{study.task.name}.{key}" if key in ("image_id", "counted") else key: found for key, found in predicted.items()}
     write_steps(studies, parameters)

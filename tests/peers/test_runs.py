@@ -112,7 +112,14 @@ def test_each_method_reads_the_texts_and_views_that_its_row_names(few, monkeypat
         part.outcomes["GTA-CLIP", variant] = (torch.zeros(150, 10), 5.0, part.baseline)
         return turned
 
+    measure = Bench.measure
+
+    def some(part, method, *arguments, **options):
+        if method in ("StatA", "OTFusion", "GPUA", "TransCLIP"):
+            measure(part, method, *arguments, **options)
+
     monkeypatch.setattr(runs, "gta_clip", of_gta_clip)
+    monkeypatch.setattr(Bench, "measure", some)
     runs.zero_shot(few)
     x, view, scale = few.features, few.view, few.encoder.logit_scale
     assert torch.equal(view, load_view("embedded", seed=0).encode_images(few.images.pixels).cpu()) and not torch.allclose(x, view, atol=0.1)

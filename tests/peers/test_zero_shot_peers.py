@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 
 from gta.peers import dirichlet, mixtures, propagation, susx, texts
 from gta.studies import random_words
-from gta.transduct import text_prior
+from gta.transduct import class_features, text_prior
 from reference import world
 
 
@@ -37,7 +37,7 @@ def setting():
 
 def test_class_features_are_the_unit_mean():
     lists = [tensor([[1.0, 0.0], [0.0, 1.0]]), tensor([[0.6, 0.8]])]
-    assert torch.allclose(texts.class_features(lists), tensor([[0.5**0.5, 0.5**0.5], [0.6, 0.8]]))
+    assert torch.allclose(class_features(lists), tensor([[0.5**0.5, 0.5**0.5], [0.6, 0.8]]))
 
 
 def test_ensembles_worked_by_hand():
@@ -47,7 +47,7 @@ def test_ensembles_worked_by_hand():
     equation 1: the mean cosine is 7/10, the logit 7. The other class has 8 in both.
     """
     lists, f = [tensor([[1.0, 0.0], [0.0, 1.0]]), tensor([[0.0, 1.0]])], tensor([[0.6, 0.8]])
-    assert torch.allclose(texts.clip_logits(f, texts.class_features(lists), 10.0), tensor([[7 * 2**0.5, 8.0]]), atol=1e-12)
+    assert torch.allclose(texts.clip_logits(f, class_features(lists), 10.0), tensor([[7 * 2**0.5, 8.0]]), atol=1e-12)
     assert torch.allclose(text_prior(f, lists, 10.0), tensor([[7.0, 8.0]]).softmax(1), atol=1e-12)
 
 
@@ -60,14 +60,14 @@ def test_ensembles_against_loops(setting):
         norm = math.sqrt(sum(value**2 for value in mean))
         of_mean[i, j] = 7 * sum(float(x[i, d]) * mean[d] / norm for d in range(12))
         mean_of[i, j] = 7 * sum(float(x[i, d]) * float(text[d]) for text in lists[j] for d in range(12)) / 3
-    assert torch.allclose(texts.clip_logits(x, texts.class_features(lists), 7.0), of_mean, atol=1e-10)
+    assert torch.allclose(texts.clip_logits(x, class_features(lists), 7.0), of_mean, atol=1e-10)
     assert torch.allclose(text_prior(x, lists, 7.0), mean_of.softmax(1), atol=1e-10)
 
 
 def test_an_ensemble_of_one_template_is_clip_and_its_scale_counts(setting):
     x, classes = setting
     one = [row[None] for row in classes]
-    logits = texts.clip_logits(x, texts.class_features(one), 7.0)
+    logits = texts.clip_logits(x, class_features(one), 7.0)
     assert torch.allclose(logits.softmax(1), text_prior(x, one, 7.0), atol=1e-12)
     assert texts.ensemble(["red {}", "b"], ["a {}", "the {}!"]) == [["a red {}", "the red {}!"], ["a b", "the b!"]]
 
@@ -142,7 +142,7 @@ def test_generated_glyphs_support_unlike_handwriting_but_right_names(encoder, gl
 
     images, labels = glyphs
     x = encoder.encode_images(load_images(images, encoder, progress=False).pixels)
-    classes = texts.class_features([encoder.encode_texts([f"a picture of the digit {name}"]) for name in texts_of_digits()])
+    classes = class_features([encoder.encode_texts([f"a picture of the digit {name}"]) for name in texts_of_digits()])
     clip = texts.clip_logits(x[30:], classes, encoder.logit_scale)
     logits = susx.tip_x(clip, x[30:], x[:30], labels[:30], classes)
     assert (logits.argmax(1) == labels[30:]).sum() >= (clip.argmax(1) == labels[30:]).sum()
@@ -160,7 +160,7 @@ def test_generated_birds_say_what_their_names_do_not():
     files, labels = files[::5], labels[::5]  # four of each species
     queries, right = list(task.images)[::10], torch.arange(32).repeat_interleave(3)
     keys, x = (encoder.encode_images(load_images(images, encoder, progress=False).pixels) for images in (files, queries))
-    classes = texts.class_features([encoder.encode_texts([task.template.format(name)]) for name in task.class_names])
+    classes = class_features([encoder.encode_texts([task.template.format(name)]) for name in task.class_names])
     clip = texts.clip_logits(x, classes, encoder.logit_scale)
     logits = susx.tip_x(clip, x, keys, labels, classes)
     by_name, supported = ((of.argmax(1) == right).float().mean() for of in (clip, logits))
