@@ -17,7 +17,7 @@ SAID = {"CLIP": "alone", "TransCLIP": "with transduction on top", "GTA-CLIP": "G
 
 def accuracy_with_and_without(rows: Sequence[Row], table: str) -> Figure:
     """One panel for each dataset and number of shots: the mean accuracy of each method alone (grey) and with transduction (blue), with
-    small dots for seeds. The dashed line is GTA-CLIP."""
+    small dots for seeds. The dashed line is GTA-CLIP, and a second one that of two views."""
     frame = frame_of(rows, table)
     panels = [(key, part) for key, part in frame.groupby(["dataset", "shots"]) if part.on_top.any()]
     counts = [part[~part.on_top].label.nunique() for _, part in panels]
@@ -35,14 +35,14 @@ def _panel(axis: Axes, alone: SeriesGroupBy, on_top: SeriesGroupBy) -> None:
     """Draw one panel. alone: accuracies by method; on_top: accuracies with transduction, by the method that it starts from."""
     order = list(alone.mean().sort_values().index)
     for y, label in enumerate(order):
-        whole = label.startswith("GTA-CLIP")
-        series = [(alone.get_group(label), METHODS["GTA-CLIP"] if whole else METHODS["CLIP"])]
+        kind = next((name for name in ("GTA-CLIP", "TransCLIP") if label.startswith(name)), "CLIP")
+        series = [(alone.get_group(label), METHODS[kind])]
         if label in on_top.groups:
             series.append((on_top.get_group(label), METHODS["TransCLIP"]))
             axis.plot([of.mean() for of, _ in series], [y, y], color="0.7", lw=1.5, zorder=1)
         for accuracies, color in series:
             axis.scatter(accuracies, [y] * len(accuracies), color=color, s=9, alpha=0.6, zorder=2)
             axis.scatter([accuracies.mean()], [y], color=color, s=46, zorder=3)
-        if whole:
+        if kind == "GTA-CLIP":
             axis.axvline(alone.get_group(label).mean(), color=METHODS["GTA-CLIP"], lw=1, ls="--", zorder=0)
     axis.set(yticks=range(len(order)), yticklabels=order)

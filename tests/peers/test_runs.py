@@ -256,6 +256,14 @@ def test_the_table_puts_transduction_beside_each_method():
     assert added.loc["SuS-X, photo", "gain"] == 2 and added.loc["CLIP", "gain of seed 0"] == "+6.0 [+5.0, +7.0]"
     figure = peers.accuracy_with_and_without(made, "peers_zero_shot")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["CLIP", "SuS-X, photo", "GTA-CLIP"]
+    seen = [*made, fake("TransCLIP", "two views", "CLIP", 72, 12), fake("GTA-CLIP", "two views", "CLIP", 95, 35)]
+    assert tables.standings(seen, "peers_zero_shot").set_index(["method", "variant"]).loc[("CLIP", ""), "with transduction"] == 66
+    axis = peers.accuracy_with_and_without(seen, "peers_zero_shot").axes[0]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["CLIP", "TransCLIP, two views", "SuS-X, photo", "GTA-CLIP", "GTA-CLIP, two views"]
+    colours = {(round(x), names[round(y)]): tuple(dots.get_facecolor()[0][:3]) for dots in axis.collections for x, y in dots.get_offsets()}
+    assert colours[72, "TransCLIP, two views"] == colours[66, "CLIP"] != colours[60, "CLIP"]
+    assert sum(line.get_linestyle() == "--" for line in axis.lines) == 2
     with pytest.raises(ValueError, match="no rows of table 'peers_few_shot'"):
         tables.standings(made, "peers_few_shot")
     worlds = [fake("ZLaP", "", "CLIP", accuracy, 0, dataset=f"aviary:{seed}", seed=seed) for seed, accuracy in ((0, 40), (1, 50))]
