@@ -117,22 +117,24 @@ def smoother(first: Rows, second: Rows, prior: Tensor, neighbors: int = 3) -> Ro
     """Of two encoders the one whose neighbours agree more on the prior, the first where they agree alike.
 
     The agreement of an encoder is the mean of prior_i . prior_k over images i and their nearest neighbours k: how probable it is that
-    the two have one class. All images are compared, or, of more than `SAMPLE`, those that their content draws; with all as neighbours.
+    the two have one class. All images are compared, or, of more than `SAMPLE`, those that the bits of the first features draw; with all
+    as neighbours.
     """
-    return second if agreement(second[0], prior, neighbors) > agreement(first[0], prior, neighbors) else first
+    rows = _drawn(first[0])
+    return second if agreement(second[0], prior, rows, neighbors) > agreement(first[0], prior, rows, neighbors) else first
 
 
-def agreement(features: Tensor, prior: Tensor, neighbors: int = 3) -> float:
-    """The mean of prior_i . prior_k over images and their nearest neighbours. features: (N, d) unit rows; prior: (N, M)."""
-    rows = _drawn(prior)
+def agreement(features: Tensor, prior: Tensor, rows: Tensor, neighbors: int = 3) -> float:
+    """The mean of prior_i . prior_k over the images `rows` (n,) and their nearest neighbours. features: (N, d) unit rows; prior: (N, M)."""
     near = nearest(features[rows], features, neighbors, own=rows)[1]
     return float((prior[rows][:, None] * prior[near]).sum(2).mean())
 
 
-def _drawn(prior: Tensor) -> Tensor:
-    """The rows of at most `SAMPLE` images, (n,), drawn by the bits of their rows: the order of images plays no part."""
-    if len(prior) <= SAMPLE:
-        return torch.arange(len(prior), device=prior.device)
-    bits = prior.float().contiguous().view(torch.int32).long()
-    mixed = (bits * torch.arange(1, 2 * bits.shape[1], 2, device=bits.device) * 2654435761).sum(1) % 2147483647
+def _drawn(features: Tensor) -> Tensor:
+    """The rows of at most `SAMPLE` images, (n,), drawn by the bits of their features (N, d): the order of images plays no part."""
+    if len(features) <= SAMPLE:
+        return torch.arange(len(features), device=features.device)
+    odd = torch.arange(1, 2 * features.shape[1], 2, device=features.device) * 2654435761
+    parts = features.split(4096)  # for the bits take twice the memory of the features
+    mixed = torch.cat([(part.float().contiguous().view(torch.int32).long() * odd).sum(1) % 2147483647 for part in parts])
     return mixed.argsort(stable=True)[:SAMPLE].sort().values

@@ -91,6 +91,8 @@ def run(
     hooks = (augment, groups, optimizer, affinity, gamma, select_pairs, ask, draw)
     identity += [[hook and _describe(hook) for hook in hooks], [part.sha256 for part in parts], labels.tolist()]
     if view is not None:
+        if gamma is not None:
+            raise ValueError("view and gamma do not go together: what chooses gamma sees one encoder")
         view = _checked_view(view, sum(map(len, parts))).to(encoder.device, torch.promote_types(dtype or encoder.dtype, torch.float32))
         identity.append(hashlib.sha256(view.cpu().numpy().tobytes()).hexdigest())
     method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, view, progress)
@@ -292,7 +294,8 @@ class _Method:
     @property
     def _z_of_one_view(self) -> Tensor:
         """What pairs are counted on, (N, M). Two Gaussians make z about twice as sharp, and the margin is meant for one: so their mean."""
-        return self.state.z if self.view is None else (self.state.tensors["z"]["logits"] / 2).softmax(1)
+        one = self.view is None or not self.settings.transduct
+        return self.state.z if one else (self.state.tensors["z"]["logits"] / 2).softmax(1)
 
     def _sizes(self, prior: Tensor) -> Tensor | None:
         """The shares of the classes that z is held to, (M,); None leaves them free."""

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gta.affinity import both_ways, knn_graph, largest, nearest, smoother
+from gta.affinity import Rows, both_ways, knn_graph, largest, nearest, smoother
 from gta.checks import class_numbers, distributions, not_negative, unit_rows
 from gta.labels import answer, log_odds
 from gta.transport import sinkhorn
@@ -118,8 +118,9 @@ def transduct(
     view, support_view: (N, d2) and (S, d2) unit rows of a second encoder.
     affinity: a ready sparse graph, (N, N) or (N + S, N) with query rows first, in place of `knn_graph` of the features or, if
     its neighbours agree more (`gta.affinity.smoother`), of the view.
-    anchors: (M, d) unit rows, a text feature a class, each as strong as `anchoring` images. sizes: (M,) shares of the classes, which
-    hold exactly where `balance` is 1, and less the nearer it is to 0.
+    anchors: (M, d) unit rows, a text feature a class, each as strong as `anchoring` images; in a view, which reads no text, a class is
+    held to its first prototype. sizes: (M,) shares of the classes, which hold exactly where `balance` is 1, and less the nearer it is
+    to 0; the objective is without that term.
     start: an earlier result to go on from, in place of the prior and the prototypes made from it.
     A class without images or shots keeps the prototype it had, at first that of the mean image.
     Raises ValueError for what cannot be right; it names the argument, the row and the mend.
@@ -129,11 +130,10 @@ def transduct(
     support, labels = _support(x, prior.shape[1], support_features, support_labels)
     lam = (0.5 if len(support) else 1.0) if lam is None else lam
     not_negative(lam=lam, gamma=gamma, anchoring=anchoring, rounds=rounds, inner=inner)
-    texts = None if anchors is None else unit_rows("anchors", anchors, like=x)
+    texts = None if anchors is None else _anchors(anchors, x, prior)
     views = [(x, support)] if view is None else [(x, support), _second(x, support, view, support_view)]
     if affinity is None:
-        seen, seen_support = views[0] if view is None else smoother(views[0], views[1], prior, neighbors)
-        affinity = knn_graph(seen, seen_support if len(support) else None, neighbors)
+        affinity = _neighbours(views, prior, neighbors)
     widths = [of_query.shape[1] for of_query, _ in views]
     if view is not None:
         x, support = (torch.cat(both, 1) for both in zip(*views, strict=True))
@@ -144,21 +144,20 @@ def transduct(
     total = 1 + weight * len(support) + held * prior.shape[1]
     spread, centre = torch.var_mean(x, 0, correction=0)
     shots, shot_sums = _class_sums(support, labels, prior.shape[1])
-    mu, variance = _first_prototypes(x, prior, shots, shot_sums, widths), torch.full_like(centre, 1 / len(centre))
+    if start is None:
+        z, mu = prior, _first_prototypes(x, prior, shots, shot_sums, widths)
+        variance = torch.cat([centre.new_full((width,), 1 / width) for width in widths])
+    else:
+        z, mu = start.assignments.to(x), _both(start.prototypes, start.view_prototypes, x)
+        variance = _both(start.variance, start.view_variance, x)
     fixed, fixed_sums = weight * shots, weight * shot_sums
-    if texts is not None:  # of a second encoder, which has none, the first prototypes
-        mu = texts = torch.cat([texts, mu[:, widths[0] :]], 1)
-        variance = _residual(spread, centre, prior.mean(0), prior.T @ x / len(x), mu).clamp_min(FLOOR)
-        spread = spread + held * ((texts - centre).square().sum(0) + len(mu) * variance)
+    if texts is not None:  # a second encoder reads none: there a class is held to its first prototype
+        texts = torch.cat([texts, mu[:, widths[0] :]], 1)
+        around = _residual(spread, centre, prior.mean(0), prior.T @ x / len(x), texts).clamp_min(FLOOR)
+        mu, variance = (texts, around) if start is None else (mu, variance)
+        spread = spread + held * ((texts - centre).square().sum(0) + len(mu) * around)
         fixed, fixed_sums = fixed + held, fixed_sums + held * texts
     spread = (spread + weight * (support - centre).square().sum(0)) / total
-    z = prior
-    if start is not None:
-        z, mu, variance = (
-            start.assignments.to(x),
-            _both(start.prototypes, start.view_prototypes, x),
-            _both(start.variance, start.view_variance, x),
-        )
     z = z.clone(memory_format=torch.contiguous_format)
     unary, logits, objective = torch.empty_like(z), torch.empty_like(z), []
     potential = z.new_zeros(z.shape[1])
@@ -211,6 +210,8 @@ def posterior(
     x = unit_rows("features", features)
     prior = distributions(prior, x)
     mu, variance = _both(prototypes, view_prototypes, x), _both(variance, view_variance, x)
+    if (view is None) != (view_prototypes is None):
+        raise ValueError("view and view_prototypes go together: one of them is missing")
     if view is not None:
         x = torch.cat([x, unit_rows("view", view).to(x)], 1)
     slope, centre = mu / variance, mu.mean(0)
@@ -240,7 +241,12 @@ def select_gamma(
     if len(gammas) == 0:
         raise ValueError("gammas is empty; give at least one to choose from")
     judge = nearest_query_judge(features, val_features, val_labels, prior.shape[1])
-    affinity = knn_graph(features, support_features, neighbors) if affinity is None else affinity
+    if affinity is None:
+        x = unit_rows("features", features)
+        views = [(x, x[:0] if support_features is None else unit_rows("support_features", support_features, like=x))]
+        if options.get("view") is not None:
+            views.append(_second(*views[0], options["view"], options.get("support_view")))
+        affinity = _neighbours(views, prior.to(x), neighbors)
     options |= {"support_features": support_features, "support_labels": support_labels, "affinity": affinity}
     most, chosen, best = -1, gammas[0], None
     for gamma in gammas:
@@ -303,6 +309,19 @@ def _class_sums(support: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
     """How many support images each class has, (M,), and the sum of their features, (M, d)."""
     counts = torch.bincount(labels, minlength=classes).to(support.dtype)
     return counts, support.new_zeros(classes, support.shape[1]).index_add_(0, labels, support)
+
+
+def _neighbours(views: Sequence[Rows], prior: Tensor, neighbors: int) -> Tensor:
+    """The graph of one view, or of two the smoother's."""
+    features, support = views[0] if len(views) == 1 else smoother(views[0], views[1], prior, neighbors)
+    return knn_graph(features, support if len(support) else None, neighbors)
+
+
+def _anchors(anchors: Tensor, x: Tensor, prior: Tensor) -> Tensor:
+    """A text feature for each class, (M, d)."""
+    if len(anchors) != prior.shape[1]:
+        raise ValueError(f"anchors has {len(anchors)} rows and prior {prior.shape[1]} columns; give one text feature for each class")
+    return unit_rows("anchors", anchors, like=x)
 
 
 def _second(x: Tensor, support: Tensor, view: Tensor, support_view: Tensor | None) -> tuple[Tensor, Tensor]:

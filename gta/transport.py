@@ -35,6 +35,8 @@ def sinkhorn(
     `iterations`, unless `warn` is False.
     """
     sizes = shares(sizes, logits)
+    if not 0 <= strength <= 1:
+        raise ValueError(f"balance is {strength}; 0 leaves the sizes of classes free, and 1 holds them")
     v = torch.zeros_like(sizes) if start is None else start
     wanted, z, moved = sizes.log(), torch.empty_like(logits), float("inf")
     for _ in range(iterations):

@@ -56,7 +56,8 @@ def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, g
 
     x, shots = [row.double() for row in features], [row.double() for row in support_features]
     yhat, z, (n, classes) = prior.double(), prior.double().clone(), prior.shape
-    sigma, objective = torch.full_like(x[0], 1 / len(x[0])), []
+    widths = [first, len(x[0]) - first] if first else [len(x[0])]
+    sigma, objective = torch.cat([torch.full((width,), 1 / width, dtype=torch.float64) for width in widths]), []
     mu = []
     for j in range(classes):
         of_class = [shot for shot, label in zip(shots, labels, strict=True) if label == j]

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 
 import reference
 from golden import close
+from gta import loop
+from gta.attributes import Bank
 from gta.labels import answer, unlike_the_list
+from gta.settings import SIZES
 from gta.transduct import transduct
 from gta.transport import estimated_sizes, sinkhorn
+from gta.worlds.glyphs import DIGITS
+from gta.worlds.settings import settings_for
 
 seeds = st.integers(0, 10**6)
 
@@ -138,3 +143,34 @@ def test_sizes_unlike_the_list_are_told():
     assert unlike_the_list(most) == "1 of 3 classes have no image and one class has 90 of 100 images"
     few = torch.nn.functional.one_hot(torch.arange(6), 40).double()  # fewer images than classes: nothing to wonder at
     assert unlike_the_list(few) == "" and answer(few).tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("how", SIZES)
+def test_the_loop_holds_sizes_as_its_settings_say(encoder, glyphs, monkeypatch, how):
+    given = []
+
+    def seen(features, prior, **options):
+        given.append((prior, options))
+        return transduct(features, prior, **options)
+
+    monkeypatch.setattr(loop, "transduct", seen)
+    bank = Bank.from_template(DIGITS, "a picture of the digit {}")
+    loop.run(encoder, glyphs[0], DIGITS, settings_for("embedded", iterations=1, **SIZES[how]), attributes=bank, progress=False)
+    (prior, options), texts = given[0], [encoder.encode_texts(of_class) for of_class in bank.texts]
+    wanted = {"estimated": estimated_sizes(prior), "equal": torch.full((10,), 0.1, dtype=prior.dtype)}.get(how)
+    assert (options["sizes"] is None) == (wanted is None) and (wanted is None or torch.equal(options["sizes"], wanted))
+    assert (options["anchors"] is None) == (how != "anchored")
+    if how == "anchored":
+        close(options["anchors"], torch.cat(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"anchors": torch.eye(4)[:2]}, "anchors has 2 rows and prior 3 columns; give one text feature for each class"),
+        ({"sizes": torch.full((3,), 1 / 3), "balance": 1.5}, "balance is 1.5; 0 leaves the sizes of classes free, and 1 holds them"),
+    ],
+)
+def test_what_cannot_hold_sizes_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        transduct(torch.eye(4), torch.full((4, 3), 1 / 3), **options)

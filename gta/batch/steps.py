@@ -230,9 +230,10 @@ class Batch:
         own = ["rows.csv", "predictions.npz", *sweep.outputs]
         outputs = [folder / Path(sweep.notebook).name, *(folder / file for file in own)]
         if dataset in EMBEDDED:
-            seeds = [cell["seed"]] if cell["backbone"] == "embedded" else []
-            seeds += [(cell["seed"] + 1) % 5] if cell.get("view") == "embedded" else []  # as `gta.encoders.vision.load_view`
-            inputs = list(dict.fromkeys(file for seed in seeds for file in self._weights(EMBEDDED[dataset], seed)))
+            weights = EMBEDDED[dataset]
+            inputs = self._weights(weights, cell["seed"]) if cell["backbone"] == "embedded" else []
+            if cell.get("view") == "embedded":  # that of another seed
+                inputs = sorted({*inputs, *(f"{weights}/{file.name}" for file in (ROOT / weights).glob("seed*.safetensors"))})
             given = {}
         else:
             encoder = f"data_manifests/encoders/{cell['backbone'].replace('/', '-')}.yaml"

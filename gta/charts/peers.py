@@ -17,7 +17,7 @@ SAID = {"CLIP": "alone", "TransCLIP": "with transduction on top", "GTA-CLIP": "G
 
 def accuracy_with_and_without(rows: Sequence[Row], table: str) -> Figure:
     """One panel for each dataset and number of shots: the mean accuracy of each method alone (grey) and with transduction (blue), with
-    small dots for seeds. The dashed line is GTA-CLIP, and a second one that of two views."""
+    small dots for seeds. The dashed line is GTA-CLIP of one view."""
     frame = frame_of(rows, table)
     panels = [(key, part) for key, part in frame.groupby(["dataset", "shots"]) if part.on_top.any()]
     counts = [part[~part.on_top].label.nunique() for _, part in panels]
@@ -43,6 +43,6 @@ def _panel(axis: Axes, alone: SeriesGroupBy, on_top: SeriesGroupBy) -> None:
         for accuracies, color in series:
             axis.scatter(accuracies, [y] * len(accuracies), color=color, s=9, alpha=0.6, zorder=2)
             axis.scatter([accuracies.mean()], [y], color=color, s=46, zorder=3)
-        if kind == "GTA-CLIP":
+        if label in ("GTA-CLIP", "GTA-CLIP-FS"):
             axis.axvline(alone.get_group(label).mean(), color=METHODS["GTA-CLIP"], lw=1, ls="--", zorder=0)
     axis.set(yticks=range(len(order)), yticklabels=order)

@@ -58,9 +58,11 @@ def check_view(name: str) -> None:
     """Raise ValueError, with the name and what it was meant to be, for what can be no second view. Nothing is fetched."""
     if name.startswith(READY):
         ready.check(Path(name.removeprefix(READY)))
+    elif name == EMBEDDED:
+        return
     elif Path(name).is_dir():
         _described(Path(name))
-    elif name != EMBEDDED:
+    else:
         _tagged(name)
 
 

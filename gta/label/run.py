@@ -54,7 +54,7 @@ class Outcome:
     def unlike(self) -> str:
         """What to look at where the sizes of the classes do not look like the list of names, with what to try, else ""."""
         told = unlike_the_list(self.result.assignments)
-        return f"{told}: if these names do not all occur in the folder, try --class-sizes anchored or estimated" if told else ""
+        return f"{told}: if these names do not all occur in the folder, look at --class-sizes" if told else ""
 
 
 def run(job: Job, progress: bool = True) -> Outcome:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from gta.affinity import largest
 from gta.checks import distributions, unit_rows
 from gta.labels import answer
+from gta.peers.fusion import TOLERANCE
 from gta.transport import sinkhorn
 
 WEIGHT, EPS = 0.9, 0.01  # lambda, the weight of CLIP; of the entropy
@@ -61,7 +62,7 @@ def correspondences(x: Tensor, z: Tensor, prior: Tensor, y: Tensor, *, weight: f
     p, sizes, semantic = prior, torch.full_like(prior[0], 1 / prior.shape[1]), weight * x @ y.T
     for _ in range(rounds):
         centroids = p.T @ z / p.sum(0).clamp_min(torch.finfo(p.dtype).tiny)[:, None]
-        p, _ = sinkhorn(((1 - weight) * z @ centroids.T + semantic) / eps, sizes, iterations=iterations, warn=False)
+        p, _ = sinkhorn(((1 - weight) * z @ centroids.T + semantic) / eps, sizes, iterations=iterations, tolerance=TOLERANCE, warn=False)
     return p
 
 

@@ -6,8 +6,10 @@ second or more a batch (`SLOW`) gets the first of the batches; it has its own ro
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 import torch
+from pydantic import model_validator
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -40,6 +42,12 @@ class Batches(RunParameters):
     those of the table."""
 
     conditions: list[str]
+
+    @model_validator(mode="after")
+    def _has_one_view(self) -> Self:
+        if self.view:
+            raise ValueError(f"view {self.view!r}: the map is of methods with one view; leave `view` out")
+        return self
 
     @property
     def chosen(self) -> list[str]:

@@ -23,6 +23,7 @@ from gta.transduct import CONFIDENT, FLOOR, TEMPERATURE
 from gta.transport import sinkhorn
 
 EPS, ROUNDS, ITERATIONS = 0.01, 10, 15  # of the entropy; of plan and mixtures; of Sinkhorn, each time
+TOLERANCE = 1e-5  # Sinkhorn ends before if no class is off its size by more, as a share of it
 LEAST = 1e-8  # images that a view agrees on at least
 
 
@@ -49,7 +50,7 @@ def fusion(
         mixtures = [_fitted(x, z) if step else _first(x, prior) for x in views]
         posteriors = [_posterior(x, *mixture) for x, mixture in zip(views, mixtures, strict=True)]
         gain = prior + sum(weight * posterior for weight, posterior in zip(weights, posteriors, strict=True))
-        z, _ = sinkhorn(gain / eps, sizes, iterations=iterations, warn=False)
+        z, _ = sinkhorn(gain / eps, sizes, iterations=iterations, tolerance=TOLERANCE, warn=False)
         agreed = torch.stack([(answer(posterior) == answer(z)).sum() for posterior in posteriors]).to(z).clamp_min(LEAST)
         weights = agreed / agreed.sum()
     return z

@@ -19,6 +19,7 @@ def frame_of(rows: Iterable[Row], table: str) -> pd.DataFrame:
     frame = pd.DataFrame([row.model_dump() for row in rows if row.table == table])
     if frame.empty:
         raise ValueError(f"no rows of table {table!r}")
+    frame[["ece", "brier"]] = frame[["ece", "brier"]].astype(float)  # None where z is no distribution
     frame["dataset"] = frame.dataset.str.replace(r":\d+", "", regex=True)  # worlds of the aviary count as seeds of one dataset
     frame["label"] = [", ".join(filter(None, names)) for names in zip(frame.method, frame.variant, strict=True)]
     one_view = ~frame.variant.str.startswith(TWO_VIEWS)
@@ -28,16 +29,18 @@ def frame_of(rows: Iterable[Row], table: str) -> pd.DataFrame:
 
 
 def standings(rows: Iterable[Row], table: str) -> pd.DataFrame:
-    """One row for each method: mean accuracy, seconds and gain over CLIP, the mean accuracy with transduction on top and its gain, then
-    each seed's gain over CLIP with its interval. The best method comes last."""
+    """One row for each method: mean accuracy, seconds, gain over CLIP, ECE in % and Brier score, the mean accuracy with transduction on
+    top and its gain, then each seed's gain over CLIP with its interval. The best method comes last."""
     frame = frame_of(rows, table)
     alone, on_top = frame[~frame.on_top], frame[frame.on_top]
-    means = alone.groupby([*NAME, "label"])[["accuracy", "seconds", "gain"]].mean()
+    means = alone.groupby([*NAME, "label"])[["accuracy", "seconds", "gain", "ece", "brier"]].mean()
     added = on_top.groupby(["dataset", "backbone", "shots", "baseline"])[["accuracy", "gain"]].mean()
     added.index = added.index.set_names("label", level="baseline")
     means = means.join(added.add_suffix(" of transduction").rename(columns={"accuracy of transduction": "with transduction"}))
     by_seed = alone.pivot(index=[*NAME, "label"], columns="seed", values="interval").add_prefix("gain of seed ")
-    joined = means.round(1).join(by_seed).reset_index().drop(columns="label")
+    joined = (
+        means.round({"brier": 3}).round({name: 1 for name in means if name != "brier"}).join(by_seed).reset_index().drop(columns="label")
+    )
     return joined.sort_values(["dataset", "backbone", "shots", "accuracy"], ignore_index=True)
 
 

@@ -135,6 +135,7 @@ def measure(
     llm: str = "",
     preset: str = "",
     calls: Mapping[tuple[str, str], Sequence[Tensor]] = MappingProxyType({}),
+    second: str = "",
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Score outcomes, a mapping from (method, variant) to (assignments, seconds, the key of the baseline). llm: the text that
     `gta.llm.prompts.Prompts.asked_of` returns. calls: the labels (N,) of each transduction of a run, from which `oracle_best` is.
@@ -148,6 +149,7 @@ def measure(
     counted = labels >= 0
     if not counted.all():
         predictions["counted"] = counted
+    weights = [encoder.weights_sha256, *([second] if second else [])]
     settled = {
         "table": table,
         "dataset": task.name,
@@ -157,7 +159,7 @@ def measure(
         "shots": shots,
         "device": _device(encoder),
         "versions": VERSIONS,
-        "weights": encoder.weights_sha256[:12],
+        "weights": " + ".join(sha256[:12] for sha256 in weights),
         "llm": llm,
         "source_hash": source_hash,
         "status": status,
@@ -167,7 +169,7 @@ def measure(
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
         if (method, variant) not in drawn:  # draws nothing, and was measured with draw 0: here it is only compared with
             continue
-        identity = [table, task.name, backbone, encoder.weights_sha256, llm, preset, method, variant, settings.digest, str(shots)]
+        identity = [table, task.name, backbone, "+".join(weights), llm, preset, method, variant, settings.digest, str(shots)]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
         right = scored[method, variant]
         gain, low, high = paired_gain(right, scored[baseline])

@@ -61,7 +61,9 @@ class Row(Checked):
 
     def __str__(self) -> str:
         name = ", ".join(filter(None, (self.method, self.variant)))
-        return f"{name:45} {self.accuracy:5.1f} %   {self.gain:+5.1f} [{self.gain_low:+.1f}, {self.gain_high:+.1f}] over {self.baseline}"
+        gain = f"{self.gain:+5.1f} [{self.gain_low:+.1f}, {self.gain_high:+.1f}] over {self.baseline}"
+        told = f"; no image in {self.empty} classes, {self.largest:.0f} % in one" if self.empty else ""
+        return f"{name:45} {self.accuracy:5.1f} %   {gain}{told}"
 
     @field_validator("oracle_best", "ece", "brier", "empty", "largest", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from gta.files import ROOT, closed_to
 from gta.llm.ledger import Mode
 from gta.llm.sampling import Sampling
 from gta.released.presets import PRESETS
-from gta.settings import SIZES, Checked, PresetName, Settings, SizesName
+from gta.settings import Checked, PresetName, Settings
 from gta.studies.sources import ASK
 from gta.worlds.fieldguide import refuse_free
 from gta.worlds.settings import settings_for
@@ -26,7 +26,7 @@ class RunParameters(Checked):
 
     preset: `as_described` or `as_released` (`gta.released.presets`); draws: how often what adapts is run, each time with another `draw`
     of `gta.settings.Settings`; pretrained, revision: as in `gta.encoders.load`; view: a second encoder, which sees images alone
-    (`gta.encoders.vision.load_view`), "" is none; class_sizes: what holds the sizes of classes (docs/views-and-sizes.md); store: where
+    (`gta.encoders.vision.load_view`), "" is none; store: where
     decoded images are kept; ledger, mode: as in `gta.llm.ledger`; max_calls: the cap of a run; sampling: how an endpoint is asked;
     iterations: None is the backbone's own number; root: where the paper's datasets lie; go_on: run although plain CLIP or TransCLIP is
     not as published (`gta.scores.results.gate`); smoke: two iterations, never published. attributes: where the first attributes come
@@ -38,7 +38,6 @@ class RunParameters(Checked):
     pretrained: str | None
     revision: str | None
     view: str = ""
-    class_sizes: SizesName = "free"
     seed: int
     preset: PresetName = ""
     draws: int = Field(1, ge=1, le=1)
@@ -98,7 +97,7 @@ class RunParameters(Checked):
     @property
     def settings(self) -> Settings:
         chosen = 2 if self.smoke else self.iterations
-        changes = {**PRESETS[self.preset].settings, **SIZES[self.class_sizes], **({} if chosen is None else {"iterations": chosen})}
+        changes = {**PRESETS[self.preset].settings, **({} if chosen is None else {"iterations": chosen})}
         named = " ".join(filter(None, (self.backbone, self.pretrained)))
         return settings_for(named, self.dataset, seed=self.seed, **changes)
 

@@ -220,11 +220,12 @@ class Study:
         """Rows and per-image predictions of all outcomes, as `gta.scores.results.measure` gives them."""
         rows: list[Row] = []
         predictions: dict[str, np.ndarray] = {}
+        second = self.second.weights_sha256 if self.second else ""
         for draw, outcomes in {0: self.outcomes, **self.further}.items():
             settings = self.settings.model_copy(update={"draw": draw})
             made = (self.task, backbone, self.encoder, settings, self.outcomes | outcomes, outcomes.keys())
             calls = {(method, variant): labels for (method, variant, of), labels in self.calls.items() if of == draw}
-            of_draw, predicted = results.measure(table, *made, source_hash, status, shots, self.asked, self.preset.name, calls)
+            of_draw, predicted = results.measure(table, *made, source_hash, status, shots, self.asked, self.preset.name, calls, second)
             rows += of_draw
             predictions |= predicted
         return rows, predictions

@@ -385,9 +385,7 @@ def test_sizes_unlike_the_list_are_told_with_what_to_try_and_it_can_be_tried(hom
             file.unlink()
     assert command(home) == 0
     told = capsys.readouterr().err
-    assert re.search(r"of 10 classes have no image.*: if these names do not all occur in the folder, try --class-sizes anchored", told), (
-        told
-    )
+    assert re.search(r"of 10 classes have no image.*: if these names do not all occur in the folder, look at --class-sizes", told), told
     assert "the sizes do not look like the list" in (home / "out/report.html").read_text(encoding="utf-8")
     assert command(home, "--class-sizes", "equal", out="held") == 0
     free, held = ({row["label"] for row in rows(home / out / "predictions.csv")} for out in ("out", "held"))
