@@ -11,8 +11,9 @@ from gta.checkpoints import Checkpoints
 from gta.llm.ledger import Ledger
 from killed_loop import work
 
-PROCESSES = multiprocessing.get_context("forkserver")  # forks of one process that has torch loaded: a start costs no import
-PROCESSES.set_forkserver_preload(["killed_loop"])
+# Forks of one process that has torch and what `killed_loop` needs: a start costs no import. It does not see the folder of the tests.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["gta.loop", "gta.scores.results", "gta.worlds.fieldguide"])
 
 
 def finish(folder):
