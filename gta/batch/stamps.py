@@ -8,7 +8,7 @@ undone, the marker comes back.
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,11 +82,17 @@ class Step:
         return f"{', '.join(changed)} changed" if changed else None
 
 
-def publish(steps: Iterable[tuple[Step, Sequence[Path]]], base: Path, results: Path, index: Sequence[Mapping[str, str]]) -> None:
+def publish(
+    steps: Iterable[tuple[Step, Sequence[Path]]],
+    base: Path,
+    results: Path,
+    index: Sequence[Mapping[str, str]],
+    within: Collection[str] | None = None,
+) -> None:
     """Copy the named outputs of each step from `base` to `results`, with their claims and an index of tables and figures.
 
-    A file that an earlier call copied and this one does not is removed. Raises ValueError if the claim of a step is false, because
-    only complete results are published.
+    A file that an earlier call copied and this one does not is removed; within: only in these folders of `results`. Raises ValueError
+    if the claim of a step is false, because only complete results are published.
     """
     claims: dict[str, dict] = {}
     now, before = Hashes(), results / "provenance.json"
@@ -99,7 +105,10 @@ def publish(steps: Iterable[tuple[Step, Sequence[Path]]], base: Path, results: P
         write_atomically(results / file, (base / file).read_bytes())
     earlier: dict = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
     for file in earlier.keys() - claims.keys():
-        (results / file).unlink(missing_ok=True)
+        if within is None or file.split("/")[0] in within:
+            (results / file).unlink(missing_ok=True)
+        else:
+            claims[file] = earlier[file]
     write_atomically(before, json.dumps(claims, indent=1, sort_keys=True) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, index[0], lineterminator="\n")

@@ -187,23 +187,27 @@ class Batch:
     def _asked(self, targets: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(step for target in targets for step in self.target(target)))
 
-    def publish(self, results: Path = Path("results")) -> None:
+    def publish(self, results: Path = Path("results"), targets: Sequence[str] = ("all",)) -> None:
         """Copy to `results`, or to the folder of the preset there, what readers need: tables, figures, executed notebooks, rows, and
         predictions if the sweep says so.
 
-        Raises ValueError for a smoke run, if a step is not complete, and if a published run would be lost because it is left out now.
+        targets: what is not theirs stays as it was published. Raises ValueError for a smoke run, if a step is not complete, and if a
+        published run would be lost because it is left out now.
         """
         if self.smoke:
             raise ValueError("a smoke run is never published")
         results = results / self.preset
+        asked = self._asked(targets)
+        tables = {name.split("/")[1] for name in asked if name.startswith("run/")}
         for table, sweep in self.sweeps.items():
-            for cell in self._cells(sweep):
+            for cell in self._cells(sweep) if table in tables else ():
                 rows = f"{table}/{_folder(cell)}/rows.csv"
                 if (reason := self._lacks(cell)) and (results / rows).exists():
                     raise ValueError(f"{results / rows} was published and would be lost, since its run is left out: {reason}")
         kinds = ("run/", "table/", "notebook/")
-        kept = [(step, self._published(name, step)) for name, step in self.steps.items() if name.startswith(kinds)]
-        stamps.publish(kept, self.base, results, index(self.sweeps, self.pages))
+        kept = [(self.steps[name], self._published(name, self.steps[name])) for name in asked if name.startswith(kinds)]
+        within = None if "all" in targets else tables
+        stamps.publish(kept, self.base, results, index(self.sweeps, self.pages), within)
 
     def _published(self, name: str, step: Step) -> list[Path]:
         if not name.startswith("run/"):
@@ -301,12 +305,13 @@ def _folder(cell: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gta.batch.steps", description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["status", "publish"])
+    parser.add_argument("--only", nargs="+", default=["all"], metavar="TARGET", help="publish these, and leave all else as it is")
     parser.add_argument("--options", type=json.loads, default={}, help="of `Batch`: a JSON object")
     arguments = parser.parse_args()
     batch = Batch(**arguments.options)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if arguments.action == "publish":
-        batch.publish()
+        batch.publish(targets=arguments.only)
     else:
         for reason in batch.left_out:
             print(f"left out: {reason}")

@@ -143,6 +143,21 @@ def test_what_is_published_is_complete_and_what_is_no_longer_made_goes(toy, tmp_
         fewer.publish(tmp_path / "results")
 
 
+def test_a_target_is_published_alone_and_all_else_stays_as_it_was(toy, tmp_path):
+    for name in (*RUNS, "table/toy"):
+        make(toy(), name)
+    results, told = tmp_path / "results", {"other/a-s0/rows.csv": {"outputs": {}}, "toy/gone-s0/rows.csv": {"outputs": {}}}
+    for file in told:
+        (results / file).parent.mkdir(parents=True)
+        (results / file).touch()
+    (results / "provenance.json").write_text(json.dumps(told), encoding="utf-8")
+    toy().publish(results, ["toy"])
+    claims = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
+    assert claims["other/a-s0/rows.csv"] == {"outputs": {}} and (results / "other/a-s0/rows.csv").exists()
+    assert "toy/gone-s0/rows.csv" not in claims and not (results / "toy/gone-s0/rows.csv").exists()
+    assert "tables/toy.csv" in claims and (results / "toy/digits-embedded-s1/rows.csv").exists()
+
+
 def _hold(folder):
     with a_gpu(f"{folder}/nvidia*", folder / "locks"):
         (folder / f"holds-{os.getpid()}").write_text(os.environ["CUDA_VISIBLE_DEVICES"], encoding="utf-8")
