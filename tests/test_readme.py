@@ -71,6 +71,7 @@ SAYING = {
     "docs/results.md": "How to read it:",
     "docs/aviary.md": "How to read it:",
     "docs/tables.md": "## What the embedded",
+    "docs/views-and-sizes.md": "`snakemake second_view` measures",
 }
 
 
