@@ -14,8 +14,9 @@ demo: $(READY)
 	snakemake demo --config draws=1 seeds=2 $(if $(SMOKE),smoke=1)
 	@python -m gta.scores.tables show $(BASE)/tables/zero_shot.csv
 	@$(if $(SMOKE),,python -m gta.scores.tables compare $(BASE)/tables/zero_shot.csv results/tables/zero_shot.csv)
+	@echo "Two encoders cannot tell small gains from chance; results/tables/zero_shot.csv has five. This shows how the method works, not how good it is on photographs."
 	@echo "table: $(BASE)/tables/zero_shot.csv   figure: $(BASE)/figures/zero_shot.png"
-	@echo "pages: $(BASE)/quickstart.html  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
+	@echo "next, open $(BASE)/quickstart.html   other pages:  $(BASE)/figures/zero_shot.html   runs: $(BASE)/zero_shot/"
 
 publish: $(READY)
 	snakemake publish

@@ -253,6 +253,7 @@ def plot(rows: list[dict], file: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    rows = [row for row in rows if row["solver"] != "two views"]  # which are measured at the named sizes alone
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
     for row, (value, label) in enumerate((("seconds", "seconds"), ("peak_gb", "peak memory, GB"))):

@@ -38,7 +38,8 @@ def line(name: str, seconds: float) -> str:
     # What is made tells how fast it goes, at first beside the guess that each core does a minute's work a minute.
     minutes, guess = (time.time() - batch["begun"]) / 60, 2
     minutes = left * (minutes + guess) / (sum(made.values()) + guess * (os.cpu_count() or 1))
-    until = f"about {minutes:.0f} min left" if minutes >= 1.5 else "about a minute left" if left else "done"
+    soon = f"about {max(10, 10 * round(6 * minutes))} s left" if left else "done"
+    until = f"about {minutes:.0f} min left" if minutes >= 1.5 else soon
     return f"{len(made):3} of {len(batch['steps'])}  {told}, {until}"
 
 

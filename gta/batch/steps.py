@@ -176,7 +176,7 @@ class Batch:
             lines.append(f"left out: {len(left)} runs on datasets of the paper, which are not here; {where}")
         counts = ", ".join(f"{count} {state}" for state in STATES if (count := sum(line["status"] == state for line in steps)))
         minutes = sum(self.cost(line["step"]) for line in steps if line["status"] != "done")
-        told = f"; what is to be made takes about {minutes:.0f} minutes of one core" if minutes else ""
+        told = f"; what is to be made takes about {minutes:.0f} minutes of one core, and a line follows each step" if minutes else ""
         return "\n".join([*lines, f"{', '.join(targets)}: {counts} of {len(steps)} steps{told}"])
 
     def to_make(self, targets: Sequence[str]) -> str:
