@@ -6,6 +6,7 @@ So neither float32 nor the size of the block chooses a neighbour. Of equal cosin
 """
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ SAMPLE = 2000  # images by which two encoders are compared, so that a large data
 SPARE = 4  # candidates beyond the neighbours asked for: the image itself, and some to choose from
 ROUNDING = 8  # steps of the float type by which the matrix product may miss a cosine
 
+Build = Callable[[Tensor, Tensor | None, int], Tensor]  # from features, support features and the number of neighbours to a graph
 Rows = tuple[Tensor, Tensor]  # features of query images (N, d) and of support images (S, d)
 
 
@@ -110,6 +112,12 @@ def both_ways(affinity: Tensor, x: Tensor, labels: Tensor, classes: int) -> tupl
         graph = graph.to_sparse_csr()
     of_support = torch.stack([column[~query], labels[row[~query] - n]])
     return graph, torch.sparse_coo_tensor(of_support, value[~query], (n, classes), check_invariants=False).coalesce()
+
+
+def graph_of(views: Sequence[Rows], prior: Tensor, neighbors: int, build: Build | None = None) -> Tensor:
+    """The neighbour graph of one encoder, or of two that of the smoother. build: in place of `knn_graph`."""
+    features, support = smoother(views[0], views[1], prior, neighbors) if len(views) > 1 else views[0]
+    return (build or knn_graph)(features, support if len(support) else None, neighbors)
 
 
 @torch.no_grad()

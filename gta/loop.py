@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gta.adapt import Batch, adapt, confident_images, draw_batches, natural_augmentation, with_support
-from gta.affinity import Rows, knn_graph, smoother
+from gta.affinity import Rows, graph_of, knn_graph
 from gta.attributes import Bank, beginning
 from gta.checkpoints import Checkpoints
 from gta.checks import unit_rows
@@ -253,22 +253,21 @@ class _Method:
     def _infer(self, bank: Bank) -> None:
         """Transduct the query images, from the prior that the texts of the bank give."""
         state, settings = self.state, self.settings
-        first, second = self._views
-        queries, texts = first[0], self._text_features(bank)
-        support = (first[1], self.labels) if len(first[1]) else (None, None)
+        views, texts = self._views, self._text_features(bank)
+        (queries, shots), view = views[0], views[1] if len(views) > 1 else (None, None)
+        support = (shots, self.labels) if len(shots) else (None, None)
         prior = text_prior(queries, texts, self.encoder.logit_scale)
         gamma = self.gamma(self.encoder, queries, prior, *support) if self.gamma else settings.gamma
-        seen = first if second is None else smoother(first, second, prior, settings.neighbors)
         result = transduct(
             queries,
             prior,
             support_features=support[0],
             support_labels=support[1],
-            view=None if second is None else second[0],
-            support_view=None if second is None or support[0] is None else second[1],
+            view=view[0],
+            support_view=view[1] if len(shots) else None,
             lam=settings.lam,
             gamma=gamma,
-            affinity=self.affinity(seen[0], seen[1] if len(seen[1]) else None, settings.neighbors),
+            affinity=graph_of(views, prior, settings.neighbors, self.affinity),
             anchors=class_features(texts) if settings.anchor else None,
             anchoring=settings.anchor,
             sizes=self._sizes(prior),
@@ -285,11 +284,10 @@ class _Method:
         state.tensors.setdefault("clip", {"z": prior})
 
     @property
-    def _views(self) -> tuple[Rows, Rows | None]:
-        """Features of query and of support images, of the encoder and of the second one."""
-        first, queries = self.state.tensors["features"]["images"], len(self.images[0])
-        second = None if self.view is None else (self.view[:queries], self.view[queries:])
-        return (first[:queries], first[queries:]), second
+    def _views(self) -> list[Rows]:
+        """Features of query and of support images, of the encoder and, if there is one, of the second."""
+        queries, features = len(self.images[0]), [self.state.tensors["features"]["images"], self.view]
+        return [(of_all[:queries], of_all[queries:]) for of_all in features if of_all is not None]
 
     @property
     def _z_of_one_view(self) -> Tensor:

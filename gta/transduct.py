@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gta.affinity import Rows, both_ways, knn_graph, largest, nearest, smoother
+from gta.affinity import both_ways, graph_of, largest, nearest
 from gta.checks import class_numbers, distributions, not_negative, unit_rows
 from gta.labels import answer, log_odds
 from gta.transport import sinkhorn
@@ -133,7 +133,7 @@ def transduct(
     texts = None if anchors is None else _anchors(anchors, x, prior)
     views = [(x, support)] if view is None else [(x, support), _second(x, support, view, support_view)]
     if affinity is None:
-        affinity = _neighbours(views, prior, neighbors)
+        affinity = graph_of(views, prior, neighbors)
     widths = [of_query.shape[1] for of_query, _ in views]
     if view is not None:
         x, support = (torch.cat(both, 1) for both in zip(*views, strict=True))
@@ -246,7 +246,7 @@ def select_gamma(
         views = [(x, x[:0] if support_features is None else unit_rows("support_features", support_features, like=x))]
         if options.get("view") is not None:
             views.append(_second(*views[0], options["view"], options.get("support_view")))
-        affinity = _neighbours(views, prior.to(x), neighbors)
+        affinity = graph_of(views, prior.to(x), neighbors)
     options |= {"support_features": support_features, "support_labels": support_labels, "affinity": affinity}
     most, chosen, best = -1, gammas[0], None
     for gamma in gammas:
@@ -269,12 +269,17 @@ def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tens
     return lambda z: int((answer(z[rows]) == truth).sum())
 
 
+def confident_sums(x: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the 8 most confident images of each class, features weighted by the prior, (M, d), and the weights, (M,): their sums."""
+    top = largest(log_odds(prior.log()).T, min(CONFIDENT, len(x)))
+    confidence = prior.T.gather(1, top)
+    return (confidence[:, :, None] * x[top]).sum(1), confidence.sum(1)
+
+
 def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor, widths: Sequence[int]) -> Tensor:
     """The mean of a class's support images; without any, of its 8 most confident images, weighted by the prior; else of all images."""
     mean_image = _prototypes(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1], widths)
-    top = largest(log_odds(prior.log()).T, min(CONFIDENT, len(x)))
-    confidence = prior.T.gather(1, top)
-    confident = _prototypes((confidence[:, :, None] * x[top]).sum(1), confidence.sum(1), mean_image, widths)
+    confident = _prototypes(*confident_sums(x, prior), mean_image, widths)
     return _prototypes(shot_sums, shots, confident, widths)
 
 
@@ -309,12 +314,6 @@ def _class_sums(support: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, 
     """How many support images each class has, (M,), and the sum of their features, (M, d)."""
     counts = torch.bincount(labels, minlength=classes).to(support.dtype)
     return counts, support.new_zeros(classes, support.shape[1]).index_add_(0, labels, support)
-
-
-def _neighbours(views: Sequence[Rows], prior: Tensor, neighbors: int) -> Tensor:
-    """The graph of one view, or of two the smoother's."""
-    features, support = views[0] if len(views) == 1 else smoother(views[0], views[1], prior, neighbors)
-    return knn_graph(features, support if len(support) else None, neighbors)
 
 
 def _anchors(anchors: Tensor, x: Tensor, prior: Tensor) -> Tensor:

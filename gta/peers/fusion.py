@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gta.affinity import largest
 from gta.checks import distributions, unit_rows
-from gta.labels import answer, log_odds
-from gta.transduct import CONFIDENT, FLOOR, TEMPERATURE
+from gta.labels import answer
+from gta.transduct import FLOOR, TEMPERATURE, confident_sums
 from gta.transport import sinkhorn
 
 EPS, ROUNDS, ITERATIONS = 0.01, 10, 15  # of the entropy; of plan and mixtures; of Sinkhorn, each time
@@ -58,9 +57,7 @@ def fusion(
 
 def _first(x: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of the 8 most confident images of each class, weighted by the prior, set to unit norm; variances 1 / d."""
-    top = largest(log_odds(prior.log()).T, min(CONFIDENT, len(x)))
-    means = F.normalize((prior.T.gather(1, top)[:, :, None] * x[top]).sum(1), dim=1)
-    return means, torch.full_like(x[0], 1 / x.shape[1])
+    return F.normalize(confident_sums(x, prior)[0], dim=1), torch.full_like(x[0], 1 / x.shape[1])
 
 
 def _fitted(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

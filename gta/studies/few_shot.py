@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gta.affinity import Rows, knn_graph, smoother
+from gta.affinity import Rows, graph_of
 from gta.data import tasks
 from gta.encoders.images import Images, load_images
 from gta.released import graphs
@@ -77,13 +77,11 @@ class Shots:
         graph: as `affinity=` of `gta.loop.run`; search: `select_gamma`, or the released one.
         """
         start = time.perf_counter()
-        seen, views = (self.features, self.support), {}
-        if self.view is not None:
-            seen = smoother(seen, self.view, self.prior, Settings().neighbors)
-            views = dict(zip(("view", "support_view"), self.view, strict=True))
-        affinity = (graph or knn_graph)(*seen, Settings().neighbors)
+        views = [(self.features, self.support), *([self.view] if self.view else [])]
+        affinity = graph_of(views, self.prior, Settings().neighbors, graph)
+        second = dict(zip(("view", "support_view"), self.view or (), strict=False))
         judged = (self.support, self.labels, self.val_features, self.val_labels)
-        gamma, result = search(self.features, self.prior, *judged, affinity=affinity, **views)
+        gamma, result = search(self.features, self.prior, *judged, affinity=affinity, **second)
         z = result.assignments.cpu()  # which waits for a GPU
         return gamma, z, time.perf_counter() - start
 
