@@ -31,16 +31,25 @@ def correct(task_name: str, assignments: Tensor) -> np.ndarray:
 
     An image whose class is not among the names cannot be labelled correctly and does not count (`gta.data.parts`, unseen).
     """
-    labels, counted = truth(task_name, assignments)
+    return right(task_name, assignments, tasks.query_labels(task_name))
+
+
+def right(task_name: str, assignments: Tensor, labels: np.ndarray) -> np.ndarray:
+    """`correct` where the true classes, int (N,), are known already."""
+    counted = _counted(task_name, assignments, labels)
     return (answer(assignments).numpy() == labels)[counted]
 
 
 def truth(task_name: str, assignments: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The true classes, int (N,), and which images count, bool (N,). For this room alone."""
     labels = tasks.query_labels(task_name)
+    return labels, _counted(task_name, assignments, labels)
+
+
+def _counted(task_name: str, assignments: Tensor, labels: np.ndarray) -> np.ndarray:
     if len(labels) != len(assignments):
         raise ValueError(f"{len(assignments)} assignments for the {len(labels)} images of {task_name}")
-    return labels, labels >= 0
+    return labels >= 0
 
 
 def confusion_matrix(task_name: str, assignments: Tensor) -> np.ndarray:
@@ -165,17 +174,17 @@ def measure(
         "status": status,
         "preset": preset,
     }
-    scored = {key: correct(task.source, assignments) for key, (assignments, _, _) in outcomes.items()}
+    scored = {key: right(task.source, assignments, labels) for key, (assignments, _, _) in outcomes.items()}
     for (method, variant), (assignments, seconds, baseline) in outcomes.items():
         if (method, variant) not in drawn:  # draws nothing, and was measured with draw 0: here it is only compared with
             continue
         identity = [table, task.name, backbone, "+".join(weights), llm, preset, method, variant, settings.digest, str(shots)]
         run_id = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-        right = scored[method, variant]
-        gain, low, high = paired_gain(right, scored[baseline])
+        hits = scored[method, variant]
+        gain, low, high = paired_gain(hits, scored[baseline])
         iterates = [(of.numpy() == labels)[counted].mean() for of in calls.get((method, variant), ())]
-        points = {"gain": gain, "gain_low": low, "gain_high": high, "accuracy": 100 * right.mean()}
-        points |= calibration.measures(assignments.numpy()[counted], labels[counted], right)
+        points = {"gain": gain, "gain_low": low, "gain_high": high, "accuracy": 100 * hits.mean()}
+        points |= calibration.measures(assignments.numpy()[counted], labels[counted], hits)
         sizes = torch.bincount(answer(assignments), minlength=assignments.shape[1])
         points["largest"] = 100 * float(sizes.max()) / len(assignments)
         rows.append(
@@ -189,8 +198,8 @@ def measure(
                 method=method,
                 variant=variant,
                 baseline=", ".join(filter(None, baseline)),
-                n_correct=int(right.sum()),
-                n_total=len(right),
+                n_correct=int(hits.sum()),
+                n_total=len(hits),
                 seconds=round(seconds, 3),
             )
         )
@@ -198,6 +207,6 @@ def measure(
         predictions |= {
             f"{run_id}.top5": top.numpy().astype(np.int32),
             f"{run_id}.z": assignments.gather(1, top).numpy(),
-            f"{run_id}.correct": right,
+            f"{run_id}.correct": hits,
         }
     return rows, predictions

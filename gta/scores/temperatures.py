@@ -77,7 +77,7 @@ def _counted(task_name: str, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray
     answer, so rounding may change none either."""
     z = torch.from_numpy(with_temperature(logits, 1))
     labels, counted = results.truth(task_name, z)
-    return np.asarray(logits, dtype=float)[counted], labels[counted], results.correct(task_name, z)
+    return np.asarray(logits, dtype=float)[counted], labels[counted], results.right(task_name, z, labels)
 
 
 def _draws(images: int, labelled: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
