@@ -1,7 +1,17 @@
 """The equations as loops in float64: what the fast code is tested against."""
 
+import math
+
 import torch
 from scipy.stats import spearmanr
+
+
+def unit(rows):
+    return rows / rows.norm(dim=-1, keepdim=True)
+
+
+def sigmoid(value):
+    return 1 / (1 + math.exp(-value))
 
 
 def adaptation_loss(image_features, text_features, positives, logit_scale):
@@ -22,9 +32,6 @@ def adaptation_loss(image_features, text_features, positives, logit_scale):
 def world(images, classes, d, seed=0, dtype=torch.float64, shots=0):
     """Small inputs like CLIP's: unit features, soft text priors, `shots` support images (drawn, so classes may lack them)."""
     generator = torch.Generator().manual_seed(seed)
-
-    def unit(rows):
-        return rows / rows.norm(dim=1, keepdim=True)
 
     def directions(count):
         return unit(torch.randn(count, d, generator=generator, dtype=torch.float64))
@@ -51,8 +58,8 @@ def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, g
     """Method, step 2: z, mu, sigma and J after each round. `graph` is dense (N + S, N), `labels` are those of its last S rows. first: the
     columns of the first of two views, whose prototypes have unit norm in each."""
 
-    def unit(row):
-        return row / row.norm() if first is None else torch.cat([row[:first] / row[:first].norm(), row[first:] / row[first:].norm()])
+    def unit_in_views(row):
+        return unit(row) if first is None else torch.cat([unit(row[:first]), unit(row[first:])])
 
     x, shots = [row.double() for row in features], [row.double() for row in support_features]
     yhat, z, (n, classes) = prior.double(), prior.double().clone(), prior.shape
@@ -63,7 +70,7 @@ def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, g
         of_class = [shot for shot, label in zip(shots, labels, strict=True) if label == j]
         confident = sorted(range(n), key=lambda i: (-float(z[i, j]), i))[:8]
         mean = sum(of_class) if of_class else sum(z[i, j] * x[i] for i in confident)
-        mu.append(unit(mean))
+        mu.append(unit_in_views(mean))
 
     def squares(i_features):
         return torch.stack([((i_features - mu[j]) ** 2 / sigma).sum() for j in range(classes)])
@@ -88,7 +95,7 @@ def transduct(features, prior, graph, labels=(), support_features=(), lam=1.0, g
         one = torch.eye(classes, dtype=torch.float64)
         weights += [(shot, 50 * gamma / len(shots) * one[label]) for shot, label in zip(shots, labels, strict=True)]
         for j in range(classes):
-            mu[j] = unit(sum(w[j] * row for row, w in weights) / sum(w[j] for _, w in weights))
+            mu[j] = unit_in_views(sum(w[j] * row for row, w in weights) / sum(w[j] for _, w in weights))
         sigma = sum(w[j] * (row - mu[j]) ** 2 for row, w in weights for j in range(classes)) / sum(w.sum() for _, w in weights)
         objective.append(_objective(z, yhat, graph, labels, lam, gamma, [-0.5 * (squares(r) + sigma.log().sum()) for r in x + shots]))
 

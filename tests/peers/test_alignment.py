@@ -8,13 +8,9 @@ import torch
 
 from gta.peers import alignment
 from gta.peers.alignment import gpua, hubness_loss, isometry
-from reference import world
+from reference import unit, world
 
 STEPS = 4
-
-
-def unit(rows):
-    return rows / rows.norm(dim=-1, keepdim=True)
 
 
 def rotation(d, seed=0):

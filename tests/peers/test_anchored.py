@@ -8,15 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gta.peers import fusion
 from gta.peers.anchored import stata
-from reference import knn_graph, world
-
-
-def unit(rows):
-    return rows / rows.norm(dim=-1, keepdim=True)
-
-
-def sigmoid(value):
-    return 1 / (1 + math.exp(-value))
+from reference import knn_graph, sigmoid, unit, world
 
 
 @pytest.fixture(scope="module")

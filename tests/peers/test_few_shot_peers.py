@@ -10,13 +10,9 @@ from torch.nn import functional as F
 from gta.encoders.encoder import text_forward
 from gta.peers import cache, context, probe, reading, susx, texts
 from gta.peers.reading import Prompts
-from reference import world
+from reference import unit, world
 
 NAMES, TEMPLATE = ["one", "two", "five"], "a picture of the digit {}"
-
-
-def unit(rows):
-    return rows / rows.norm(dim=-1, keepdim=True)
 
 
 @pytest.fixture

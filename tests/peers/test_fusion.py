@@ -6,15 +6,7 @@ import pytest
 import torch
 
 from gta.peers.fusion import fusion
-from reference import world
-
-
-def unit(rows):
-    return rows / rows.norm(dim=-1, keepdim=True)
-
-
-def sigmoid(value):
-    return 1 / (1 + math.exp(-value))
+from reference import sigmoid, unit, world
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,11 @@ from sklearn.cluster import KMeans
 from gta.peers import dirichlet, mixtures, propagation, susx, texts
 from gta.studies import random_words
 from gta.transduct import class_features, text_prior
-from reference import world
+from reference import unit, world
 
 
 def tensor(values, dtype=torch.float64):
     return torch.tensor(values, dtype=dtype)
-
-
-def unit(rows):
-    return rows / rows.norm(dim=1, keepdim=True)
 
 
 @pytest.fixture
