@@ -1,21 +1,26 @@
-"""What this machine is ready for: GPU, disk, weights, data, language model; and the command for what is missing."""
+"""What this machine is ready for: GPU, disk, memory, weights, data, language model; and the command for what is missing."""
 
 import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 
 from gta.data import lock, manifests, verify
+from gta.data.encoder_facts import Role
+from gta.label.plan import PROGRAM
 from gta.llm import prompts
 from gta.llm.address import EXAMPLE, LanguageModelError, parted
 from gta.llm.chat import LanguageModel, Question
 from gta.names import fill
+from gta.settings import Settings
 
 SECONDS = 60  # that an endpoint may take for one answer
+LIMITS = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]  # of a container, in bytes
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ def examine(root: Path, llm: str | None = None) -> list[Check]:
     """Every check, in the order in which a first run needs them. Nothing is downloaded; images are counted, not opened. An endpoint
     is asked one question."""
     weights = [_weights(encoder) for encoder in manifests.encoders()]
-    return [_gpu(), _disk(root), *weights, *(_data(name, root) for name in manifests.names()), _endpoint(llm)]
+    return [_gpu(), _disk(root), _memory(), *weights, _today(), *(_data(name, root) for name in manifests.names()), _endpoint(llm)]
 
 
 def table(checks: Iterable[Check]) -> str:
@@ -64,10 +69,58 @@ def _disk(root: Path) -> Check:
     )
 
 
+def _memory() -> Check:
+    """Which encoders fit: for adapt, and for labels without it."""
+    room, where = _room()
+    adapt, labels, large = list[str](), list[str](), list[str]()
+    for encoder in sorted((of for role in get_args(Role) for of in manifests.encoders(role)), key=lambda of: needed(of, adapt=True)):
+        place = adapt if needed(encoder, adapt=True) <= room else labels if needed(encoder, adapt=False) <= room else large
+        place.append(encoder.name)
+    rest = {"for labels without adapt (--iterations 1) also": labels, "too small for": large}
+    mend = "; ".join(f"{what} {', '.join(names)}" for what, names in rest.items() if names)
+    return Check("memory", bool(adapt), f"{room / 1e9:.1f} GB {where}; enough to adapt {', '.join(adapt) or 'no encoder'}", mend)
+
+
+def needed(encoder: manifests.EncoderWeights, adapt: bool) -> float:
+    """About how many bytes a run needs, in float32.
+
+    The weights are there twice: as they were, and those of the run. Adapt adds gradients, two moments, the weights before a step, and
+    what a batch keeps for the backward pass.
+    """
+    weights = 4 * (encoder.parameters.image + encoder.parameters.text)
+    return PROGRAM + (6 * weights + Settings().batch_size * encoder.kept * 1e6 if adapt else 2 * weights)
+
+
+def _room() -> tuple[float, str]:
+    """The memory that a run may take, in bytes, and where: on the GPU, in the machine, or in the container."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[1], "on the GPU"
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [int(text) for file in LIMITS if file.is_file() and (text := file.read_text(encoding="ascii").strip()).isdigit()]
+    return min([machine, *limits]), "in this machine"
+
+
+def _cached(encoder: manifests.EncoderWeights) -> str | None:
+    """The file of its weights in the cache of the Hub."""
+    return next((path for file in encoder.files if isinstance(path := try_to_load_from_cache(encoder.hub, file), str)), None)
+
+
+def _today() -> Check:
+    """The encoders of today, in one line: few users want them all. The cache names a file after the hash of its content."""
+    cached = [(encoder, path) for encoder in manifests.encoders("today") if (path := _cached(encoder))]
+    if not cached:
+        return Check("of today", False, "no encoder of today is in the cache of the Hub", "docs/encoders.md says which to take, and how")
+    others = [
+        f"{encoder.name} is not the file that its manifest knows; --revision {encoder.revision} reads that one"
+        for encoder, path in cached
+        if (known := encoder.sha256.get(Path(path).name)) and len(blob := Path(path).resolve().name) == len(known) and blob != known
+    ]
+    return Check("of today", not others, f"in the cache: {', '.join(encoder.name for encoder, _ in cached)}", "; ".join(others))
+
+
 def _weights(encoder: manifests.EncoderWeights) -> Check:
-    for file in encoder.files:
-        if isinstance(path := try_to_load_from_cache(encoder.hub, file), str):
-            return Check(encoder.name, True, path)
+    if path := _cached(encoder):
+        return Check(encoder.name, True, path)
     command = f"""python -c "from gta import encoders; encoders.load('{encoder.name}')\""""
     return Check(encoder.name, False, f"{encoder.hub} is not in the cache of the Hub", f"{command}   (fetches them)")
 

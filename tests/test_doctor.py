@@ -28,7 +28,9 @@ def by_name(checks):
 
 def test_a_bare_machine_is_told_a_command_for_everything(bare):
     checks = by_name(doctor.examine(bare))
-    assert set(manifests.names()) | {"GPU", "disk", "language model", "ViT-B/32", "ViT-B/16", "ViT-L/14"} == set(checks)
+    assert set(manifests.names()) | {"GPU", "disk", "memory", "of today", "language model", "ViT-B/32", "ViT-B/16", "ViT-L/14"} == set(
+        checks
+    )
     for name in manifests.names():
         assert not checks[name].ready and checks[name].mend == f"python -m gta data fetch {name} --root {bare}"
     assert checks["ViT-B/32"].mend.startswith("""python -c "from gta import encoders; encoders.load('ViT-B/32')\"""")
@@ -43,7 +45,58 @@ def test_what_is_there_is_ready_and_what_is_wrong_is_named(bare, monkeypatch, ca
     said = capsys.readouterr().out
     assert re.search(r"ready +eurosat +train 3, val 2, test 3 in \S+ \(not locked", said)
     assert re.search(r"missing +dtd +test: missing: banded/banded_0060\.jpg\n +python -m gta data verify dtd --root", said)
+    assert "no encoder of today" in said and "docs/encoders.md" in said
     assert re.search(r"ready +ViT-B/32 +here", said) and re.search(r"missing +ViT-B/16", said)
+
+
+def test_memory_says_which_encoders_fit(bare, monkeypatch, tmp_path):
+    """By hand, for ViT-B/32: 151.3 million parameters of 4 bytes, twice for labels, six times and 32 times 87 MB for adapt."""
+    (small,) = [encoder for encoder in manifests.encoders() if encoder.name == "ViT-B/32"]
+    assert doctor.needed(small, adapt=False) / 1e9 == pytest.approx(1.1 + 2 * 0.605, abs=0.01)
+    assert doctor.needed(small, adapt=True) / 1e9 == pytest.approx(1.1 + 6 * 0.605 + 32 * 0.087, abs=0.01)
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(doctor, "LIMITS", [tmp_path / "none", limit])
+
+    def memory(allowed):
+        limit.write_text(f"{allowed}\n", encoding="ascii")
+        return by_name(doctor.examine(bare))["memory"]
+
+    some = memory(8 * 10**9)
+    assert some.ready and some.found == "8.0 GB in this machine; enough to adapt ViT-B/32"
+    assert some.mend.startswith("for labels without adapt (--iterations 1) also MobileCLIP2-S0, ") and "PE-Core-L/14-336" in some.mend
+    labels, large = memory(5 * 10**9).mend.split("; ")
+    assert "ViT-B/32, " in labels and large == "too small for PE-Core-L/14-336"
+    none = memory(10**9)
+    assert not none.ready and none.found.endswith("enough to adapt no encoder") and none.mend.startswith("too small for ViT-B/32, ")
+    assert set(none.mend.removeprefix("too small for ").split(", ")) > {of.name for of in manifests.encoders("today")}
+    assert float(memory("max").found.split()[0]) > 1  # no limit: what the machine has
+
+
+def test_memory_is_that_of_the_gpu_where_there_is_one(bare, monkeypatch):
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(doctor.torch.cuda, "mem_get_info", lambda: (1, 80 * 10**9))
+    monkeypatch.setattr(doctor.torch.cuda, "get_device_name", lambda: "a GPU")
+    check = by_name(doctor.examine(bare))["memory"]
+    assert check.found.startswith("80.0 GB on the GPU; enough to adapt ViT-B/32, ") and not check.mend
+
+
+def test_an_encoder_of_today_is_told_apart_from_another_file_of_its_name(bare, monkeypatch, tmp_path):
+    """The cache of the Hub keeps a file under the hash of its content, and links to it."""
+    (known,) = [encoder for encoder in manifests.encoders("today") if encoder.name == "SigLIP2-B/16"]
+
+    def cache(content):
+        (tmp_path / content).write_bytes(b"")
+        (link := tmp_path / known.files[0]).unlink(missing_ok=True)
+        link.symlink_to(tmp_path / content)
+        monkeypatch.setattr(doctor, "try_to_load_from_cache", lambda hub, file: str(link) if hub == known.hub else None)
+        return by_name(doctor.examine(bare))["of today"]
+
+    assert cache(known.sha256[known.files[0]]) == doctor.Check("of today", True, "in the cache: SigLIP2-B/16")
+    other = cache("0" * 64)
+    assert (
+        not other.ready
+        and other.mend == f"SigLIP2-B/16 is not the file that its manifest knows; --revision {known.revision} reads that one"
+    )
 
 
 ZEBRA = Question("", "zebra").about

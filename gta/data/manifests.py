@@ -1,11 +1,9 @@
 """Manifests: what is known about each dataset, encoder and attribute list. Each has one YAML file, which is checked when it is read.
 
-Every fact has a level of evidence: `verified` in a stored copy of the thing itself, `inferred` from something else, or from
-`memory` alone. The words after the colon give the evidence.
+Every fact has a level of evidence (`gta.data.evidence`).
 """
 
 import re
-from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
@@ -13,52 +11,14 @@ from typing import Annotated, Any, Literal, Self, TypeVar, cast
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from gta.data.encoder_facts import EncoderWeights, Role
+from gta.data.evidence import Evidence, Hex, Manifest, Sha256
 from gta.files import Once, shipped
 from gta.names import nearest
 from gta.settings import Checked
 
 FOLDER = shipped("data_manifests")
-LEVELS = ("verified", "inferred", "memory")
-Evidence = Annotated[str, Field(pattern=rf"^({'|'.join(LEVELS)})(: .+)?$")]
-Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 Count = Annotated[int, Field(ge=0)]
-
-
-class Manifest(Checked):
-    """A manifest. evidence: for each fact of the file, its level and how it is known. A part with its own evidence is also a fact."""
-
-    evidence: dict[str, Evidence]
-
-    @model_validator(mode="after")
-    def _every_fact_has_evidence(self) -> Self:
-        facts = {name for name in self.facts if getattr(self, name)}
-        if without := sorted(facts - set(self.evidence)):
-            raise ValueError(f"evidence is missing for {', '.join(without)}")
-        if unknown := sorted(set(self.evidence) - facts):
-            raise ValueError(f"evidence for {unknown[0]!r}, which is no fact of this file{nearest(unknown[0], facts)}")
-        return self
-
-    @property
-    def facts(self) -> tuple[str, ...]:
-        raise NotImplementedError
-
-    @property
-    def parts(self) -> dict[str, Evidence]:
-        """The facts in lists: {name of the fact: its evidence}."""
-        return {}
-
-    @property
-    def known(self) -> Counter[str]:
-        """How many facts are verified, inferred and from memory."""
-        levels = Counter(text.partition(":")[0] for text in (self.evidence | self.parts).values())
-        return Counter({level: levels[level] for level in LEVELS})
-
-    @property
-    def unverified(self) -> dict[str, Evidence]:
-        """The facts that are not verified, with their evidence."""
-        return {fact: text for fact, text in (self.evidence | self.parts).items() if not text.startswith("verified")}
-
-
 M = TypeVar("M", bound=Manifest)
 
 
@@ -90,7 +50,7 @@ class Source(Checked):
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     paths: tuple[str, ...] = Field(min_length=1)
     bytes: Count | None = None
-    sha256: Annotated[Hex, Field(min_length=64, max_length=64)] | None = None
+    sha256: Sha256 | None = None
     md5: Annotated[Hex, Field(min_length=32, max_length=32)] | None = None
     evidence: Evidence
 
@@ -110,7 +70,7 @@ class SplitFile(Checked):
     """A published split, pinned by the SHA-256 of its bytes, or by git's blob hash if nothing else is known."""
 
     name: str
-    sha256: Annotated[Hex, Field(min_length=64, max_length=64)] | None = None
+    sha256: Sha256 | None = None
     git_blob: Annotated[Hex, Field(min_length=40, max_length=40)] | None = None
     url: str | None = None
 
@@ -182,38 +142,6 @@ class Dataset(Manifest):
         return tuple(c.name for c in self.classes)
 
 
-class EncoderWeights(Manifest):
-    """Weights of an encoder. architecture, pretrained: names in open_clip; hub: where open_clip fetches the weights;
-    checkpoint_sha256: of the file that its authors released; logit_scale: the exponential of the learnt parameter."""
-
-    name: str
-    architecture: str
-    pretrained: str
-    hub: str
-    files: tuple[str, ...]
-    revision: str | None = None
-    checkpoint_sha256: Annotated[Hex, Field(min_length=64, max_length=64)]
-    embedding: int
-    image_size: int
-    logit_scale: float
-    licence: str
-    quirks: tuple[str, ...] = ()
-
-    @property
-    def facts(self) -> tuple[str, ...]:
-        return (
-            "architecture",
-            "hub",
-            "files",
-            "revision",
-            "checkpoint_sha256",
-            "embedding",
-            "image_size",
-            "logit_scale",
-            "licence",
-        )
-
-
 class AttributeList(Checked):
     """Where the texts of one dataset are, and the options of their importer (`gta.data.importers`). folders: whether its files are named
     by the official folder of a class, such as a WordNet id, and not by its name."""
@@ -263,9 +191,10 @@ def dataset(name: str) -> Dataset:
     return _read(FOLDER / f"{name}.yaml", Dataset)
 
 
-def encoders() -> list[EncoderWeights]:
-    """The manifests of encoder weights."""
-    return [_read(file, EncoderWeights) for file in sorted((FOLDER / "encoders").glob("*.yaml"))]
+def encoders(role: Role = "paper") -> list[EncoderWeights]:
+    """The manifests of encoder weights: of the paper's three, or of the encoders of today."""
+    read = [_read(file, EncoderWeights) for file in sorted((FOLDER / "encoders").glob("*.yaml"))]
+    return [encoder for encoder in read if encoder.role == role]
 
 
 def attributes() -> dict[str, Attributes]:

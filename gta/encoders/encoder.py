@@ -8,13 +8,13 @@ from pathlib import Path
 
 import open_clip
 import torch
+from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from gta.encoders import weights, words
-from gta.encoders.image_encoder import ImageEncoder, in_batches, placed, to_pixels, weights_hash
+from gta.encoders.image_encoder import ImageEncoder, placed, to_pixels, weights_hash
 from gta.encoders.words import WordTokenizer
 
 EMBEDDED = Path(__file__).parent.parent / "worlds" / "encoders"  # of the digits: what `embedded` means by default
@@ -54,14 +54,13 @@ class Encoder(ImageEncoder):
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int | None = None, progress: bool = False) -> Tensor:
         """Unit features (n, d) in `dtype`, of texts; batches are of similar length, so that little padding is read."""
-        order = text_lengths(self.tokens(texts)).argsort(stable=True)
+        order = text_lengths(self.tokens(texts), _padding(self.model)).argsort(stable=True)
         ordered = [texts[i] for i in order.tolist()]
-        with self.threads(), tqdm(total=len(texts), desc="encoding", unit="text", delay=5, leave=False, disable=not progress) as bar:
-            features = in_batches(self.text_features, ordered, batch_size or self._batch_size, bar)
+        features = self._in_batches("text", self.text_features, ordered, batch_size, progress)
         return features[order.argsort().to(features.device)]
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (n, context), padded with 0; each distinct text goes through the tokenizer once."""
+        """Token ids (n, context), padded to the context; each distinct text goes through the tokenizer once."""
         new = sorted(set(texts) - self._tokens.keys())
         if new:
             self._tokens.update(zip(new, self.tokenizer(new), strict=True))
@@ -101,9 +100,9 @@ def load(
     """An encoder by name.
 
     name: `embedded` (the encoder of `seed` in the folder `embedded`, which a task names), `ViT-B/32`, `ViT-B/16` or
-    `ViT-L/14` (OpenAI weights, QuickGELU), any architecture of open_clip together with one of its `pretrained` tags,
-    `hf-hub:OWNER/REPOSITORY`, or a folder with an `open_clip_config.json` and one model or, like `gta/worlds/encoders`, one
-    for each seed.
+    `ViT-L/14` (OpenAI weights, QuickGELU), another name of `gta.encoders.tags.KNOWN` such as `PE-Core-B/16`, any
+    architecture of open_clip together with one of its `pretrained` tags, `hf-hub:OWNER/REPOSITORY`, or a folder with an
+    `open_clip_config.json` and one model or, like `gta/worlds/encoders`, one for each seed.
     pretrained: of an architecture, a tag, a checkpoint file, or TAG=FILE, a file with the weights of a tag; `random` leaves the weights
     as initialised with `seed`.
     revision: of the Hub repository that the weights are in. device: by default the GPU where there is one.
@@ -145,18 +144,28 @@ def _encoder(loaded: weights.Loaded, name: str, device: str, dtype: torch.dtype)
     )
 
 
-def text_lengths(tokens: Tensor) -> Tensor:
+def text_lengths(tokens: Tensor, padding: int = 0) -> Tensor:
     """Tokens of each text, its end included: (n,). A 0 within a text counts, for it is CLIP's "!"."""
-    return ((tokens != 0) * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1)
+    return ((tokens != padding) * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(1)
 
 
 def text_forward(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
     """Text features (n, d) of padded tokens (n, context), read only as far as the longest text of the batch.
 
-    Exact under CLIP's causal mask: no token sees what comes after it. Other text towers read the whole context.
+    Exact under CLIP's causal mask: no token sees what comes after it; and in a tower of transformers, whose mask leaves padding out.
+    Other text towers read the whole context.
     """
-    if not (isinstance(model, open_clip.CLIP) and model.attn_mask is not None):
+    causal = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
+    if not causal and not isinstance(getattr(model, "text", None), HFTextEncoder):
         return model.encode_text(tokens)
-    length = int(text_lengths(tokens).max())
+    length = int(text_lengths(tokens, _padding(model)).max())
+    if not causal:
+        return model.encode_text(tokens[:, :length])
     shorter = {"positional_embedding": model.positional_embedding[:length], "attn_mask": model.attn_mask[:length, :length]}
     return torch.func.functional_call(model, shorter, kwargs={"text": tokens[:, :length]})[1]
+
+
+def _padding(model: nn.Module) -> int:
+    """The token after the end of a text."""
+    tower = getattr(model, "text", None)
+    return tower.config.pad_token_id if isinstance(tower, HFTextEncoder) else 0

@@ -10,7 +10,7 @@ import timm
 from safetensors import SafetensorError
 
 from gta.encoders.hub import CONFIG, HUB, WEIGHTS, MissingWeights, first_line
-from gta.encoders.tags import OPENAI
+from gta.encoders.tags import KNOWN, OPENAI
 from gta.names import nearest
 
 SUFFIXES = {".bin", ".npz", ".pt", ".pth", ".safetensors"}  # of checkpoint files
@@ -45,7 +45,7 @@ def unknown(name: str) -> str:
     if place.is_absolute() or name.startswith((".", "~")) or (place.parent.is_dir() and len(place.parts) > 1):
         return f"encoder {name!r}: no such folder"
     hub = f"; a repository of the Hub is {HUB}{name}" if name.count("/") == 1 else ""
-    return f"unknown backbone {name!r}{hub}{nearest(name, ['embedded', *OPENAI, *open_clip.list_models()])}"
+    return f"unknown backbone {name!r}{hub}{nearest(name, ['embedded', *KNOWN, *open_clip.list_models()])}"
 
 
 def unknown_view(name: str, called: str, known: list[str]) -> str:

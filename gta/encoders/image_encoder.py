@@ -1,9 +1,11 @@
 """What reads images: a model with its own preprocessing, from pixels to unit features. A CLIP encoder is one that reads texts too."""
 
 import hashlib
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
@@ -13,6 +15,7 @@ from torchvision import transforms
 from tqdm import tqdm
 
 TINY = 10_000_000  # parameters of a model that one thread runs best
+SMALL = 20_000_000  # of one that one thread runs best on a busy machine, where its many short steps wait for each other
 
 
 @dataclass
@@ -28,6 +31,7 @@ class ImageEncoder:
     name: str
     source: str
     weights_sha256: str
+    _fitting: dict[str, int] = field(default_factory=dict, repr=False, kw_only=True)  # batches that fit the memory, where others did not
 
     @property
     def device(self) -> torch.device:
@@ -55,14 +59,26 @@ class ImageEncoder:
     @torch.no_grad()
     def encode_images(self, pixels: Tensor, batch_size: int | None = None, progress: bool = False) -> Tensor:
         """Unit features (N, d) in `dtype`, of uint8 pixels (N, 3, H, W), on the encoder's device."""
-        with self.threads(), tqdm(total=len(pixels), desc="encoding", unit="image", delay=5, leave=False, disable=not progress) as bar:
-            return in_batches(self.image_features, pixels, batch_size or self._batch_size, bar)
+        return self._in_batches("image", self.image_features, pixels, batch_size, progress)
+
+    def _in_batches(self, unit: str, encode: Callable, items: Tensor | Sequence[str], batch_size: int | None, progress: bool) -> Tensor:
+        """`encode` of all items, as many at a time as fit the memory. A size that did not fit is not tried again, and told once."""
+        size = batch_size or self._batch_size
+
+        def fits(smaller: int) -> None:
+            self._fitting[unit] = smaller
+            print(f"{size} {unit}s at a time do not fit the memory: {self.name} now reads {smaller} at a time", file=sys.stderr)
+
+        with self.threads(), tqdm(total=len(items), desc="encoding", unit=unit, delay=5, leave=False, disable=not progress) as bar:
+            return in_batches(encode, items, min(size, self._fitting.get(unit, size)), bar, fits)
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        """Use one thread in the block if the model is tiny: on a busy machine more of them wait for each other."""
+        """Use one thread in the block if the model is tiny, or small on a busy machine: there, more threads wait for each other."""
         before = torch.get_num_threads()
-        if self.device.type == "cpu" and sum(p.numel() for p in self.model.parameters()) < TINY:
+        size = sum(p.numel() for p in self.model.parameters())
+        looked_up = sum(module.weight.numel() for module in self.model.modules() if isinstance(module, nn.Embedding))
+        if self.device.type == "cpu" and (size < TINY or (size - looked_up < SMALL and busy())):
             torch.set_num_threads(1)
         try:
             yield
@@ -92,21 +108,35 @@ class ImageEncoder:
         return 512 if self.device.type == "cuda" else 32
 
 
-def in_batches(encode: Callable, items: Tensor | Sequence[str], size: int, bar: tqdm) -> Tensor:
-    """`encode` of all items, some at a time, in one tensor."""
+def in_batches(encode: Callable, items: Tensor | Sequence[str], size: int, bar: tqdm, fits: Callable[[int], None]) -> Tensor:
+    """`encode` of all items, some at a time, in one tensor. A size that does not fit is halved; `fits` gets the one that does."""
     parts: list[Tensor] = []
-    start = 0
+    start, smaller = 0, False
     while start < len(items):
         try:
             parts.append(encode(items[start : start + size]))
-        except torch.cuda.OutOfMemoryError:
-            if size == 1:
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not out_of_memory(error):
                 raise
-            size //= 2
+            size, smaller = size // 2, True
             continue
+        if smaller:
+            fits(size)
+            smaller = False
         start += size
         bar.update(len(parts[-1]))
     return torch.cat(parts)
+
+
+def busy() -> bool:
+    """Whether more programs want a processor than there are, by one at least, over the last minute; not known on Windows."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1) + 1
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the memory of a device, or of the machine, is too small. torch has a class for devices alone."""
+    told = ("can't allocate memory", "not enough memory", "out of memory")  # of Linux and macOS, of Windows, of devices
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(words in str(error) for words in told)
 
 
 def to_pixels(transform: transforms.Compose) -> transforms.Compose:
@@ -117,7 +147,10 @@ def to_pixels(transform: transforms.Compose) -> transforms.Compose:
 
 def placed(model: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
     """The model on its device, ready to read."""
-    if sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 1:  # more than the patches of a ViT
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    # In channels_last the backward pass of such a convolution writes beyond its memory on a CPU (torch 2.15; the stem of FastViT).
+    corrupted = any((c.in_channels, c.kernel_size) == (3, (1, 1)) and c.stride != (1, 1) for c in convolutions)
+    if len(convolutions) > 1 and not corrupted:  # more than the patches of a ViT
         model.to(memory_format=torch.channels_last)
     return model.to(device, dtype).eval()
 

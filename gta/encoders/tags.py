@@ -16,6 +16,18 @@ from gta.files import sha256
 
 # The OpenAI weights were trained with QuickGELU; the plain names build nn.GELU and are silently a different model.
 OPENAI = {"ViT-B/32": "ViT-B-32-quickgelu", "ViT-B/16": "ViT-B-16-quickgelu", "ViT-L/14": "ViT-L-14-quickgelu"}
+# Encoders by the names that people give them, with their architecture and tag; data_manifests/encoders has what is known of each.
+KNOWN = {name: (architecture, "openai") for name, architecture in OPENAI.items()} | {
+    "PE-Core-B/16": ("PE-Core-B-16", "meta"),
+    "PE-Core-L/14-336": ("PE-Core-L-14-336", "meta"),
+    "SigLIP2-B/16": ("ViT-B-16-SigLIP2", "webli"),
+    "MetaCLIP-B/16": ("ViT-B-16-quickgelu", "metaclip_fullcc"),
+    "MetaCLIP-L/14": ("ViT-L-14-quickgelu", "metaclip_fullcc"),
+    "DFN-L/14": ("ViT-L-14-quickgelu", "dfn2b"),
+    "MobileCLIP2-S0": ("MobileCLIP2-S0", "dfndr2b"),
+    "MobileCLIP2-B": ("MobileCLIP2-B", "dfndr2b"),
+    "EVA02-B/16": ("EVA02-B-16", "merged2b_s8b_b131k"),
+}
 READING = ("mean", "std", "interpolation", "resize_mode")  # how pixels are read
 FACTS = (*READING, "quick_gelu")
 

@@ -12,9 +12,9 @@ from typing import Any
 import open_clip
 from torch import Tensor, nn
 
-from gta.encoders import faults
+from gta.encoders import faults, hub_tokenizer, text_towers
 from gta.encoders.hub import CONFIG, HUB, WEIGHTS, MissingWeights, NotInRepository, fetch, first_line
-from gta.encoders.tags import FACTS, OPENAI, READING, facts, facts_of, quick
+from gta.encoders.tags import FACTS, KNOWN, OPENAI, READING, facts, facts_of, quick
 
 
 @dataclass(frozen=True)
@@ -43,27 +43,31 @@ def load(name: str, pretrained: str | None, revision: str | None) -> Loaded:
         if not held:
             raise ValueError(f"{folder}: no weights beside {CONFIG}; put {' or '.join(WEIGHTS)} there")
         return _create(f"local-dir:{name}", next((folder / file for file in WEIGHTS if (folder / file) in held), held[0]), {}, name)
-    architecture = OPENAI.get(name, name)
-    pretrained = pretrained or ("openai" if name in OPENAI else None)
+    architecture, usual = KNOWN.get(name, (name, None))
+    pretrained = pretrained or usual
     if architecture not in open_clip.list_models():
         raise ValueError(faults.unknown(name))
     if pretrained == "random":
         return _create(architecture, None, {}, "random")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     tag, _, given = (pretrained or "").partition("=")
+    tokenizer = None
+    if tag in tags:
+        repository, _, file = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"].rpartition("/")
     if pretrained is not None and pretrained in tags:
-        repository, _, file = open_clip.get_pretrained_cfg(architecture, pretrained)["hf_hub"].rpartition("/")
         otherwise = f"; or fetch the file by other means and give `{pretrained}=FILE` as `pretrained`"
         found = fetch(repository, [file] if file else WEIGHTS, revision, otherwise)
         source, known = f"{repository}@{found.parent.name}/{found.name}", facts(architecture, pretrained)
+        tokenizer = hub_tokenizer.of_tag(architecture, repository, revision)
     elif tag in tags and Path(given).is_file():
         found, source, known = Path(given), str(pretrained), facts(architecture, tag)
+        tokenizer = hub_tokenizer.of_tag(architecture, repository, revision)
     elif Path(pretrained or "").is_file():
         found, source = Path(str(pretrained)), str(pretrained)
         known = facts_of(architecture, found)
     else:
         raise ValueError(faults.no_weights(name, pretrained, tags))
-    loaded = _create(architecture, found, {key: known[key] for key in READING if key in known}, source)
+    loaded = _create(architecture, found, {key: known[key] for key in READING if key in known}, source, tokenizer)
     if "quick_gelu" in known:
         _check_activation(loaded.model, name, str(pretrained), known["quick_gelu"])
     if len(known) < len(FACTS):
@@ -91,10 +95,11 @@ def _from_hub(repository: str, revision: str | None) -> Loaded:
     except NotInRepository as error:
         raise NotInRepository(f"{error}. {_another_kind(repository, revision)}") from None
     found = fetch(repository, WEIGHTS, revision)
+    if text_towers.is_beside(config(folder)[0]):
+        fetch(repository, ["config.json"], revision)
     if "hf_tokenizer_name" in config(folder)[0]["text_cfg"]:
-        for optional in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-            with contextlib.suppress(MissingWeights):
-                fetch(repository, [optional], revision)
+        with contextlib.suppress(NotInRepository):  # then `_create` says what is missing
+            hub_tokenizer.fetched(repository, revision)
     return _create(f"local-dir:{folder}", found, {}, f"{repository}@{folder.name}/{found.name}")
 
 
@@ -107,17 +112,26 @@ def _another_kind(repository: str, revision: str | None) -> str:
         return f"An encoder is a repository of open_clip, which has {CONFIG}; {alone}"
 
 
-def _create(model_name: str, checkpoint: Path | None, preprocess: dict, source: str) -> Loaded:
+def _create(
+    model_name: str, checkpoint: Path | None, preprocess: dict, source: str, tokenizer: Callable[[list[str]], Tensor] | None = None
+) -> Loaded:
+    """tokenizer: the one that open_clip would fetch without a revision, ready; None where open_clip brings it, or the folder has it."""
     local = model_name.startswith("local-dir:")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # `_check_activation` raises instead
         try:
-            file = None if checkpoint is None or local else str(checkpoint)
-            model = open_clip.create_model(model_name, pretrained=file, force_preprocess_cfg=preprocess)
+            described = config(folder := Path(model_name.removeprefix("local-dir:"))) if local else None
+            if described and checkpoint and text_towers.is_beside(described[0]):
+                model = text_towers.read(folder, *described, checkpoint)
+            else:
+                file = None if checkpoint is None or local else str(checkpoint)
+                model = open_clip.create_model(model_name, pretrained=file, force_preprocess_cfg=preprocess)
+        except MissingWeights:
+            raise
         except Exception as error:  # of open_clip, torch, pickle, safetensors, numpy and transformers
             raise faults.explained(error, model_name, checkpoint) from error
     try:
-        tokenizer = open_clip.get_tokenizer(model_name)
+        tokenizer = tokenizer or open_clip.get_tokenizer(model_name)
     except Exception as error:  # of transformers and tokenizers
         raise MissingWeights(
             f"the tokenizer of {model_name} cannot be made: {first_line(error)} {faults.tokenizer_files(model_name)}"

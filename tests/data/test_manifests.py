@@ -2,12 +2,14 @@
 
 import hashlib
 import shutil
+from typing import get_args
 
 import open_clip
 import pytest
 from open_clip.pretrained import get_pretrained_cfg
 
 from gta.data import manifests
+from gta.data.encoder_facts import Preprocessing, Role
 from gta.encoders.weights import OPENAI
 from gta.llm import prompts
 
@@ -96,16 +98,41 @@ def test_sizes_that_circulate_are_known_as_wrong(name, wrong):
     assert wrong in {variant.test for variant in manifests.dataset(name).variants}
 
 
-def test_encoders_are_what_open_clip_would_load():
+def test_the_papers_encoders_are_what_open_clip_would_load():
     weights = {manifest.name: manifest for manifest in manifests.encoders()}
     assert {name: manifest.architecture for name, manifest in weights.items()} == OPENAI
     for manifest in weights.values():
-        config = open_clip.get_model_config(manifest.architecture)
         tag = get_pretrained_cfg(manifest.architecture, manifest.pretrained)
-        assert config["quick_gelu"] and tag["hf_hub"].strip("/") == manifest.hub
-        assert (config["embed_dim"], config["vision_cfg"]["image_size"]) == (manifest.embedding, manifest.image_size)
-        assert manifest.checkpoint_sha256 in tag["url"]
-        assert manifest.known.total() == len(manifest.evidence)
+        assert open_clip.get_model_config(manifest.architecture)["quick_gelu"] and manifest.checkpoint_sha256 in tag["url"]
+
+
+ENCODERS = {of.name: of for role in get_args(Role) for of in manifests.encoders(role)}
+
+
+def test_the_encoders_of_today_are_others_than_the_papers_and_stand_in_files_of_their_names():
+    assert len(ENCODERS) == 13 and not set(OPENAI) & {of.name for of in manifests.encoders("today")}
+    files = {file.stem for file in (manifests.FOLDER / "encoders").glob("*.yaml")}
+    assert files == {name.replace("/", "-") for name in ENCODERS}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_is_what_open_clip_says_of_its_tag(name):
+    manifest = ENCODERS[name]
+    assert manifest.known.total() == len(manifest.evidence)
+    if manifest.pretrained is None:  # BioCLIP 2: its repository describes it, so what is said here cannot be verified by open_clip
+        assert not any(manifest.evidence[fact].startswith("verified") for fact in ("architecture", "preprocessing", "texts", "parameters"))
+        return
+    tag = get_pretrained_cfg(manifest.architecture, manifest.pretrained)
+    assert tag["hf_hub"].strip("/") == manifest.hub
+    read = {name: tuple(value) if isinstance(value, list) else value for name, value in tag.items()}
+    assert {fact: read[fact] for fact in Preprocessing.model_fields} == manifest.preprocessing.model_dump()
+    assert bool(tag.get("quick_gelu")) == (manifest.activation.image == "quick_gelu")
+
+
+def test_no_encoder_is_there_whose_facts_contradict_each_other():
+    """DFN B/16: its tag says QuickGELU, and its published accuracy stands under the name of the architecture with GELU."""
+    assert not [of for of in ENCODERS.values() if of.hub == "apple/DFN2B-CLIP-ViT-B-16"]
+    assert get_pretrained_cfg("ViT-B-16", "dfn2b")["quick_gelu"], "open_clip has changed its mind: read its changes, add the manifest"
 
 
 def test_attribute_lists_say_how_sure_they_are():

@@ -86,6 +86,7 @@ def test_an_exclamation_mark_is_a_token_and_not_the_end_of_a_text():
 def test_a_batch_that_does_not_fit_is_halved(encoder, glyphs, monkeypatch):
     pixels = load_images(glyphs[0], encoder).pixels
     whole, sizes, features = encoder.encode_images(pixels), [], encoder.image_features
+    monkeypatch.setattr(encoder, "_fitting", {})
 
     def small(batch):
         sizes.append(len(batch))
@@ -96,6 +97,33 @@ def test_a_batch_that_does_not_fit_is_halved(encoder, glyphs, monkeypatch):
     monkeypatch.setattr(encoder, "image_features", small)
     torch.testing.assert_close(encoder.encode_images(pixels, batch_size=32), whole, atol=1e-12, rtol=0)
     assert sizes[:3] == [32, 16, 8] and sum(size for size in sizes if size <= 10) == 60
+
+
+def test_a_batch_that_the_machine_has_no_memory_for_is_halved_and_the_choice_is_told_once(encoder, glyphs, monkeypatch, capsys):
+    monkeypatch.setattr(encoder, "_fitting", {})
+    pixels = load_images(glyphs[0], encoder).pixels
+    whole, sizes, features = encoder.encode_images(pixels), [], encoder.image_features
+
+    def small(batch):
+        sizes.append(len(batch))
+        if len(batch) > 10:
+            torch.empty(1 << 60, dtype=torch.uint8)  # the machine's own error
+        return features(batch)
+
+    monkeypatch.setattr(encoder, "image_features", small)
+    for _ in range(2):
+        torch.testing.assert_close(encoder.encode_images(pixels), whole, atol=1e-12, rtol=0)
+    assert len(pixels) == 60 and sizes == [32, 16, *[8] * 7, 4, *[8] * 7, 4]
+    told = f"32 images at a time do not fit the memory: {encoder.name} now reads 8 at a time\n"
+    assert capsys.readouterr().err == told
+
+
+def test_other_errors_are_no_lack_of_memory(encoder, glyphs, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(encoder, "image_features", lambda batch: sizes.append(len(batch)) or torch.zeros(2, 3) @ torch.zeros(2, 3))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        encoder.encode_images(load_images(glyphs[0], encoder).pixels)
+    assert sizes == [32]
 
 
 def test_a_text_is_tokenized_once(encoder, monkeypatch):
@@ -162,7 +190,14 @@ def test_a_tiny_encoder_takes_one_thread_while_it_works_and_gives_back_the_other
     assert taken == [1] and torch.get_num_threads() == 2
 
 
-def test_a_large_encoder_keeps_all_threads(encoder, monkeypatch, two_threads):
-    monkeypatch.setattr("gta.encoders.image_encoder.TINY", sum(p.numel() for p in encoder.model.parameters()))
-    with encoder.threads():
-        assert torch.get_num_threads() == 2
+def test_a_large_encoder_keeps_all_threads_and_a_small_one_where_the_machine_is_idle(encoder, monkeypatch, two_threads):
+    size = sum(p.numel() for p in encoder.model.parameters())
+    monkeypatch.setattr("gta.encoders.image_encoder.TINY", size)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    words = sum(m.weight.numel() for m in encoder.model.modules() if isinstance(m, torch.nn.Embedding))
+    # one thread for a small one alone, its table of words not counted, and where more than one program waits for a processor
+    for load, small, threads in ((3.0, size, 2), (3.1, size, 1), (9.0, size - words + 1, 1), (9.0, size - words, 2)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        monkeypatch.setattr("gta.encoders.image_encoder.SMALL", small)
+        with encoder.threads():
+            assert torch.get_num_threads() == threads, (load, small)
