@@ -18,7 +18,7 @@ _CHECKOUT = (PACKAGE.parent / "data_manifests").is_dir()
 # Where relative paths begin: the repository, or where an installed package is used.
 ROOT = PACKAGE.parent if _CHECKOUT else Path.cwd()
 MERGED = "tag:yaml.org,2002:merge"  # what a mapping of YAML takes over from another may be given again
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def shipped(path: str) -> Path:

@@ -7,10 +7,11 @@ and at least one byte. A class is a sub-folder; its images may lie at any depth.
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gta.encoders.decode import why_unread
 from gta.files import IMAGE_SUFFIXES
 from gta.names import alike, printable
 
@@ -98,12 +99,14 @@ def told(left_out: Sequence[tuple[Path, str]], base: Path) -> str:
     return ", ".join(lines)
 
 
-def unfit(path: Path, links: Links) -> str | None:
-    """Why a file is not used as an image, or None if it is."""
+def unfit(path: Path, links: Links, suffixes: Collection[str] = IMAGE_SUFFIXES) -> str | None:
+    """Why a file is not used as an image, or as what has other suffixes, or None if it is."""
     if path.name.startswith("."):
         return "hidden"
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in suffixes:
         return f"{path.suffix.lower() or 'without a suffix'}: no image by its name"
+    if why := why_unread(path.suffix.lower()):
+        return f"{path.suffix.lower()}: {why}"
     try:
         status = path.stat()
         outside = path.is_symlink() and not links.allow(path)

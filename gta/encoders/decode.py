@@ -4,13 +4,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from os import PathLike
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # those of the suffixes alone: EPS would start Ghostscript
+HEIF = (".heic", ".heif", ".hif")  # of telephones; pillow-heif reads them
 AT_ONCE = 90_000_000  # pixels that are decoded by all threads together; a larger image is decoded alone
 UNREADABLE = (OSError, Image.DecompressionBombError, ValueError, SyntaxError, EOFError, MemoryError)
 NARROW = (8, 12)  # bits of data that are common in 16-bit files
@@ -40,10 +43,31 @@ class Room:
 _room = Room(AT_ONCE)
 
 
+@cache
+def formats() -> tuple[str, ...]:
+    """What files may hold that are read here: `FORMATS`, AVIF where Pillow was built with it, and HEIF where pillow-heif is installed."""
+    found = [*FORMATS, *(["AVIF"] if features.check("avif") else [])]
+    if find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        found.append("HEIF")
+    return tuple(found)
+
+
+def why_unread(suffix: str) -> str:
+    """Why files with the suffix of an image are not read here, with the mend, or ""."""
+    if suffix in HEIF and "HEIF" not in formats():
+        return "an image that pillow-heif reads: pip install 'gta-clip[heic]'"
+    if suffix == ".avif" and "AVIF" not in formats():
+        return "an image that Pillow 11.3 or newer reads: pip install -U pillow"
+    return ""
+
+
 def decode(image: Any) -> tuple[Image.Image, int | None]:
     """The image, and how many bits its values need if that is fewer than the 16 of its file: their own range is then the whole range."""
     if isinstance(image, (str, PathLike)):
-        with Image.open(image, formats=FORMATS) as file, _room.of(file.width * file.height):
+        with Image.open(image, formats=formats()) as file, _room.of(file.width * file.height):
             raw = _raw_mode(file)
             picture, bits = _upright_rgb(file)
             dark = file.mode == "RGB" and raw[-3:] in OTHER_BYTE and np.asarray(picture).max() < 16

@@ -6,7 +6,8 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -15,37 +16,44 @@ from pydantic import Field, ValidationError, field_validator
 from gta.data import folders
 from gta.encoders.images import Images
 from gta.files import IMAGE_SUFFIXES, yaml_of
+from gta.label.taxonomy import refuse_strangers
 from gta.names import alike, nearest, printable
 from gta.settings import Checked
+
+VIDEO_SUFFIXES = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"}
+NO_READER = "a video; pip install 'gta-clip[video]' reads its frames"
 
 
 @dataclass(frozen=True)
 class Found:
     """Images to read. paths: where they are; names: their names in the results, relative to `base`; left_out: (name, reason) of every
-    other file that was found."""
+    other file that was found; videos: (path, name) of those whose frames can be read (`gta.label.videos`)."""
 
     base: Path
     paths: list[Path]
     names: list[str]
     left_out: list[tuple[str, str]]
+    videos: tuple[tuple[Path, str], ...] = ()
 
     def without(self, gone: Iterable[Path]) -> "Found":
         """The same without some files. Two paths to one file count as the same file."""
         files = {path.resolve() for path in gone}
         kept = [(path, name) for path, name in zip(self.paths, self.names, strict=True) if path.resolve() not in files]
-        return Found(self.base, [path for path, _ in kept], [name for _, name in kept], self.left_out)
+        return replace(self, paths=[path for path, _ in kept], names=[name for _, name in kept])
 
 
 class Classes(Checked):
     """Class names and what the user says about them. template, sentence: texts of a class, without and with an attribute, None for
     those of the domain; domain: selects the questions to the language model (`gta/llm/prompts.yaml`); attributes: the user's phrases
-    about a class, such as "a hooked bill"."""
+    about a class, such as "a hooked bill"; parents, ranks: the tree above the classes, as `gta.label.taxonomy.Taxonomy.of` takes it."""
 
     names: tuple[str, ...]
     template: str | None = None
     sentence: str | None = None
     domain: str | None = None
     attributes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    parents: dict[str, str] = Field(default_factory=dict)
+    ranks: tuple[str, ...] = ()
 
     @field_validator("names")
     @classmethod
@@ -73,20 +81,39 @@ def find_images(source: Path, besides: Path | None = None, links_to: Path | None
     is the rule of `gta.data.folders`. besides: a folder of results, which may be inside the folder of images and is skipped. links_to:
     a folder outside to which links may lead. Raises FileNotFoundError for a missing source, and ValueError if it has no image.
     """
+    links = folders.Links()
     if source.is_dir():
-        base = source
-        paths, left_out = folders.images(base, folders.Links.of(base, links_to), besides)
+        base, links = source, folders.Links.of(source, links_to)
+        paths, left_out = folders.images(base, links, besides)
     elif source.is_file():
         base = source.parent
-        met = dict.fromkeys([source] if source.suffix.lower() in IMAGE_SUFFIXES else _listed(source))
-        reasons = {path: folders.unfit(path, folders.Links()) for path in met}
+        met = dict.fromkeys([source] if source.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES else _listed(source))
+        reasons = {path: folders.unfit(path, links) for path in met}
         paths = [path for path, reason in reasons.items() if reason is None]
         left_out = [(path, reason) for path, reason in reasons.items() if reason is not None]
     else:
         raise FileNotFoundError(f"{source}: neither a folder of images nor a file that lists some")
-    if not paths:
+    left_out, videos = _with_videos(left_out, links)
+    if not paths and not videos:
         raise ValueError(f"{source}: no image among {len(left_out)} files{_why(left_out, base)}")
-    return Found(base, paths, [name_of(path, base) for path in paths], [(name_of(path, base), reason) for path, reason in left_out])
+    told = [(name_of(path, base), reason) for path, reason in left_out]
+    return Found(base, paths, [name_of(path, base) for path in paths], told, tuple((path, name_of(path, base)) for path in videos))
+
+
+def _with_videos(left_out: list[tuple[Path, str]], links: folders.Links) -> tuple[list[tuple[Path, str]], list[Path]]:
+    """What is left out, and the videos among it; where nothing reads them they are left out with the mend."""
+    kept: list[tuple[Path, str]] = []
+    videos: list[Path] = []
+    for path, reason in left_out:
+        if path.suffix.lower() not in VIDEO_SUFFIXES or path.is_dir():
+            kept.append((path, reason))
+        elif (why := folders.unfit(path, links, VIDEO_SUFFIXES)) is not None:
+            kept.append((path, why))
+        elif find_spec("av") is None:
+            kept.append((path, NO_READER))
+        else:
+            videos.append(path)
+    return kept, videos
 
 
 def _why(left_out: list[tuple[Path, str]], base: Path) -> str:
@@ -100,7 +127,8 @@ def _why(left_out: list[tuple[Path, str]], base: Path) -> str:
 
 def read_classes(file: Path) -> Classes:
     """Read class names from a text file with one name in each line, or from YAML: a list, or a mapping with `classes` (a list, or names
-    with their attributes), `template`, `sentence` and `domain`. Raises ValueError with the file and what is wrong in it."""
+    with their attributes, or with `attributes` and `parent`), `parents`, `ranks`, `template`, `sentence` and `domain`. Raises ValueError
+    with the file and what is wrong in it."""
     text = _text(Path(file))
     try:
         if Path(file).suffix.lower() not in (".yaml", ".yml"):
@@ -113,9 +141,10 @@ def read_classes(file: Path) -> Classes:
         raise ValueError(f"{file}: {error}") from None
 
 
-def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Path], list[int]]:
+def read_labelled(file: Path, base: Path, names: Sequence[str], unanswered: bool = False) -> tuple[list[Path], list[int]]:
     """Read paths and class numbers from a CSV with the columns `path` (relative to the folder of images or to the CSV, or absolute) and
-    `label`. Raises ValueError, with the line, for an unknown class, a missing image, or an image with two labels."""
+    `label`. unanswered: lines without a label are passed over. Raises ValueError, with the line, for an unknown class, a missing image,
+    or an image with two labels."""
     try:
         reader = csv.DictReader(io.StringIO(_text(file), newline=""))
         if missing := {"path", "label"} - set(reader.fieldnames or ()):
@@ -125,6 +154,8 @@ def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Pa
         raise ValueError(f"{file}: no CSV: {error}") from None
     found: dict[Path, tuple[Path, int]] = {}  # the key is the resolved path, so that two paths to one file are equal
     for line, text, label in rows:
+        if unanswered and not label:
+            continue
         name = os.fsdecode(text.encode())  # the bytes of a path are UTF-8, whatever the locale
         if label not in names:
             raise ValueError(f"{file}, line {line}: no class {label!r}{nearest(label, names)}")
@@ -134,7 +165,7 @@ def read_labelled(file: Path, base: Path, names: Sequence[str]) -> tuple[list[Pa
         _, known = found.setdefault(path.resolve(), (path, names.index(label)))
         if known != names.index(label):
             raise ValueError(f"{file}, line {line}: {text!r} has two labels, {names[known]!r} and {label!r}")
-    if not found:
+    if not found and not unanswered:
         raise ValueError(f"{file}: no labelled image in it")
     return [path for path, _ in found.values()], [label for _, label in found.values()]
 
@@ -170,15 +201,44 @@ def _from_yaml(data: object) -> Classes:
     if wrong := {"names", "attributes"} & given.keys():
         raise ValueError(f"unknown field {min(wrong)!r}; attributes stand under the name of their class in `classes`")
     classes = data["classes"]
+    parents = given.pop("parents", None) or {}
     if isinstance(classes, dict):
-        given["attributes"] = {" ".join(str(name).split()): phrases for name, phrases in classes.items() if phrases}
+        told = {" ".join(str(name).split()): _of_class(name, of) for name, of in classes.items()}
+        given["attributes"] = {name: phrases for name, (phrases, _) in told.items() if phrases}
+        parents = _with_parents(parents, {name: parent for name, (_, parent) in told.items() if parent is not None})
         classes = list(classes)
     if not isinstance(classes, list):
         raise ValueError("`classes` is neither a list of names nor a mapping from names to attributes")
     for number, name in enumerate(classes, start=1):
         if not isinstance(name, str):
             raise ValueError(f"class {number} is {name!r}, which YAML reads as {type(name).__name__}; put quotes around it")
-    return Classes(names=tuple(classes), **given)
+    found = Classes(names=tuple(classes), parents=_with_parents(parents, {}), **given)
+    refuse_strangers(found.names, found.parents)
+    return found
+
+
+def _of_class(name: object, of: object) -> tuple[object, object]:
+    """What stands under the name of a class: its attributes and its parent, which may be None."""
+    if not isinstance(of, dict):
+        return of, None
+    if wrong := of.keys() - {"attributes", "parent"}:
+        raise ValueError(f"class {name!r}: unknown field {min(map(str, wrong))!r}; it may have attributes and parent")
+    return of.get("attributes"), of.get("parent")
+
+
+def _with_parents(parents: object, of_classes: dict[str, object]) -> dict[str, str]:
+    """{child: parent} of `parents` and of the classes. Raises ValueError for what is no name, and for a child with two parents."""
+    if not isinstance(parents, dict):
+        raise ValueError("`parents` is no mapping from a name to its parent")
+    found: dict[str, str] = {}
+    for child, parent in [*parents.items(), *of_classes.items()]:
+        for name in (child, parent):
+            if not isinstance(name, str) or not name.strip():
+                raise ValueError(f"parent of {child!r}: {name!r} is {type(name).__name__}, not a name; put quotes around it")
+        child, parent = (" ".join(name.split()) for name in (child, parent))
+        if found.setdefault(child, parent) != parent:
+            raise ValueError(f"{child!r} has two parents, {found[child]!r} and {parent!r}; leave one of them")
+    return found
 
 
 def readable(found: Found, images: Images) -> tuple[list[int], list[tuple[str, str]]]:

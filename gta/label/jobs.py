@@ -1,6 +1,6 @@
 """The options of a user who labels images, and the choices made for the rest; each choice is printed with the way to change it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,11 @@ from gta.attributes import Bank
 from gta.encoders.encoder import Encoder
 from gta.encoders.vision import View, check_view, load_view
 from gta.files import ROOT, closed_to
+from gta.label import groups
+from gta.label.answers import FILE, Answer
 from gta.label.inputs import Classes, Found, find_images, read_classes, read_labelled
+from gta.label.taxonomy import FLOOR, Taxonomy, read_parents
+from gta.label.trust import read_reviews
 from gta.llm import prompts
 from gta.llm.address import Address, parted
 from gta.llm.sampling import Sampling
@@ -30,7 +34,7 @@ EMBEDDED = "embedded"
 ON_A_CPU = 10  # iterations with a real CLIP where there is no GPU; the paper's number is 30
 NONE, FIELDGUIDE, REPLAY = "none", "fieldguide", "replay:"
 GLYPHS, AVIARY = "glyphs", "aviary"  # the domains that the embedded encoders know
-KEPT = ("images", "embeddings", "ledger", "state", "model")  # sub-folders that a run makes in its folder
+KEPT = ("images", "embeddings", "frames", "ledger", "state", "model")  # sub-folders that a run makes in its folder
 PHOTO = ("a photo of a {}.", "a photo of a {name} with {attribute}.")
 
 
@@ -41,8 +45,11 @@ class Options(Checked):
     labelled: a CSV of examples; llm: `none`, `replay:FILE` (the attributes.json of a run), `MODEL@URL`, the URL of an endpoint that
     serves one model, or `fieldguide` for the glyphs; device, iterations: None chooses a suitable value; max_calls: the largest number of
     requests of a run; sampling: how an endpoint is asked; price: of a million prompt tokens and of a million completion tokens;
-    reject_above: an image with a larger unfitness gets no label; links_to: a folder outside to which links may lead; save_model: whether
-    the adapted encoder is saved; smoke: run two iterations only."""
+    reject_above: an image with a larger unfitness gets no label; taxonomy: a CSV with the columns child,parent; floor: what z summed up
+    the tree must be above, as in `gta.label.taxonomy`; reviewed: a CSV of reviewed images, by default `reviews.csv` in `out`, if it is
+    there; risk: the wanted share of wrong labels among those accepted, as in `gta.label.abstention`; groups: a rule or a CSV of images that
+    share evidence, as in `gta.label.groups`; every: seconds from one frame of a video to the next; links_to: a folder outside to which
+    links may lead; save_model: whether the adapted encoder is saved; smoke: run two iterations only."""
 
     images: str
     classes: str
@@ -61,20 +68,28 @@ class Options(Checked):
     sampling: Sampling = Sampling()
     price: tuple[float, float] | None = None
     reject_above: float | None = Field(None, allow_inf_nan=False)
+    taxonomy: str | None = None
+    floor: float = Field(FLOOR, ge=FLOOR, lt=1)
+    reviewed: str | None = None
+    risk: float = Field(0.1, gt=0, lt=1)
+    groups: str | None = None
+    every: float = Field(1.0, gt=0, allow_inf_nan=False)
     links_to: str | None = None
     save_model: bool = False
     smoke: bool = False
 
     def under(self, root: Path) -> "Options":
         """The same options with each relative path placed below `root`, because a notebook may run in any folder."""
-        given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled", "links_to")}
+        given = {name: getattr(self, name) for name in ("images", "classes", "out", "labelled", "taxonomy", "reviewed", "links_to")}
+        if self.groups and (root / self.groups).is_file():  # else it is a rule
+            given["groups"] = self.groups
         return self.model_copy(update={name: str(root / path) for name, path in given.items() if path is not None})
 
 
 @dataclass(frozen=True)
 class Job:
     """A checked job, ready to run. found: images to label; support: labelled images and their classes; choices: the name of each
-    choice, its value, and how to change it."""
+    choice, its value, and how to change it; taxonomy: the tree above the classes, if there is one; reviews: what reviewers said."""
 
     options: Options
     found: Found
@@ -83,6 +98,8 @@ class Job:
     settings: Settings
     device: str
     choices: list[tuple[str, str, str]]
+    taxonomy: Taxonomy | None = None
+    reviews: Sequence[Answer] = ()
 
     @property
     def out(self) -> Path:
@@ -130,7 +147,9 @@ class Job:
     def __str__(self) -> str:
         left = f", {len(self.found.left_out)} other files left out" if self.found.left_out else ""
         examples = f", {len(self.support[0])} labelled examples" if self.support[0] else ""
-        head = f"{len(self.found.paths):,} images{left}, {len(self.classes.names):,} classes{examples}"
+        seen = self.found.videos
+        videos = f", {len(seen):,} videos (a frame every {self.options.every:g} seconds is an image more)" if seen else ""
+        head = f"{len(self.found.paths):,} images{videos}{left}, {len(self.classes.names):,} classes{examples}"
         hints = (f"  {what:16}{value}" + (f"   (change: {how})" if how else "") for what, value, how in self.choices)
         return "\n".join([head, *hints])
 
@@ -144,7 +163,7 @@ def prepare(options: Options) -> Job:
     if options.labelled:
         support = read_labelled(Path(options.labelled), found.base, classes.names)
         found = found.without(support[0])
-        if not found.paths:
+        if not found.paths and not found.videos:
             raise ValueError(f"{options.labelled}: every image of {options.images} has a label already")
     device = _device(options.device)
     slow = device == "cpu" and options.encoder != EMBEDDED
@@ -152,7 +171,7 @@ def prepare(options: Options) -> Job:
     changes = {"seed": options.seed, "generate": options.llm != NONE, **SIZES[options.class_sizes]}
     changes |= {"iterations": iterations} if iterations else {}
     settings = settings_for(options.encoder, classes.domain or "", **changes)
-    job = Job(options, found, classes, support, settings, device, [])
+    job = Job(options, found, classes, support, settings, device, [], _taxonomy(classes, options), _reviews(classes, options))
     _check(job)
     job.choices.extend(_choices(job))
     return job
@@ -194,9 +213,35 @@ def _with_template(classes: Classes, options: Options) -> Classes:
     return classes.model_copy(update=filled)
 
 
+def _taxonomy(classes: Classes, options: Options) -> Taxonomy | None:
+    """The tree of the classes file or of the CSV, or None. Raises ValueError, with the file, for a tree that cannot be, or two."""
+    if not options.taxonomy:
+        if classes.ranks and not classes.parents:
+            raise ValueError(f"{options.classes}: ranks without a parent; say under a class or in `parents` what it belongs to")
+        return Taxonomy.of(classes.names, classes.parents, classes.ranks, options.floor) if classes.parents else None
+    if classes.parents:
+        raise ValueError(f"parents stand in {options.classes} and in {options.taxonomy}; leave --taxonomy out, or the others")
+    parents = read_parents(Path(options.taxonomy))
+    try:
+        tree = Taxonomy.of(classes.names, parents, classes.ranks, options.floor)
+    except ValueError as error:
+        raise ValueError(f"{options.taxonomy}: {error}") from None
+    if not tree.parents:
+        raise ValueError(f"{options.taxonomy}: none of its {len(parents)} children is a class of {options.classes}")
+    return tree
+
+
+def _reviews(classes: Classes, options: Options) -> list[Answer]:
+    """What reviewers said: in the file that the user named, or where `review` leaves it. Raises as `read_reviews` does."""
+    file = Path(options.reviewed) if options.reviewed else Path(options.out) / FILE
+    return read_reviews(file, classes.names) if options.reviewed or file.is_file() else []
+
+
 def _check(job: Job) -> None:
     """Raise ValueError now for what would otherwise stop the run after it has read all images."""
     llm = job.options.llm
+    if job.options.groups is not None:
+        groups.check(job.options.groups)
     if job.options.view is not None:
         check_view(job.options.view)
     if "://" in llm and job.replayed is None:  # checked first, before anything prints the URL
@@ -237,6 +282,8 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
         ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),
         ("class sizes", given.class_sizes, "--class-sizes"),
         ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
+        *([("taxonomy", str(job.taxonomy), "parent in a YAML file of classes, --taxonomy, --floor")] if job.taxonomy else []),
+        *([("groups", given.groups, "--groups")] if given.groups else []),
         ("domain", job.classes.domain or "", "domain in a YAML file of classes; gta/llm/prompts.yaml lists them"),
         ("language model", llm, "--llm"),
         ("results", f"{out}, where the same command goes on after an interruption", ""),

@@ -3,7 +3,9 @@
 A model is a folder. `open_clip_config.json` and `open_clip_model.safetensors` (and files of the tokenizer, if it is not open_clip's)
 are what `open_clip.create_model_from_pretrained("local-dir:FOLDER")` loads. `classifier.json`, `classifier.safetensors` and
 `attributes.json` label new images one by one. `README.md` is the model card. No file runs code when it is read. A second view is not
-in the folder: `classifier.json` has its name, and the hash of its weights.
+in the folder: `classifier.json` has its name, and the hash of its weights. A text tower that came in its folder
+(`gta.encoders.text_towers`) is kept with its `config.json`, and this program alone reads it.
+`gta.label.portable` adds what labels without this program.
 """
 
 import json
@@ -14,17 +16,19 @@ from pathlib import Path
 
 import torch
 from open_clip import SimpleTokenizer
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from gta import encoders
 from gta.attributes import Bank
-from gta.encoders import weights
+from gta.encoders import text_towers, weights
 from gta.encoders.encoder import Encoder
 from gta.encoders.image_encoder import ImageEncoder, stored_weights, weights_hash
 from gta.encoders.vision import EMBEDDED, READY, View, load_view
 from gta.encoders.words import WORDS, WordTokenizer
 from gta.files import load_tensors, save_tensors
+from gta.label import portable
+from gta.label.taxonomy import FLOOR, Taxonomy
 from gta.label.unknowns import unfitness
 from gta.settings import Checked
 from gta.state import Result
@@ -35,13 +39,16 @@ SHAPES, TENSORS = "classifier.json", "classifier.safetensors"
 
 
 class Facts(Checked):
-    """The content of `classifier.json`. logit_scale: the temperature of the text prior; lam: its weight; view, view_sha256: the name of the
-    second view and the hash of its weights, empty without one."""
+    """The content of `classifier.json`. logit_scale: the temperature of the text prior; lam: its weight; parents, ranks, floor: of the
+    taxonomy, empty without one; view, view_sha256: the name of the second view and the hash of its weights, empty without one."""
 
     class_names: tuple[str, ...]
     logit_scale: float
     lam: float
     weights_sha256: str
+    parents: dict[str, str] = Field(default_factory=dict)
+    ranks: tuple[str, ...] = ()
+    floor: float = FLOOR
     view: str = ""
     view_sha256: str = ""
 
@@ -75,7 +82,8 @@ class Second:
 @dataclass(frozen=True)
 class Classifier:
     """Labels images one by one from their features. texts: (M, d), mean text features of the classes; prototypes (M, d) and variance
-    (d,): the mixture; logit_scale and lam: as in `gta.transduct`; second: the part of a second view, if there was one."""
+    (d,): the mixture; logit_scale and lam: as in `gta.transduct`; second: the part of a second view, if there was one; taxonomy: the
+    tree above the classes, if there is one."""
 
     class_names: tuple[str, ...]
     texts: Tensor
@@ -84,15 +92,17 @@ class Classifier:
     logit_scale: float
     lam: float
     second: Second | None = None
+    taxonomy: Taxonomy | None = None
 
     @classmethod
-    def of(cls, result: Result, lam: float = 1.0, view: View | None = None) -> "Classifier":
+    def of(cls, result: Result, lam: float = 1.0, view: View | None = None, taxonomy: Taxonomy | None = None) -> "Classifier":
         """The classifier of a run: its last mixture and its texts. view: the second view that the run was given."""
         texts = torch.stack([features.mean(0) for features in result.text_features])
         mu, variance, second = result.view_prototypes, result.view_variance, None
         if view is not None and mu is not None and variance is not None:
             second = Second(view.name, view.weights_sha256, mu, variance)
-        return cls(result.attributes.class_names, texts, result.prototypes, result.variance, result.encoder.logit_scale, lam, second)
+        names, scale = result.attributes.class_names, result.encoder.logit_scale
+        return cls(names, texts, result.prototypes, result.variance, scale, lam, second, taxonomy)
 
     def label(self, features: Tensor, view: Tensor | None = None) -> Tensor:
         """z (N, M) of unit features (N, d), from the text prior and the mixture, without neighbours. view: (N, d2), unit features of the
@@ -119,6 +129,8 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         config = json.loads(json.dumps(config))  # a copy
         config["preprocess_cfg"].pop("size")  # open_clip takes the size from the model
         _save_tokenizer(part, encoder.tokenizer, config["model_cfg"]["text_cfg"])
+        if text_towers.is_beside(encoder.config):
+            (part / "config.json").write_text(encoder.model.text.config.to_json_string(), encoding="utf-8")
         (part / weights.CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         save_tensors(part / weights.WEIGHTS[0], {name: tensor.clone() for name, tensor in stored_weights(encoder.model).items()})
         tensors = {name: getattr(classifier, name) for name in ("texts", "prototypes", "variance")}
@@ -126,11 +138,13 @@ def save(folder: Path, encoder: Encoder, classifier: Classifier, bank: Bank, car
         if (second := classifier.second) is not None:
             tensors |= {"view_prototypes": second.prototypes, "view_variance": second.variance}
             facts |= {"view": second.name, "view_sha256": second.sha256}
+        if (tree := classifier.taxonomy) is not None:
+            facts |= {"parents": tree.parents, "ranks": tree.ranks, "floor": tree.floor}
         save_tensors(part / TENSORS, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
         sha = weights_hash(encoder.model)
         (part / SHAPES).write_text(Facts(**facts, weights_sha256=sha).model_dump_json(indent=1) + "\n", encoding="utf-8")
         bank.save(part / "attributes.json")
-        (part / "README.md").write_text(card, encoding="utf-8")
+        (part / "README.md").write_text(card + portable.write(part, encoder, classifier), encoding="utf-8")
         for file, mode in [(part, 0o755), *((file, 0o644) for file in part.iterdir())]:  # a temporary folder is readable only by its owner
             file.chmod(mode)
         old = part.with_name(f"{part.name}.old")
@@ -162,8 +176,11 @@ def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
             raise ValueError(f"{folder} is no model of `python -m gta label --save-model`: {name} is missing{inside}")
     try:
         facts = Facts.model_validate_json((folder / SHAPES).read_bytes())
+        tree = Taxonomy.of(facts.class_names, facts.parents, facts.ranks, facts.floor) if facts.parents else None
     except ValidationError as error:
         raise ValueError(f"{folder / SHAPES}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    except ValueError as error:
+        raise ValueError(f"{folder / SHAPES}: {error}") from None
     tensors = load_tensors(folder / TENSORS)
     encoder = encoders.load(str(folder), device=device)
     if encoder.weights_sha256 != facts.weights_sha256:
@@ -177,7 +194,7 @@ def load(folder: Path, device: str | None = None) -> tuple[Encoder, Classifier]:
         raise ValueError(f"{folder / TENSORS}: not the tensors of {classes} classes")
     second = Second(facts.view, facts.view_sha256, tensors["view_prototypes"], tensors["view_variance"]) if facts.view else None
     texts, mu, variance = (tensors[name] for name in ("texts", "prototypes", "variance"))
-    return encoder, Classifier(facts.class_names, texts, mu, variance, facts.logit_scale, facts.lam, second)
+    return encoder, Classifier(facts.class_names, texts, mu, variance, facts.logit_scale, facts.lam, second, tree)
 
 
 def _save_tokenizer(folder: Path, tokenizer, text_cfg: dict) -> None:

@@ -22,8 +22,10 @@ from torch import Tensor
 
 from gta.attributes import Bank
 from gta.generate import confused_pairs
+from gta.label.glance import glance, steps
 from gta.label.jobs import Job
 from gta.label.run import Outcome
+from gta.label.trust import measured_elsewhere
 from gta.labels import answer, likeliest
 from gta.names import fill
 from gta.scores.results import VERSIONS
@@ -144,11 +146,25 @@ class _Page:
         cuts = [(share, float(score.quantile(share / 100))) for share in (50, 90, 95, 99)]
         return {"pictures": self.pictures(rows, "unfitness"), "cuts": cuts, "rejected": int((self.labels < 0).sum())}
 
+    def ranks(self) -> dict | None:
+        """How many images are sure at which rank, and of which parents; None without a taxonomy. Rejected images are not among them."""
+        if (tree := self.job.taxonomy) is None:
+            return None
+        nodes, sums = (of[self.labels >= 0] for of in tree.deepest(self.z))
+        known = {node: tree.rank(node) for node in nodes.unique().tolist() if node >= 0}
+        levels = []
+        for rank in [*reversed(tree.ranks), ""]:
+            at = torch.tensor([known.get(node, "") == rank for node in nodes.tolist()], dtype=torch.bool)
+            mean = float(sums[at].mean()) if rank and at.any() else None
+            levels.append((rank or "none: not even the top is sure", int(at.sum()), mean))
+        parents = Counter(node for node in nodes.tolist() if node >= tree.classes).most_common()
+        return {"floor": tree.floor, "levels": levels, "parents": [(tree.nodes[node], known[node], count) for node, count in parents]}
+
 
 def render(job: Job, outcome: Outcome) -> str:
     """The page as HTML."""
     page = _Page(job, outcome)
-    sizes = page.sizes()
+    sizes, undecided = page.sizes(), int((page.margin < UNDECIDED).sum())
     return TEMPLATES.get_template("report.html.j2").render(
         images=len(outcome.names),
         classes=len(page.names),
@@ -157,10 +173,15 @@ def render(job: Job, outcome: Outcome) -> str:
         unlike=outcome.unlike,
         confidence=float(page.confidence.mean()),
         sizes=sizes,
+        glance=glance(sizes, undecided),
+        steps=steps(job.out, undecided, bool(outcome.trust.curve), outcome.unlike),
         galleries=page.galleries(sizes),
         pairs=page.pairs(),
         changed=page.changed(),
         unfit=page.unfit(),
+        ranks=page.ranks(),
+        trust=outcome.trust,
+        elsewhere=measured_elsewhere(outcome.result.encoder.weights_sha256),
         left_out=outcome.left_out,
         reasons=Counter(reason.partition(":")[0] if reason.startswith(".") else reason[:80] for _, reason in outcome.left_out).most_common(
             8

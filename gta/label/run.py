@@ -5,9 +5,9 @@ an interruption, and a call with more images or one more class computes and asks
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,11 +18,16 @@ from gta.attributes import Bank
 from gta.encoders.embeddings import features_of
 from gta.encoders.images import Images, load_images
 from gta.encoders.vision import View, view_features
-from gta.generate import describe
+from gta.generate import describe, pairs_to_ask
+from gta.label import issues as found_issues
+from gta.label.groups import VIDEO, Groups, groups_of
 from gta.label.inputs import name_of, readable
 from gta.label.jobs import NONE, Job
 from gta.label.models import Classifier
+from gta.label.taxonomy import SiblingsFirst
 from gta.label.texts import check_texts
+from gta.label.trust import UNKNOWN, Trust, judge
+from gta.label.videos import with_frames
 from gta.labels import unlike_the_list
 from gta.llm import prompts
 from gta.llm.chat import ChatModel, Usage
@@ -37,7 +42,9 @@ from gta.worlds.fieldguide import language_model
 class Outcome:
     """images: the rows of `result`; names, paths: of these images; left_out: files without a label, with the reason; clip: (N, M),
     the assignments of the original encoder from the class names alone; unfitness: (N,), as in `gta.label.unknowns`; classifier: it
-    labels new images; usage: requests and tokens of the language model, None without one; view: the second view, if there is one."""
+    labels new images; usage: requests and tokens of the language model, None without one; view: the second view, if there is one; trust:
+    what reviews say of the labels, without any that nobody knows; groups: of images that share evidence, if there are some;
+    issues: near duplicates and unfit images."""
 
     result: Result
     images: Images
@@ -49,6 +56,9 @@ class Outcome:
     classifier: Classifier
     usage: Usage | None
     view: View | None = None
+    trust: Trust = UNKNOWN
+    groups: Groups | None = None
+    issues: Sequence[found_issues.Issue] = ()
 
     @property
     def unlike(self) -> str:
@@ -63,6 +73,8 @@ def run(job: Job, progress: bool = True) -> Outcome:
     view = job.view()
     for line in check_texts(job, encoder):
         print(line, file=sys.stderr)
+    found, videos = with_frames(job.found, job.out, job.options.every)
+    job = replace(job, found=found.without(job.support[0]) if videos else found)  # a frame may be an example too, after a review
     images = load_images(job.found.paths, encoder, store=job.out / "images", skip_bad=True, progress=progress)
     examples = load_images(job.support[0], encoder, store=job.out / "images", progress=progress) if job.support[0] else None
     parts = [images] if examples is None else [images, examples]
@@ -81,6 +93,7 @@ def run(job: Job, progress: bool = True) -> Outcome:
             attributes=bank if llm is None else describe(bank, llm, questions),
             llm=llm,
             questions=questions,
+            select_pairs=pairs_to_ask if llm is None or job.taxonomy is None else SiblingsFirst.of(job.taxonomy),
             support=None if examples is None else (examples, torch.tensor(job.support[1])),
             augment=job.augmentation(encoder.image_size),
             features=features,
@@ -88,18 +101,25 @@ def run(job: Job, progress: bool = True) -> Outcome:
             checkpoints=job.out / "state",
             progress=progress,
         )
-    classifier = Classifier.of(result, 1.0 if examples is None else 0.5, view)
+    classifier = Classifier.of(result, 1.0 if examples is None else 0.5, view, job.taxonomy)
+    paths, rule = [job.found.paths[i] for i in kept], job.options.groups or (VIDEO if videos else None)
+    names, unfit, reject = [job.found.names[i] for i in kept], classifier.unfitness(result.features), job.options.reject_above
+    groups = None if rule is None else groups_of(rule, names, paths, [videos.get(name, "") for name in names])
+    labelled = [reject is None or score <= reject for score in unfit.tolist()]
     return Outcome(
         result,
         images,
-        [job.found.names[i] for i in kept],
-        [job.found.paths[i] for i in kept],
+        names,
+        paths,
         left_out,
         text_prior(features[: len(images)], plain, encoder.logit_scale),
-        classifier.unfitness(result.features),
+        unfit,
         classifier,
         getattr(llm, "usage", None),
         view,
+        judge(job.reviews, job.classes.names, names, result.assignments, labelled, job.options.risk),
+        groups,
+        [found_issues.near_duplicates(result.features, names), found_issues.unfit(unfit, reject)],
     )
 
 

@@ -43,8 +43,8 @@ def test_a_full_disk_at_the_model_leaves_the_labels_and_says_so(home, capsys):
     said = capsys.readouterr().err
     assert "\nmodel cannot be written: " in said and "open_clip_model.safetensors: cannot be written: " in said
     assert "File too large" in said
-    kept = f"Kept: predictions.csv, left_out.csv, attributes.json, report.html in {home / 'out'}, and the run, from which the same command"
-    assert f"{kept} goes on\n" in said
+    kept = "predictions.csv, left_out.csv, issues.csv, issue_summary.csv, attributes.json, report.html"
+    assert f"Kept: {kept} in {home / 'out'}, and the run, from which the same command goes on\n" in said
     assert (home / "out/predictions.csv").read_bytes() == labels and not list((home / "out").glob(".model*"))
     assert label(home, "--save-model") == 0 and (home / "out/model/classifier.json").exists()
 

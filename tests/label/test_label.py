@@ -202,7 +202,7 @@ def test_an_empty_folder_is_an_error_that_says_what_is_looked_for(home, capsys):
     (home / "nothing").mkdir()
     words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
     assert main([str(word) for word in ("label", home / "nothing", *words)]) == 1
-    assert "no image among 0 files; known by their suffixes: .bmp" in capsys.readouterr().err and not (home / "out").exists()
+    assert "no image among 0 files; known by their suffixes: .avif" in capsys.readouterr().err and not (home / "out").exists()
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 
 from browser import browser
+from driven import Chromium
 from gta.attributes import Bank
 from gta.encoders.images import Images
 from gta.generate import logged
 from gta.label import report
+from gta.label.glance import steps
 from gta.label.inputs import Classes, Found
 from gta.label.jobs import Job, Options
 from gta.label.run import Outcome
@@ -130,6 +132,35 @@ def test_the_page_stays_small_enough_to_read(tmp_path, images, classes):
     assert len(page) < 15e6
 
 
+def test_the_first_screen_says_how_many_how_sure_and_what_next(tmp_path):
+    job, outcome = made_up(tmp_path, 300, 12)
+    page = report.render(job, outcome)
+    first = page[page.index('class="glance"') : page.index('id="sizes"')]
+    labels = outcome.result.assignments.argmax(1).tolist()
+    counts = sorted((labels.count(j) for j in range(12)), reverse=True)
+    assert [int(count) for count in re.findall(r'<td class="n">(\d+)</td>', first)] == counts[:8]
+    assert f"4 more classes</a>: {sum(counts[8:])} images" in first
+    top = outcome.result.assignments.topk(2, dim=1).values
+    undecided = int(((top[:, 0] - top[:, 1]) < report.UNDECIDED).sum())
+    assert f"apart): {undecided} of 300" in first and f"{undecided} images have two classes that are nearly as likely" in first
+    assert f"python -m gta review {tmp_path / 'out'} --by random" in first
+
+
+def test_what_is_next_depends_on_what_is_known(tmp_path):
+    commands = [
+        [command for _, command in steps(tmp_path / "a b", *state)] for state in ((0, True, ""), (3, True, "2 empty"), (0, False, ""))
+    ]
+    review = f"python -m gta review '{tmp_path}/a b'"
+    assert commands == [[""], ["", review, ""], [f"{review} --by random --images 50", ""]]
+
+
+def test_every_picture_is_said_in_words(tmp_path):
+    job, outcome = made_up(tmp_path, 60, 3, names=["site/<b>&.png"])
+    alts = re.findall(r'<img src="[^"]*" alt="([^"]*)"', report.render(job, outcome))
+    assert len(alts) == report.render(job, outcome).count("<img") > 60 and all(": " in alt for alt in alts)
+    assert any(alt.startswith("&lt;b&gt;&amp;.png: 0.") for alt in alts)
+
+
 def test_the_card_holds_no_name_that_a_user_gave(tmp_path):
     card = report.card(*made_up(tmp_path, 10, 7))
     assert "10 images and 7 class names" in card and "&lt;e>" in card
@@ -151,6 +182,34 @@ def test_a_browser_shows_the_page_and_runs_nothing(tmp_path, images, classes):
     page = report._Page(job, outcome)
     first = [outcome.names.index(picture.name) for picture in page.pairs()[0]["pictures"][:4]]
     assert all(near(tuple(outcome.images.pixels[i, :, 0, 0].tolist()), seen) for i in first)
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_first_screen_dark_light_narrow_and_printed(tmp_path):
+    """The three answers stand above the fold; nothing is wider than the window; a closed gallery is printed open; dark is dark."""
+    job, outcome = made_up(tmp_path, 400, 40, size=64)
+    (tmp_path / "report.html").write_text(report.render(job, outcome), encoding="utf-8")
+    shot = tmp_path / "shot.png"
+
+    def tone():
+        return np.median(np.asarray(Image.open(shot).convert("L")))
+
+    with Chromium(tmp_path / "profile") as chromium:
+        tab = chromium.open((tmp_path / "report.html").as_uri())
+        tab.picture(shot)
+        assert tone() > 240
+        assert tab.value("[...document.querySelectorAll('.glance > div')].every(part => part.getBoundingClientRect().bottom < 900)")
+        tab.picture(shot, dark=True)
+        assert tone() < 60
+        tab.picture(shot, dark=True, media="print")
+        assert tone() > 240
+        assert tab.value(
+            "[...document.querySelectorAll('details:not([open]) figure')].every(part => part.getBoundingClientRect().height > 90)"
+        )
+        assert tab.value("document.querySelectorAll('details.gallery:not([open])').length") > 0
+        tab.picture(shot, width=390, height=800)
+        assert tab.value("document.documentElement.scrollWidth") <= 390
+        assert tab.console() == []
 
 
 def near(colour, seen):
