@@ -5,7 +5,8 @@
 #   --config smoke=1              shrinks every run and works under runs/smoke
 #   --config preset=as_released   runs everything as the released program does, below runs/as_released (docs/presets.md)
 #   --config draws=1 seeds=2      runs what adapts once instead of five times, and the first two encoders of five
-#   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie
+#   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie,
+#                                 and photographs, below photos/; pocket=FOLDER: the encoder that reads these (gta/batch/photographs.py)
 #   --config sampling="{temperature: 0.7}"   how it is asked: gta/llm/sampling.py
 #   --config attributes=LIST:CHECKOUT   read by these runs as first attributes; llm=gta_clip_llama3:CHECKOUT: stored answers instead of a model
 import json
@@ -17,7 +18,7 @@ import sys
 from gta.batch import progress
 from gta.batch.steps import Batch
 
-GIVEN = ("llm", "data", "attributes", "sampling", "preset")
+GIVEN = ("llm", "data", "pocket", "attributes", "sampling", "preset")
 OPTIONS = {"smoke": bool(int(config.get("smoke", 0))), **{key: config[key] for key in GIVEN if key in config}}
 OPTIONS |= {key: int(config[key]) for key in ("draws", "seeds") if key in config}
 BATCH = Batch(**OPTIONS)

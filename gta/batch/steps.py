@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gta import hashes
-from gta.batch import progress, stamps
+from gta.batch import photographs, progress, stamps
 from gta.batch.index import index
 from gta.batch.stamps import Step
 from gta.batch.sweeps import TARGETS, Page, Sweep, pages, sweeps
@@ -33,7 +33,8 @@ STATES = ("done", "stale", "missing", "failed")
 
 @dataclass
 class Batch:
-    """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder.
+    """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder, and that
+    of photographs (`gta.batch.photographs`), whose encoder is in the folder `pocket`.
     attributes: where the first attributes of these runs come from (`gta.studies.sources`), but for a sweep that varies what is asked.
     sampling: how the language model of these runs is asked (`gta.llm.sampling`).
     draws, seeds: the most draws of a run, and the most seeds of a grid. preset: of every run (`gta.released.presets`); its steps and its
@@ -42,6 +43,7 @@ class Batch:
     smoke: bool = False
     llm: str | None = None
     data: str = "data"
+    pocket: str = "runs/pocket"
     attributes: str = "ask"
     sampling: Mapping[str, Any] = field(default_factory=dict)
     draws: int | None = None
@@ -73,13 +75,16 @@ class Batch:
 
     @cached_property
     def steps(self) -> dict[str, Step]:
-        """All steps by name: `run/TABLE/CELL`, `table/NAME`, `notebook/NAME`, `page/NAME`, `site`.
+        """All steps by name: `run/TABLE/CELL`, `table/NAME`, `notebook/NAME`, `page/NAME`, `site`. A table all of whose runs are left out
+        is left out too, with the pages that read it.
 
         Raises ValueError if two runs have one name, or if two steps make one file.
         """
         steps: dict[str, Step] = {}
         for table, sweep in self.sweeps.items():
             cells = [cell for cell in self._cells(sweep) if self._lacks(cell) is None]
+            if not cells:
+                continue
             runs = [self._run(table, sweep, cell) for cell in cells]
             if twice := [name for name, count in Counter(name for name, _ in runs).items() if count > 1]:
                 raise ValueError(
@@ -88,6 +93,8 @@ class Batch:
             steps |= dict(runs)
             steps[f"table/{table}"] = self._table(table, sweep, [steps[f"run/{table}/{_folder(cell)}"] for cell in cells])
         for name, page in self.pages.items():
+            if any(f"table/{table}" not in steps for table in page.tables):
+                continue
             steps[f"notebook/{name}"] = self._notebook(name, page, steps)
             notebook = steps[f"notebook/{name}"].outputs[0]
             steps[f"page/{name}"] = self._step(f"page/{name}", "gta/batch/pages.py", [notebook.with_suffix(".html")], [notebook])
@@ -123,7 +130,7 @@ class Batch:
         for page, of in self.pages.items():
             if name in (of.target, page.partition("/")[0]) or [name] == of.tables:
                 chosen.append(f"page/{page}")
-        return list(dict.fromkeys(step for top in chosen for step in self._with_needs(top)))
+        return list(dict.fromkeys(step for top in chosen if top in self.steps for step in self._with_needs(top)))
 
     def _with_needs(self, name: str) -> list[str]:
         return [*(step for need in self.needs(name) for step in self._with_needs(need)), name]
@@ -170,10 +177,11 @@ class Batch:
             if line["status"] in ("failed", "stale")
         ]
         tables = {name.split("/")[1] for name in asked if name.startswith("table/")}
+        tables |= {table for table, sweep in self.sweeps.items() if {table, sweep.target, "all"} & {*targets}}
         left = [cell for table in sorted(tables) for cell in self._cells(self.sweeps[table]) if self._lacks(cell)]
         if left and "demo" not in targets:
             where = "`python -m gta.batch.steps status` says what would bring them in"
-            lines.append(f"left out: {len(left)} runs on datasets of the paper, which are not here; {where}")
+            lines.append(f"left out: {len(left)} runs on datasets that are not here; {where}")
         counts = ", ".join(f"{count} {state}" for state in STATES if (count := sum(line["status"] == state for line in steps)))
         minutes = sum(self.cost(line["step"]) for line in steps if line["status"] != "done")
         told = f"; what is to be made takes about {minutes:.0f} minutes of one core, and a line follows each step" if minutes else ""
@@ -200,7 +208,7 @@ class Batch:
         asked = self._asked(targets)
         tables = {name.split("/")[1] for name in asked if name.startswith("run/")}
         for table, sweep in self.sweeps.items():
-            for cell in self._cells(sweep) if table in tables else ():
+            for cell in self._cells(sweep) if table in tables or "all" in targets else ():
                 rows = f"{table}/{_folder(cell)}/rows.csv"
                 if (reason := self._lacks(cell)) and (results / rows).exists():
                     raise ValueError(f"{results / rows} was published and would be lost, since its run is left out: {reason}")
@@ -224,6 +232,8 @@ class Batch:
         dataset = cell["dataset"].partition(":")[0]
         if dataset in EMBEDDED:
             return None
+        if dataset.startswith(photographs.BEGINS):
+            return photographs.lacks(dataset, self.data, self.pocket, self.preset)
         if not (ROOT / self.data / dataset).exists():
             return f"not in {self.data}/ (python -m gta data fetch NAME)"
         return None if self.llm else "no language model for the paper's datasets (--config llm=MODEL@URL)"
@@ -238,7 +248,9 @@ class Batch:
             inputs = self._weights(weights, cell["seed"]) if cell["backbone"] == "embedded" else []
             if cell.get("view") == "embedded":  # that of another seed
                 inputs = sorted({*inputs, *(f"{weights}/{file.name}" for file in (ROOT / weights).glob("seed*.safetensors"))})
-            given = {}
+            given: dict[str, Any] = {}
+        elif dataset.startswith(photographs.BEGINS):
+            given, inputs = photographs.given(dataset, self.data, self.pocket)
         else:
             encoder = f"data_manifests/encoders/{cell['backbone'].replace('/', '-')}.yaml"
             pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv")
@@ -249,7 +261,9 @@ class Batch:
                 inputs += [self.attributes] if (ROOT / self.attributes).is_file() else []
         if self.preset and "preset" not in cell:
             given["preset"] = self.preset
-        shared = {"ledger": str(self.base / "ledger"), "out": str(folder)}
+        shared = {"out": str(folder)}
+        if not dataset.startswith(photographs.BEGINS):  # they ask nobody
+            shared["ledger"] = str(self.base / "ledger")
         return name, self._step(name, sweep.notebook, outputs, inputs, {**cell, **given, **sweep.parameters, **shared, "smoke": self.smoke})
 
     def _weights(self, folder: str, seed: int) -> list[str]:
