@@ -28,7 +28,7 @@ def test_the_numbers_are_the_published_ones(document, table, monkeypatch):
 def test_the_numbers_of_labelling_are_the_measured_ones():
     """Every line of the two tables, against the means over seeds."""
     means = pd.read_csv(ROOT / "results/benchmarks/label.csv").groupby(["part", "setting", "measure"]).value.mean()
-    text = (ROOT / "docs/label.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/label.md").read_text(encoding="utf-8").partition("`python benchmarks/ranks.py`")[0]
     told = [line.strip("| ").split(" | ")[1:] for line in text.splitlines() if re.match(r"\|.* \d+\.\d \|$", line)]
     inductive = ("digits, llm none", "digits, llm fieldguide", "aviary, llm fieldguide")
     measures = [("inductive", inductive, name) for name in ("CLIP", "predict", "transduct the new images alone", "transduct all images")]
@@ -37,6 +37,21 @@ def test_the_numbers_of_labelling_are_the_measured_ones():
     for line, (part, settings, name) in zip(told, measures, strict=True):
         found = [means.get((part, setting, name), means.get((part, setting, f"{name}+attributes"))) for setting in settings]
         assert line == [f"{value:.1f}" for value in found]
+
+
+def test_the_numbers_of_groups_are_the_measured_ones():
+    means = pd.read_csv(ROOT / "results/benchmarks/groups.csv").groupby(["case", "rule"])[["accuracy", "overconfidence"]].mean()
+    text = (ROOT / "docs/label.md").read_text(encoding="utf-8").partition("`python benchmarks/groups.py`")[2]
+    told = [line.strip("| ").split(" | ")[1:] for line in text.splitlines() if re.match(r"\|.* \d+\.\d \|$", line)]
+    rules = ("alone", "log pool", "mean")
+    assert told == [[f"{means.accuracy[case, rule]:.1f}" for rule in rules] for case in ("renderings", "copies", "mixed")]
+    over = {key: f"{abs(value):.1f}" for key, value in means.overconfidence.items()}
+    low, product, pooled, alone = (
+        over[key] for key in (("renderings", "log pool"), *(("copies", of) for of in ("product", "log pool", "alone")))
+    )
+    said = " ".join(text.split())
+    assert f"is {low} points too low in the first case" in said and means.overconfidence["renderings", "log pool"] < 0
+    assert f"would be {product} points too high in the second, against {pooled} here and {alone} of images alone" in said
 
 
 def test_the_numbers_of_the_peers_are_the_measured_ones():

@@ -38,7 +38,7 @@ def unmarked(document: str) -> list[str]:
 
 
 def _value(tables: Path, table: str, where: str, names: str, what: str) -> str:
-    """where: further words of the mark, `COLUMN=VALUE`, that choose among the rows of a table."""
+    """where: further words of the mark, `COLUMN=VALUE`, that choose among the rows of a table; a dataset stands for all its parts too."""
     chosen = dict(word.split("=") for word in where.split())
     method, _, reference = names.partition(" > ")
     if reference:
@@ -50,7 +50,8 @@ def _value(tables: Path, table: str, where: str, names: str, what: str) -> str:
         frame = _rows(tables / f"{table}.csv")
         frame = frame[frame.label == method]
     for column, value in chosen.items():
-        frame = frame[frame[column].astype(str) == value]
+        told = frame[column].astype(str)
+        frame = frame[(told == value) | told.str.startswith(f"{value}#")]
     if frame.empty:
         raise KeyError(f"{table}{where}: {names} | {what}: no such cell in {tables}")
     if what == "accuracy":

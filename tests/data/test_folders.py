@@ -81,11 +81,11 @@ def test_other_folders_that_people_have(tmp_path, names, classes, left_out):
 
 def test_a_format_that_is_not_read_is_named_and_its_class_too(tmp_path):
     base = put(tmp_path / "base", "cat/1.png")
-    for name in ("dog/1.heic", "dog/2.heic"):
+    for name in ("dog/1.jxl", "dog/2.jxl"):
         (base / name).parent.mkdir(exist_ok=True)
         (base / name).write_bytes(b"x")
     _, told = task_and_told(base)
-    assert told == [f"{base}: left out: dog/1.heic and 1 more (.heic: no image by its name), dog (a folder without an image)"]
+    assert told == [f"{base}: left out: dog/1.jxl and 1 more (.jxl: no image by its name), dog (a folder without an image)"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_the_true_reason_is_told_where_suffixes_are_not_the_cause(tmp_path, caps
     if message:
         assert told == f"{base}: no image among 1 files: {message}"
     else:
-        assert told.startswith(f"{base}: no image among 0 files; known by their suffixes: .bmp .gif .jfif .jpe .jpeg")
+        assert told.startswith(f"{base}: no image among 0 files; known by their suffixes: .avif .bmp .gif .heic .heif")
 
 
 def test_a_circle_of_linked_folders_ends(tmp_path):
