@@ -51,6 +51,7 @@ def run(
     dtype: torch.dtype | None = None,
     features: Tensor | None = None,
     view: Tensor | None = None,
+    text_first: Callable[[Encoder, Bank], Encoder] | None = None,
     checkpoints: Checkpoints | Path | str | None = None,
     progress: bool = True,
 ) -> Result:
@@ -70,12 +71,13 @@ def run(
     encoder as it is, query features, prior, support features and labels to the weight of support in a transduction; select_pairs: which
     confused pairs are asked about; ask: asks, and gives the grown bank, as `gta.generate.distinguish`; draw: from the confident images
     to the batches that adapt sees, as `gta.adapt.draw_batches`; features: those of all images by the unchanged `encoder`, support last,
-    if you know them already.
+    if you know them already; text_first: a stage before the loop that trains the text tower on the bank (`gta.peers.descriptions`).
 
     Raises ValueError for a bank of other classes, and for one to replay with an llm or under another memory; what llm raises.
     """
     settings = settings or Settings()
     bank = beginning(attributes, class_names, settings.memory, settings.generate, asks=llm is not None)
+    encoder = text_first(encoder, bank) if text_first else encoder
     replayed = bank.asked if bank.asked and settings.generate else None
     parts = [as_images(part, encoder, progress) for part in (images, *(support or ())[:1])]
     labels = torch.as_tensor(support[1]).long() if support else torch.empty(0, dtype=torch.long)

@@ -98,6 +98,7 @@ THIRDS = {
         "test_papermill_tells_how_a_text_is_given",
         "test_kills_of_an_export_leave_all_or_nothing",
         "test_a_tower_that_squashes_is_read_as_it_reads",
+        "test_a_run_measures_every_method_and_sees_no_label_of_a_query_image",
         "test_so_does_more_bad_input",
         "test_both_towers_end_in_the_embedding_and_training_keeps_what_the_manifest_says",
     },

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from gta.adapt import natural_augmentation
-from gta.data import copies, folders, lock, manifests, parts, shots
+from gta.data import copies, folders, lock, manifests, parts, short_texts, shots
 from gta.data.splits import Entry
 from gta.files import ROOT
 from gta.names import nearest, printable
@@ -107,6 +107,8 @@ def query_labels(name: str) -> np.ndarray:
 
 def _query_classes(name: str) -> np.ndarray:
     """The true classes of a whole dataset. They also decide which images are in a part of it."""
+    if name.startswith(short_texts.PREFIX):
+        return short_texts.labels(name)
     if found := _of_the_paper(name, None):
         return np.array([entry.label for entry in _open(*found, training=False).splits["test"]])
     if name == "digits":

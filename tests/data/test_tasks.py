@@ -39,6 +39,10 @@ def test_an_unknown_dataset_is_told_the_nearest():
         tasks.load("digit")
 
 
+def _tree(file):
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
 def test_only_results_asks_for_labels():
     """Whoever calls `query_labels`, or splits off the third value of `digits.load`, sees labels."""
     asks = {}
@@ -59,10 +63,13 @@ def test_only_results_asks_for_labels():
         if {*(node.module or "").split("."), *(alias.name for alias in node.names)} & knows_truth
     }
     outside = {name for name in imports if not name.startswith(("gta/worlds/", "gta/scores/", "gta/workshop/"))}
-    assert outside == {"gta/data/tasks.py", "gta/label/jobs.py", "gta/label/models.py"}
+    shown = {f"gta/{file}.py" for file in ("label/jobs", "label/models", "diagnosis/folder")}
+    # Plants are drawn with their labels: birds that no query set has, and digits of the splits with labels.
+    assert outside == {"gta/data/tasks.py", "gta/diagnosis/plants.py", *shown}
+    assert "query" not in {str(n.value) for n in ast.walk(_tree("gta/diagnosis/plants.py")) if isinstance(n, ast.Constant)}
     # A user's own pictures of drawn birds are spoken of as those of a world, and its encoders are loaded; no more is known there.
-    for file in ("jobs", "models"):
-        nodes = ast.walk(ast.parse((ROOT / f"gta/label/{file}.py").read_text(encoding="utf-8")))
+    for file in shown:
+        nodes = ast.walk(_tree(file))
         taken = {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "aviary"}
         assert taken <= {"BIRD", "SENTENCE", "ENCODERS"}
     assert not any("query_labels" in cell for cell in (file.read_text(encoding="utf-8") for file in (ROOT / "notebooks").rglob("*.ipynb")))

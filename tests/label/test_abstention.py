@@ -173,8 +173,7 @@ def test_sets_are_those_of_crepes(tmp_path):
         z, new = rng.dirichlet(np.full(5, 0.5), n), rng.dirichlet(np.full(5, 0.5), 200)
         labels = rng.integers(0, 5, n)
         given_ = json.dumps([z.tolist(), labels.tolist(), new.tolist(), 1 - risk])
-        done = subprocess.run(
-            [sys.executable, "-c", CREPES], input=given_, env={"PYTHONPATH": str(tmp_path)}, check=True, capture_output=True, text=True
-        )
+        of_crepes = {"env": {"PYTHONPATH": str(tmp_path)}, "check": True, "capture_output": True, "encoding": "utf-8"}
+        done = subprocess.run([sys.executable, "-c", CREPES], input=given_, **of_crepes)
         bound = set_bound(z[np.arange(n), labels], risk)
         assert np.array_equal(new >= bound, np.array(json.loads(done.stdout)) == 1)

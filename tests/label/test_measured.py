@@ -1,10 +1,11 @@
-"""The tables of ranks and of abstention in docs/label.md are the measured ones, cell by cell."""
+"""The tables of ranks, of abstention and of reviews in docs/label.md are the measured ones, cell by cell."""
 
 import re
 
 import pandas as pd
 
 from gta.files import ROOT
+from gta.scores.statistics import t_interval
 
 TEXT = (ROOT / "docs/label.md").read_text(encoding="utf-8")
 BENCHMARKS = ROOT / "results/benchmarks"
@@ -41,3 +42,19 @@ def test_the_numbers_of_abstention():
             )
         ]
         assert cells == [f"{value:.1f}" for value in values]
+
+
+def test_the_numbers_of_reviews():
+    frame = pd.read_csv(BENCHMARKS / "review.csv")
+    by = frame.set_index(["setting", "by", "answered", "seed"]).sort_index()
+    told = lines("review.py")
+    assert len(told) == 8
+    for name, *cells, over in told:
+        world, how = name.split(", ")
+        setting = {"digits": "digits, llm none", "aviary": "aviary, llm fieldguide"}[world]
+        assert cells == [f"{by.accuracy[setting, how, answered].mean():.1f}" for answered in (0, 10, 20, 40, 80)]
+        more = by.accuracy[setting, how, 80] - by.accuracy[setting, "random", 80]
+        low, high = t_interval(list(more))
+        assert over == ("" if how == "random" else f"{more.mean():.1f} ({low:.1f} to {high:.1f})")
+    alone = [f"{by.alone[setting, 'both', 80].mean():.1f}" for setting in ("digits, llm none", "aviary, llm fieldguide")]
+    assert f"in the place of labels give {alone[0]} and {alone[1]}." in TEXT

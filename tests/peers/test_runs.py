@@ -75,7 +75,7 @@ def test_each_method_is_compared_with_clip_and_transduction_with_what_it_goes_on
     on_new = {(row.method, row.variant) for row in rows[0] if row.dataset == "digits#new" and row.baseline == "CLIP"}
     assert on_new >= {("CoOp", ""), ("CoOp", "random start"), ("CoCoOp", ""), ("GTA-CLIP", "")}
     alone = {row.method for row in rows[0] if row.table == "peers_zero_shot" and row.baseline == "CLIP"}
-    assert alone >= {"CuPL", "WaffleCLIP", "prompt ensemble", "SuS-X", "ZLaP", "EM-Dirichlet", "k-means", "GMM", "GTA-CLIP"}
+    assert alone >= {"CuPL", "WaffleCLIP", "LabelDesc", "prompt ensemble", "SuS-X", "ZLaP", "EM-Dirichlet", "k-means", "GMM", "GTA-CLIP"}
 
 
 def test_methods_of_anchors_and_views_run_from_the_names_and_from_the_texts_that_gta_clip_found(rows):

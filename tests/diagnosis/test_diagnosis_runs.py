@@ -17,6 +17,7 @@ GIVEN = dict(dataset="digits", backbone="embedded", pretrained=None, revision=No
 GIVEN |= dict(mode="record", max_calls=None, iterations=1, smoke=True, plants=1, first=100)
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_method_and_sees_no_label_of_a_query_image(encoder, glyphs, guide_llm, tmp_path, monkeypatch):
     images, labels = glyphs
     split = ([f"glyph/{i}" for i in range(60)], np.stack(images)[..., 0], labels.numpy())
