@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +26,12 @@ class Answers:
     truth: dict[int, str] = field(default_factory=dict)
 
 
-def read_answers(file: Path, images: Path) -> Answers:
+def read_answers(file: Path, images: Path, places: Mapping[str, Path] | None = None) -> Answers:
     """The answers of a CSV: `predictions.csv` of `gta label`, or one with the columns image (or path), label and prediction, whose label is
     the truth, empty where it is not known. A line without an answer is left out.
 
-    images: the folder that paths are relative to, besides that of the CSV. Raises ValueError with the line, and FileNotFoundError.
+    images: the folder that paths are relative to, besides that of the CSV; places: {path: file} of what is known to lie elsewhere. Raises
+    ValueError with the line, and FileNotFoundError.
     """
     columns, rows = _rows(file)
     image = next((name for name in IMAGE if name in columns), None)
@@ -45,7 +46,7 @@ def read_answers(file: Path, images: Path) -> Answers:
             continue
         if answer == ANSWER and row.get("label"):
             truth[len(names)] = row["label"]
-        files.append(_found(row[image], (images, file.parent), f"{file}, line {line}"))
+        files.append(_found(row[image], (images, file.parent), f"{file}, line {line}", places))
         names.append(row[image])
         labels.append(row[answer])
         if measure:
@@ -64,12 +65,13 @@ def read_truth(file: Path, answers: Answers, images: Path) -> dict[int, str]:
     if missing := {"path", "label"} - set(columns):
         raise ValueError(f"{file}: no column {' or '.join(sorted(missing))} in its first line; it needs path,label")
     places = {path.resolve(): row for row, path in enumerate(answers.files)}
+    known = dict(zip(answers.names, answers.files, strict=True))
     truth: dict[int, str] = {}
     for line, row in rows:
         where = f"{file}, line {line}"
         if not row["label"]:
             raise ValueError(f"{where}: {row['path']!r} has no label; leave the line out, or say what it shows")
-        place = places.get(_found(row["path"], (images, file.parent), where).resolve())
+        place = places.get(_found(row["path"], (images, file.parent), where, known).resolve())
         if place is None:
             raise ValueError(f"{where}: {row['path']!r} is not among the images that were labelled{nearest(row['path'], answers.names)}")
         if truth.setdefault(place, row["label"]) != row["label"]:
@@ -104,9 +106,9 @@ def _cells(reader: csv.DictReader, paths: set[str]) -> Iterator[tuple[int, dict[
         yield reader.line_num, {key: value if key in paths else " ".join(value.split()) for key, value in cells.items()}
 
 
-def _found(name: str, folders: Iterable[Path], where: str) -> Path:
+def _found(name: str, folders: Iterable[Path], where: str, places: Mapping[str, Path] | None) -> Path:
     path = os.fsdecode(name.encode())  # the bytes of a path are UTF-8, whatever the locale
-    tried = [folder / path for folder in folders]
+    tried = [folder / (places or {}).get(name, path) for folder in folders]
     found = next((one for one in tried if one.is_file()), None)
     if found is None:
         told = " or ".join(sorted({str(one.parent) for one in tried}))

@@ -2,8 +2,8 @@
 
     of images    AUROC of the score against what is wrong, and the share of wrong images among the tenth with the largest scores
     of slices    the rank of the first one that bears the words of the plant, or words that are as true of what is harmed; a plant is found
-                 if it is among the first three. `perfect sight` has the truth of all words in place of an encoder: what it does not find,
-                 words alone do not tell
+                 if it is among the first three. `perfect sight` has the truth of all words in place of an encoder, for likeness alone: what
+                 it does not find, what images show does not tell
 
 Whatever learns from losses is scored on folds that it has not learnt from. The null is the same diagnosis of shuffled losses.
 """
@@ -21,7 +21,7 @@ from gta.diagnosis.predictors import described, folds, out_of_fold
 TOP = 0.1  # of the images, those with the largest scores
 FIRST = 3  # slices that a reader looks at
 OURS, ALONE, NULL = "ensemble", "ensemble, embedding alone", "null: shuffled losses"
-SLICES, SIGHT = "slices by words", "perfect sight"
+SLICES, ALIKE, SIGHT = "slices by words", "slices by words, likeness alone", "perfect sight"
 
 
 def scores(features: np.ndarray, z: np.ndarray, wrong: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -58,17 +58,20 @@ def of_images(scored: dict[str, np.ndarray], wrong: np.ndarray, planted: np.ndar
     return lines
 
 
-def of_slices(sample: Sample, features: np.ndarray, z: np.ndarray, texts: np.ndarray, names: Sequence[str], seed: int) -> list[dict]:
+def of_slices(
+    sample: Sample, features: np.ndarray, z: np.ndarray, said: np.ndarray, texts: np.ndarray, names: Sequence[str], seed: int
+) -> list[dict]:
     """A line for each method: its first three names; `rank` of the first that is a word of the plant (0: none of them), `as_true` of the
     first that is as true (`Sample.as_true`); and, of slices with a p-value, the p of the first, and the share of harmed images in the best
-    of the three, `precision`. texts: (T, d), of `names`."""
+    of the three, `precision`. said: (M, d), of the texts of each class; texts: (T, d), of `names`."""
     wrong, classes = z.argmax(1) != sample.labels, z.argmax(1)
     loss, directions = wrong.astype(float), slices.directions(features, texts)
+    both = slices.both_ways(features, texts, said[classes])
     shuffled = Generator(PCG64([seed, 8])).permutation(loss)
-    losses = {SLICES: loss, "1 - confidence, by words": 1 - z.max(1), NULL: shuffled}
+    tried = {SLICES: (both, loss), ALIKE: (directions, loss), "1 - confidence, by words": (both, 1 - z.max(1)), NULL: (both, shuffled)}
     lines = []
-    for method, of in losses.items():
-        found = slices.find(directions, names, of, FIRST, seed)
+    for method, (scores_of, of) in tried.items():
+        found = slices.find(scores_of, [*names] * (scores_of.shape[1] // len(names)), of, FIRST, seed)
         precision = max(float(sample.planted[one.members].mean()) for one in found)
         lines.append(_line(method, sample, [one.text for one in found]) | {"p": found[0].p, "precision": precision})
     svms = baselines.class_svms(features, classes, wrong)

@@ -1,7 +1,7 @@
 """The predicted loss of each image: an ensemble of light models from what an encoder sees to how wrong the labeller is.
 
 LLM2Loss (Ardeshir 2023, arXiv 2305.03212) fits light models from a semantic embedding of a training image to the loss of a black box on it,
-and reads off an ensemble of them where that model fails. The paper does not name one architecture; here they are three that err otherwise:
+and reads off an ensemble of them where that model fails. No code was released; the light models here are three that err otherwise:
 
     ridge      one direction: the loss rises along it
     trees      a bagging of small trees, on the principal components: a few thresholds one after the other

@@ -3,8 +3,6 @@
 The page keeps the rules of the report of `gta label`: one file with its pictures, no script, nothing loaded, every name escaped.
 """
 
-import csv
-import io
 import os
 import urllib.parse
 from collections.abc import Iterable
@@ -18,6 +16,7 @@ from gta.diagnosis.folder import CHANCE, Diagnosis, Found
 from gta.diagnosis.slices import rate_interval
 from gta.files import write_atomically
 from gta.label.report import Picture, shown, thumbnail
+from gta.label.tables import table
 
 COLUMNS = ("path", "label", "truth", "predicted_failure", "low", "high", "slices")
 FIRST = 48  # pictures of the images that are predicted to fail most
@@ -41,19 +40,17 @@ def lines(diagnosis: Diagnosis) -> str:
     within: dict[int, list[str]] = {}
     for found in diagnosis.told:
         for row in (*found.slice.members.tolist(), *found.rest.tolist()):
-            within.setdefault(row, []).append(found.slice.text)
-    text, answers, guess = io.StringIO(), diagnosis.answers, diagnosis.predicted
-    written = csv.writer(text, lineterminator="\n")
-    written.writerow(COLUMNS)
+            within.setdefault(row, []).append(str(found))
+    rows, answers, guess = [], diagnosis.answers, diagnosis.predicted
     for i in np.argsort(-guess.loss, kind="stable"):
         row = int(diagnosis.others[i])
         told = [f"{value[i]:.4f}" for value in (guess.loss, guess.low, guess.high)]
-        written.writerow([answers.names[row], answers.labels[row], "", *told, "; ".join(within.get(row, []))])
+        rows.append([answers.names[row], answers.labels[row], "", *told, "; ".join(within.get(row, []))])
     for i in np.argsort(-diagnosis.checked, kind="stable"):
         row = int(diagnosis.sample[i])
         chance = f"{diagnosis.checked[i]:.4f}"
-        written.writerow([answers.names[row], answers.labels[row], answers.truth[row], chance, "", "", "; ".join(within.get(row, []))])
-    return text.getvalue()
+        rows.append([answers.names[row], answers.labels[row], answers.truth[row], chance, "", "", "; ".join(within.get(row, []))])
+    return table(COLUMNS, rows)
 
 
 def page(diagnosis: Diagnosis, out: Path) -> str:
@@ -70,7 +67,7 @@ def page(diagnosis: Diagnosis, out: Path) -> str:
         worst=_worst(diagnosis),
         first=_pictures(diagnosis, out, diagnosis.others[order[:FIRST]]),
         slices=[_slice(diagnosis, out, found) for found in diagnosis.told],
-        chance=[found.slice for found in diagnosis.slices if found.slice.p > CHANCE],
+        chance=[found for found in diagnosis.slices if found.slice.p > CHANCE],
         texts=diagnosis.texts,
         size=diagnosis.images.pixels.shape[-1],
     )
@@ -91,9 +88,11 @@ def _slice(diagnosis: Diagnosis, out: Path, found: Found) -> dict:
     seen = [row for row in one.members.tolist() if row in missed]
     return {
         "text": one.text,
+        "beyond": found.beyond,
         "others": one.others[:3],
         "size": len(one.members),
         "missed": len(seen),
+        "wrong_of": f"{100 * one.rate:.0f} %",
         "rate": _percent(one.rate, one.low, one.high),
         "elsewhere": f"{100 * one.rest:.0f} %",
         "p": f"{one.p:.3f}",

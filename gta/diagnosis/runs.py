@@ -16,6 +16,7 @@ from torch import Tensor
 from gta.attributes import Bank
 from gta.diagnosis import measure
 from gta.diagnosis.plants import Sample, planted_samples
+from gta.diagnosis.words import text_features
 from gta.encoders.images import load_images
 from gta.files import ROOT, write_atomically
 from gta.studies.parameters import ONCE, RunParameters
@@ -59,6 +60,7 @@ def diagnosis(study: Study, parameters: Diagnosis) -> Measured:
     words = words_of(study)
     texts = study.encoder.encode_texts([study.task.nameless.replace("{attribute}", word) for word in words]).cpu().numpy()
     plain = [study.encoder.encode_texts(of_class) for of_class in bank.texts]
+    said = text_features(study.encoder, dict(zip(bank.class_names, bank.texts, strict=True)))
     features = encoded(study, whole.images)
     images, slices = [], []
     for draw, sample in zip([-1, *parameters.planted], [whole, *samples], strict=True):
@@ -69,7 +71,7 @@ def diagnosis(study: Study, parameters: Diagnosis) -> Measured:
         named = _named(study, parameters, draw, sample, own, wrong)
         found = measure.scores(seen.cpu().numpy(), z, wrong, parameters.seed)
         images += [named | line for line in measure.of_images(found, wrong, sample.planted)]
-        slices += [named | line for line in measure.of_slices(sample, seen.cpu().numpy(), z, texts, words, parameters.seed)]
+        slices += [named | line for line in measure.of_slices(sample, seen.cpu().numpy(), z, said, texts, words, parameters.seed)]
         print(f"draw {draw}: {sample}: {sample.planted.sum()} of {len(wrong)} harmed, {100 * wrong.mean():.0f} % wrong")
     return Measured(pd.DataFrame(images), pd.DataFrame(slices))
 

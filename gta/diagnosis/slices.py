@@ -1,13 +1,16 @@
 """Slices: sets of images, each named by a text, in which the labeller fails more than elsewhere.
 
-A direction of the shared space is tried for each text that is given. With unit features f of an image and T of the texts, a row each, both
-with their means taken away, an image is put together from texts, each as much as it must be:
+Each text that is given is tried in two ways. With unit features f of an image, t of the text and u of what its label says, a mean taken
+away from each (over images, texts and labels of images),
 
-    score = argmin over a of |f - T' a|^2 + R m |a|^2 = (T T' + R m I)^-1 T f,    m the mean of the diagonal of T T', R = `RIDGE`
+    like the text                             f . t
+    more like it than the label says          (f - c u) . t,      c = sum of f . u / sum of u . u, over all images
 
-so that what all images or all texts share says nothing, and of two texts that are alike the one that fits better takes the image. A slice
-is the images with the largest scores, a share of SHARES of all. Neither texts nor images know of any failure, so the slices stand before
-the first failure is looked at. With l the loss (1 for a wrong label), k the images of a slice, n all, and mean and variance over all,
+so that what all images or all texts share says nothing, and, in the second way, nothing that the label tells already. A bird whose wings
+are painted over is like others with such wings, and unlike what its label says. A slice is the images with the largest scores, a share of
+SHARES of all. It knows the labels that were given, never which of them are wrong: it stands before the first failure is looked at.
+
+With l the loss (1 for a wrong label), k the images of a slice, n all, and mean and variance over all,
 
     Z = (sum of l in the slice - k mean l) / sqrt( k (n - k) / (n - 1) var l )
 
@@ -26,19 +29,18 @@ import numpy as np
 from scipy.stats import binomtest
 
 SHARES = (0.05, 0.1, 0.2, 0.3)  # of the images, from the largest score on
-RIDGE = 0.1  # chosen on worlds 10 to 14 of the aviary, which are reported nowhere
 PERMUTATIONS = 999
 LEVEL = 0.95
-EXAMPLES = 12
 
 
 @dataclass(frozen=True)
 class Slice:
-    """text: its name; others: names of nearly the same images; members: int (k,), rows of images, the most typical first; rate: mean loss
-    among them, with its interval `low`, `high`, which holds for all slices together where the loss is 0 or 1, else NaN; rest: mean loss of
-    all other images; z, p: as in the head of this file, given the slices before."""
+    """text: its name; column: of the scores; others: names of nearly the same images; members: int (k,), rows of images, the most typical
+    first; rate: mean loss among them, with its interval `low`, `high`, which holds for all slices together where the loss is 0 or 1, else
+    NaN; rest: mean loss of all other images; z, p: as in the head of this file, given the slices before."""
 
     text: str
+    column: int
     others: tuple[str, ...]
     members: np.ndarray
     rate: float
@@ -50,14 +52,24 @@ class Slice:
 
 
 def directions(features: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """The scores (n, T) of unit features (n, d) and unit texts (T, d)."""
-    centred, words = features - features.mean(0), texts - texts.mean(0)
-    gram = words @ words.T
-    return np.linalg.solve(gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)), words @ centred.T).T
+    """The scores (n, T) of features (n, d), by unit texts (T, d): how much more than all others an image is like each text."""
+    return (features - features.mean(0)) @ (texts - texts.mean(0)).T
+
+
+def beyond(features: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """What unit features (n, d) show beyond what their labels say, (n, d): each less c times the unit feature of its label, `said` (n, d),
+    with the c that fits all images best. Where all labels are one, nothing but their mean is taken away."""
+    image, label = features - features.mean(0), said - said.mean(0)
+    return image - (image * label).sum() / max((label**2).sum(), 1e-12) * label
+
+
+def both_ways(features: np.ndarray, texts: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """The scores (n, 2 T) of images: like each text, and then more like it than the label says."""
+    return np.hstack([directions(features, texts), directions(beyond(features, said), texts)])
 
 
 def candidates(scores: np.ndarray) -> np.ndarray:
-    """The slices of scores (n, T), bool (T * len(SHARES), n): for each text the images with the largest scores, in each of SHARES. Equal
+    """The slices of scores (n, C), bool (C * len(SHARES), n): for each column the images with the largest scores, in each of SHARES. Equal
     scores come in the order of the images."""
     rank = np.argsort(np.argsort(-scores, axis=0, kind="stable"), axis=0, kind="stable")
     sizes = [max(1, round(share * len(scores))) for share in SHARES]
@@ -79,14 +91,15 @@ def statistics(members: np.ndarray, losses: np.ndarray, strata: np.ndarray) -> n
 def find(scores: np.ndarray, names: Sequence[str], loss: np.ndarray, count: int, seed: int, others: float = 0.5) -> list[Slice]:
     """The first `count` slices, found one after the other as the head of this file says.
 
-    scores: (n, T), of images and of the texts `names`; loss: float (n,), from 0 to 1; others: the share of images that two slices of one
-    size have in common, from which on the second is another name of the first. Raises ValueError for shapes that do not fit.
+    scores: (n, C); names: the text of each column, which may have several; loss: float (n,), from 0 to 1; others: the share of images that
+    two slices of one size have in common, from which on the second is another name of the first. Raises ValueError for shapes that do not
+    fit.
     """
     if scores.shape != (len(loss), len(names)):
-        raise ValueError(f"scores {scores.shape} are not of {len(loss)} images and {len(names)} texts")
+        raise ValueError(f"scores {scores.shape} are not of {len(loss)} images and {len(names)} columns")
     members, rng = candidates(scores), np.random.default_rng(seed)
     strata, found, left = np.zeros(len(loss), dtype=int), [], np.ones(len(members), dtype=bool)
-    for _ in range(min(count, len(names))):
+    for _ in range(min(count, len(set(names)))):
         shuffled = np.tile(np.asarray(loss, dtype=float)[:, None], (1, PERMUTATIONS + 1))
         for stratum in np.unique(strata):
             rows = np.flatnonzero(strata == stratum)
@@ -109,11 +122,12 @@ def _slice(
     j, size = divmod(best, len(SHARES))
     of_size, inside = members[size :: len(SHARES)], members[best]
     shared = (of_size & inside).sum(1) / inside.sum()
-    near = [int(i) for i in np.argsort(-shared, kind="stable") if i != j and shared[i] >= others]
+    near = [int(i) for i in np.argsort(-shared, kind="stable") if names[i] != names[j] and shared[i] >= others]
     rows = np.flatnonzero(inside)
     low, high = rate_interval(loss[inside], len(members))
     order = rows[np.argsort(-scores[rows, j], kind="stable")]
-    return Slice(names[j], tuple(names[i] for i in near), order, loss[inside].mean(), low, high, loss[~inside].mean(), z, p)
+    also = tuple(dict.fromkeys(names[i] for i in near))
+    return Slice(names[j], j, also, order, loss[inside].mean(), low, high, loss[~inside].mean(), z, p)
 
 
 def rate_interval(loss: np.ndarray, tried: int) -> tuple[float, float]:

@@ -30,6 +30,14 @@ def named_texts(bank: Bank | None, own: Sequence[str]) -> dict[str, list[str]]:
     return {name: [bank.template.replace("{}", name)] for name in bank.class_names} | texts
 
 
+def label_texts(bank: Bank | None, labels: Sequence[str]) -> dict[str, list[str]]:
+    """{label: the texts that say it}: all that a bank has for the class. A label that no class bears is its template, without a bank the
+    label alone."""
+    known = dict(zip(bank.class_names, bank.texts, strict=True)) if bank else {}
+    template = bank.template if bank else "{}"
+    return {label: known.get(label) or [template.replace("{}", label)] for label in labels}
+
+
 def text_features(encoder: Encoder, texts: dict[str, list[str]]) -> np.ndarray:
     """A unit vector for each name, (T, d): the direction of the mean feature of its texts. Raises as the encoder's tokenizer does."""
     flat = encoder.encode_texts([text for of_name in texts.values() for text in of_name]).cpu().numpy()

@@ -35,7 +35,8 @@ def test_a_run_measures_every_method_and_sees_no_label_of_a_query_image(encoder,
     assert {measure.OURS, measure.ALONE, measure.NULL, "1 - confidence", "margin", "mixture", "class SVM"} <= set(images_of.method)
     planted = images_of[images_of.draw == 100]
     assert (planted.harmed_images == 48).all() and planted.harm.isin(plants.HARMS).all() and (planted.wrong == planted.alone).all()
-    assert set(measured.of_slices.method) == {measure.SLICES, "1 - confidence, by words", measure.NULL, "mixture", "class SVM", "ridge"}
+    methods = {measure.SLICES, measure.ALIKE, "1 - confidence, by words", measure.NULL, "mixture", "class SVM", "ridge"}
+    assert set(measured.of_slices.method) == methods
     assert (measured.of_slices["rank"] == 0).all(), "no harm of digits has words"
     runs.write(measured, parameters)
     assert len(charts.read(tmp_path / "predicted.csv")) == len(images_of) and (tmp_path / "slices.csv").exists()

@@ -2,7 +2,9 @@
 
 import csv
 import html
+import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +17,9 @@ from gta.__main__ import main
 from gta.attributes import Bank
 from gta.diagnosis import folder, predictors, report, slices
 from gta.diagnosis.inputs import read_answers, read_truth, read_words
-from gta.diagnosis.words import AVERAGED, named_texts, text_features
+from gta.diagnosis.words import AVERAGED, label_texts, named_texts, text_features
 from gta.encoders.images import Images
+from gta.label.labelled import FACTS
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -90,6 +93,8 @@ def test_words_and_the_texts_that_say_them(tmp_path):
     assert list(texts)[20:] == ["a hooked bill", "snow"] and len(texts["snow"]) <= AVERAGED
     assert texts["a hooked bill"][:2] == ["a bird 0 with a hooked bill", "a bird 3 with a hooked bill"]
     assert named_texts(None, ["x", "y"]) == {"x": ["x"], "y": ["y"]}
+    said = {"bird 3": ["a bird 3.", "a bird 3 with a hooked bill"], "a finch": ["a a finch."]}
+    assert label_texts(bank, ["bird 3", "a finch"]) == said and label_texts(None, ["gull"]) == {"gull": ["gull"]}
     with pytest.raises(ValueError, match="'x' is the only text"):
         named_texts(None, ["x"])
 
@@ -112,12 +117,14 @@ def made(tmp_path, quick, rng):
     truth = {i: "gull" if fails[i] else f"tern {HOSTILE}" for i in range(80)}
     answers = folder.Answers(files, [file.name for file in files], [f"tern {HOSTILE}"] * n, rng.random(n), truth)
     pixels = torch.from_numpy(rng.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8))
-    return SimpleNamespace(fails=fails, shown=shown, found=folder.diagnose(answers, Images.of_pixels(pixels), features, np.eye(6), names))
+    said = np.zeros((n, 6))
+    found = folder.diagnose(answers, Images.of_pixels(pixels), features, said, np.eye(6), names)
+    return SimpleNamespace(fails=fails, shown=shown, found=found)
 
 
 def test_the_failing_slice_is_told_of_checked_and_of_other_images(made):
     found = made.found
-    assert [one.slice.text for one in found.told] == [HOSTILE]
+    assert [str(one) for one in found.told] == [f"like {HOSTILE}"]
     one = found.told[0]
     assert set(one.slice.members) <= set(range(80)) and set(one.rest) <= set(range(80, 120))
     assert (made.shown[one.rest] == 0).any(1).mean() > 0.7 and len(one.rest) >= 6
@@ -139,10 +146,32 @@ def test_every_image_has_its_line_the_likeliest_to_be_wrong_first(made):
     assert inside == {*made.found.told[0].slice.members.tolist(), *made.found.told[0].rest.tolist()}
 
 
+def test_the_first_thing_on_the_page_is_what_to_do(made, tmp_path):
+    steps = re.findall("<li>(.*?)</li>", report.page(made.found, tmp_path).partition("<nav>")[0])
+    held = int(made.found.wrong[np.argsort(-made.found.checked, kind="stable")[:8]].sum())
+    assert "Look at the images below, in their order" in steps[0] and f"{held} of 8 are wrong" in steps[0]
+    told = f"Look at all {len(made.found.told[0].rest)} that are like <bdi>{html.escape(HOSTILE)}</bdi>"
+    assert len(steps) == 2 and told in steps[1]
+
+
+def test_where_the_labeller_doubts_better_the_page_says_to_sort_by_that(made, tmp_path):
+    doubt = made.fails.astype(float)
+    found = replace(made.found, answers=replace(made.found.answers, doubt=doubt))
+    steps = re.findall("<li>(.*?)</li>", report.page(found, tmp_path).partition("<nav>")[0])
+    assert "Sort the labels by the labeller's own margin or confidence" in steps[0] and "in their order" not in " ".join(steps)
+
+
+def test_a_slice_beyond_the_labels_says_so(made, tmp_path):
+    (one,) = made.found.told
+    found = replace(made.found, slices=[replace(one, beyond=True)])
+    assert str(found.told[0]) == f"more like {HOSTILE} than the label says"
+    assert f"more like <bdi>{html.escape(HOSTILE)}</bdi> than their label says" in report.page(found, tmp_path)
+
+
 def test_the_page_has_no_script_and_names_stay_text(made, tmp_path):
     text = report.page(made.found, tmp_path)
     assert "<script" not in text and html.escape(HOSTILE) in text and "default-src 'none'" in text
-    assert "120 labelled images, of which the truth of 80 is known" in text
+    assert "Of 120 labelled images the truth of 80 is known" in text
     assert all(link.startswith(("#", "%3Cscript%3E")) for link in re.findall(r'href="([^"]*)"', text))
     assert text.count("<img ") == text.count('src="data:image/')
 
@@ -160,7 +189,7 @@ def test_the_command_from_csv_to_page(tmp_path, quick, capsys, glyphs):
     rows = []
     for i, (image, j) in enumerate(zip(images, classes.tolist(), strict=True)):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
-        rows.append(f"{i}.png,{'x' if i < 50 else ''},{'y' if j in (6, 8, 9) else 'x'}")
+        rows.append(f"{i}.png,{'one' if i < 50 else ''},{'two' if j in (6, 8, 9) else 'one'}")
     (tmp_path / "p.csv").write_text("\n".join(["image,label,prediction", *rows]), encoding="utf-8")
     words = "\n".join(f"a character with {what}" for what in ("a closed loop at the top", "a pair of closed loops", "only straight lines"))
     (tmp_path / "w.txt").write_text(words, encoding="utf-8")
@@ -178,6 +207,27 @@ def test_the_command_from_csv_to_page(tmp_path, quick, capsys, glyphs):
     assert (tmp_path / "diagnosis.html").exists() and str(tmp_path / "diagnosis.csv") in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "diagnosis.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 60 and sum(row["truth"] == "" for row in rows) == 10
+
+
+def test_a_labelled_folder_knows_where_its_images_lie(tmp_path):
+    """Of what a run left, its own folder of images comes first, then where each image of a list lay; without that, the results' folder."""
+    assert folder.known_places(tmp_path) == (tmp_path, {})
+    out, photos, far = tmp_path / "out", tmp_path / "photos", tmp_path / "far"
+    for made in (out / "state", photos, far):
+        made.mkdir(parents=True)
+    put(photos, "", images=("a.png",))
+    put(far, "", images=("b.png",))
+    (out / "predictions.csv").write_text("path,label\na.png,x\nb.png,y\n", encoding="utf-8")
+    facts = {
+        "options": {"images": str(photos), "encoder": "e"},
+        "images": [["a.png", str(photos / "a.png")], ["b.png", str(far / "b.png")]],
+    }
+    (out / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    images, places = folder.known_places(out)
+    answers = read_answers(out / "predictions.csv", images, places)
+    assert answers.files == [photos / "a.png", far / "b.png"]
+    truth = put(tmp_path, "path,label\nb.png,z\n", "t.csv", images=())
+    assert read_truth(truth, answers, images) == {1: "z"}, "by the name that the results have"
 
 
 def test_what_is_missing_is_said_with_what_to_do(tmp_path, capsys):

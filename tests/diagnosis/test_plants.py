@@ -136,7 +136,7 @@ def test_a_planted_slice_is_found_in_its_own_words(rng):
     planted, labels = (shown == 1).any(1), np.zeros(n, int)
     z = np.where(planted[:, None] ^ (rng.random((n, 1)) < 0.1), [[0.3, 0.7]], [[0.7, 0.3]])
     sample = Sample([], labels, planted, "mislabelled", ("text 1",))
-    lines = {line["method"]: line for line in measure.of_slices(sample, features, z, np.eye(8), names, 0)}
+    lines = {line["method"]: line for line in measure.of_slices(sample, features, z, np.eye(8)[:2], np.eye(8), names, 0)}
     assert lines[measure.SLICES]["rank"] == 1 and lines[measure.SLICES]["p"] == 0.001 and lines[measure.SLICES]["precision"] > 0.8
     assert lines["ridge"]["rank"] == 1 and lines[measure.NULL]["p"] > 0.01
     assert lines["1 - confidence, by words"]["p"] == 1, "it is always as sure"

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import beta
 
 from gta.diagnosis import slices
-from gta.diagnosis.slices import SHARES, candidates, directions, find, rate_interval, statistics
+from gta.diagnosis.slices import SHARES, beyond, both_ways, candidates, directions, find, rate_interval, statistics
 
 
 def naive_z(member, loss, strata):
@@ -51,18 +51,39 @@ def test_what_cannot_vary_has_no_z():
     assert statistics(np.array([[True, False]]), np.ones((2, 3)), np.zeros(2, int)).tolist() == [[0, 0, 0]]
 
 
-def test_scores_are_the_minimum_of_what_the_head_of_the_file_states(rng):
-    features, texts = rng.standard_normal((3, 6)), rng.standard_normal((4, 6))
-    words = texts - texts.mean(0)
-    level = np.trace(words @ words.T) / 4
-    for row, score in zip(features - features.mean(0), directions(features, texts), strict=True):
-        found = minimize(lambda a, row=row: ((row - words.T @ a) ** 2).sum() + slices.RIDGE * level * (a**2).sum(), np.zeros(4), tol=1e-12)
-        np.testing.assert_allclose(score, found.x, atol=1e-5)
+def test_scores_by_hand():
+    """Means are (2, 1) of images and (0, 1) of texts: (-1, 1) . (1, 0) = -1, and so on."""
+    features, texts = np.array([[1.0, 2], [3, 0]]), np.array([[1.0, 1], [-1, 1]])
+    np.testing.assert_allclose(directions(features, texts), [[-1, 1], [1, -1]])
 
 
 def test_what_all_share_says_nothing(rng):
-    features, texts = rng.standard_normal((20, 6)), rng.standard_normal((5, 6))
-    np.testing.assert_allclose(directions(features + 3, texts - 7), directions(features, texts), atol=1e-9)
+    features, texts, said = rng.standard_normal((20, 6)), rng.standard_normal((5, 6)), rng.standard_normal((20, 6))
+    np.testing.assert_allclose(both_ways(features + 3, texts - 7, said + 2), both_ways(features, texts, said), atol=1e-9)
+
+
+def test_what_a_label_says_is_taken_away_as_far_as_it_fits_all_images_best(rng):
+    """The factor is that of least squares; where all labels are one, and where they are the images themselves, it is plain."""
+    features, said = rng.standard_normal((20, 6)), rng.standard_normal((20, 6))
+    image, label = features - features.mean(0), said - said.mean(0)
+    best = minimize(lambda c: ((image - c * label) ** 2).sum(), 0.0, tol=1e-12).x.item()
+    np.testing.assert_allclose(beyond(features, said), image - best * label, atol=1e-6)
+    np.testing.assert_allclose(beyond(features, np.ones((20, 6))), image)
+    np.testing.assert_allclose(beyond(features, 3 * features + 1), 0, atol=1e-12)
+
+
+def test_a_feature_that_no_label_tells_is_found_in_the_second_way(rng):
+    """Four labels; those of class 3 say what text 0 says, and show it. Images of class 2 show it too, which their label does not say, and
+    fail: by likeness classes 2 and 3 are one slice, and only beyond the labels class 2 is one of its own."""
+    said = np.eye(6)[[1, 2, 3, 0]][np.repeat(np.arange(4), 30)]
+    features = said + 0.2 * rng.standard_normal((120, 6))
+    features[60:90, 0] += 1
+    texts, loss = np.eye(6)[[0, 4, 5]], (np.repeat(np.arange(4), 30) == 2).astype(float)
+    found = find(both_ways(features, texts, said), ["x", "y", "z"] * 2, loss, 3, 0)
+    assert found[0].text == "x" and found[0].column == 3 and found[0].rate > 0.8
+    assert find(directions(features, texts), ["x", "y", "z"], loss, 1, 0)[0].rate < 0.65
+    assert sorted(one.text for one in found) == ["x", "y", "z"], "a text is told once, not once in each way"
+    assert all(one.text not in one.others for one in found)
 
 
 def test_a_slice_is_the_images_with_the_largest_scores():
@@ -129,5 +150,5 @@ def test_the_interval_is_that_of_clopper_and_pearson_for_all_slices_together():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"scores \(3, 2\) are not of 3 images and 1 texts"):
+    with pytest.raises(ValueError, match=r"scores \(3, 2\) are not of 3 images and 1 columns"):
         find(np.zeros((3, 2)), ["a"], np.zeros(3), 1, 0)
