@@ -85,6 +85,7 @@ SAYING = {
     "README.md": "",
     "docs/results.md": "How to read it:",
     "docs/aviary.md": "How to read it:",
+    "docs/label-descriptions.md": "## What the tables say",
     "docs/tables.md": "## What the embedded",
     "docs/views-and-sizes.md": "`snakemake second_view` measures",
 }
