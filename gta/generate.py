@@ -22,11 +22,11 @@ if TYPE_CHECKING:  # asking needs no torch
 Pair = tuple[int, int, int]
 
 
-def confused_pairs(assignments: Tensor, margin: float = 0.1) -> list[Pair]:
+def confused_pairs(assignments: Tensor, margin: float = 0.1, classes: Tensor | None = None) -> list[Pair]:
     """Class pairs (a, b, count), a < b, most frequent first, ties by class. An image counts for the pair of its two largest
     z if these differ by less than `margin`.
 
-    assignments: z (N, M).
+    assignments: z (N, M), or of some classes of each image, which `classes` (N, k) names, ascending in each row.
     """
     if assignments.shape[1] < 2:
         return []
@@ -34,6 +34,7 @@ def confused_pairs(assignments: Tensor, margin: float = 0.1) -> list[Pair]:
 
     top = likeliest(assignments, 2)
     first, second = assignments.gather(1, top).T
+    top = top if classes is None else classes.gather(1, top)
     counts = Counter(map(tuple, top[first - second < margin].sort(dim=1).values.tolist()))
     return sorted(((a, b, count) for (a, b), count in counts.items()), key=lambda pair: (-pair[2], pair))
 

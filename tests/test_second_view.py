@@ -52,7 +52,7 @@ def test_the_same_view_twice_counts_twice_and_a_constant_one_not_at_all():
     constant = torch.eye(6, dtype=torch.float64)[:1].expand(50, 6)
     close(transduct(x, prior, view=constant, affinity=graph).assignments, once.assignments, atol=1e-9)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gta.transduct.TEMPERATURE", 25.0)
+        patch.setattr("gta.transduct.solver.TEMPERATURE", 25.0)
         close(transduct(x, prior, affinity=graph).assignments, twice.assignments, atol=1e-9)
 
 

@@ -145,7 +145,7 @@ def test_objective_never_rises_with_free_prototypes_and_a_semidefinite_graph(n, 
     graph[:n] += torch.diag(graph[:n].sum(1) / 2 + graph[:n].sum(0) / 2)  # diagonally dominant: W + W^T has no negative eigenvalue
     few = {"support_features": support, "support_labels": labels} if shots else {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gta.transduct, "_prototypes", lambda sums, counts, *_: sums / counts.clamp_min(1e-300)[:, None])
+        patch.setattr(gta.transduct.solver, "unit_means", lambda sums, counts, *_: sums / counts.clamp_min(1e-300)[:, None])
         objective = transduct(x, prior, affinity=graph, inner=1, rounds=15, **few).objective
     assert max(np.diff(objective)) <= 1e-9 * n
 

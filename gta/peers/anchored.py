@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from gta.affinity import both_ways, knn_graph
 from gta.checks import distributions, not_negative, unit_rows
 from gta.labels import answer
-from gta.transduct import FLOOR, INNER, LAPLACIAN, ROUNDS, TEMPERATURE
+from gta.transduct import INNER, LAPLACIAN, ROUNDS
+from gta.transduct.mixture import FLOOR, TEMPERATURE
 
 ALPHA, NEIGHBORS = 1.0, 3  # the released code's, for every dataset
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from gta.checks import distributions, unit_rows
 from gta.labels import answer
-from gta.transduct import FLOOR, TEMPERATURE, confident_sums
+from gta.transduct.mixture import FLOOR, TEMPERATURE, confident_sums
 from gta.transport import sinkhorn
 
 EPS, ROUNDS, ITERATIONS = 0.01, 10, 15  # of the entropy; of plan and mixtures; of Sinkhorn, each time

@@ -117,7 +117,7 @@ def _causes(task: tasks.Task, method: str) -> dict[str, str]:
         "class names": f"{names} of {len(task.class_names)} are not the paper's, or not in its order",
     }
     if method != "CLIP":  # which has passed its own gate: what labels images jointly is left
-        solver = "a change in gta/transduct.py or gta/affinity.py: `make test` compares them with the reference"
+        solver = "a change in gta/transduct/ or gta/affinity.py: `make test` compares them with the reference"
         return {**images, "precision": "float16 or bfloat16 features change who is whose neighbour", "solver": solver, **texts}
     weights = "not OpenAI's of this size: `python -m gta doctor` says which are there"
     activation = f"QuickGELU is built for the backbone {backbones}, GELU for open_clip's plain names"

@@ -29,18 +29,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gta.affinity import both_ways, graph_of, largest, nearest
+from gta.affinity import both_ways, graph_of, nearest
 from gta.checks import class_numbers, distributions, not_negative, unit_rows
-from gta.labels import answer, log_odds
+from gta.labels import answer
+from gta.transduct.mixture import FLOOR, TEMPERATURE, class_sums, confident_sums, support_of, unit_means, within_variance
 from gta.transport import sinkhorn
 
-TEMPERATURE = 50.0  # divides the Gaussian log-likelihood
 LAPLACIAN = 1 / 6  # weight of the graph: 1 / (2 * 3 neighbours)
-CONFIDENT = 8  # images that initialise a prototype
 GAMMAS = (0.002, 0.01, 0.02, 0.2)
 ROUNDS, INNER = 10, 5  # outer rounds, and updates of z in each
 SWEEPS = 10  # of Sinkhorn in each update of z but the last, which goes on to the end
-FLOOR = 1e-10  # of a variance, where images do not differ at all
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def transduct(
     """
     x = unit_rows("features", features)
     prior = distributions(prior, x)
-    support, labels = _support(x, prior.shape[1], support_features, support_labels)
+    support, labels = support_of(x, prior.shape[1], support_features, support_labels)
     lam = (0.5 if len(support) else 1.0) if lam is None else lam
     not_negative(lam=lam, gamma=gamma, anchoring=anchoring, rounds=rounds, inner=inner)
     texts = None if anchors is None else _anchors(anchors, x, prior)
@@ -143,7 +141,7 @@ def transduct(
     weight, held = TEMPERATURE * gamma / max(1, len(support)), 0.0 if texts is None else anchoring / len(x)
     total = 1 + weight * len(support) + held * prior.shape[1]
     spread, centre = torch.var_mean(x, 0, correction=0)
-    shots, shot_sums = _class_sums(support, labels, prior.shape[1])
+    shots, shot_sums = class_sums(support, labels, prior.shape[1])
     if start is None:
         z, mu = prior, _first_prototypes(x, prior, shots, shot_sums, widths)
         variance = torch.cat([centre.new_full((width,), 1 / width) for width in widths])
@@ -153,7 +151,7 @@ def transduct(
     fixed, fixed_sums = weight * shots, weight * shot_sums
     if texts is not None:  # a second encoder reads none: there a class is held to its first prototype
         texts = torch.cat([texts, mu[:, widths[0] :]], 1)
-        around = _residual(spread, centre, prior.mean(0), prior.T @ x / len(x), texts).clamp_min(FLOOR)
+        around = within_variance(spread, centre, prior.mean(0), prior.T @ x / len(x), texts).clamp_min(FLOOR)
         mu, variance = (texts, around) if start is None else (mu, variance)
         spread = spread + held * ((texts - centre).square().sum(0) + len(mu) * around)
         fixed, fixed_sums = fixed + held, fixed_sums + held * texts
@@ -179,9 +177,9 @@ def transduct(
             logits = logits if inner else z.log()
             break
         counts, sums = z.mean(0) + fixed, z.T @ x / len(x) + fixed_sums
-        mu = _prototypes(sums, counts, mu, widths)
+        mu = unit_means(sums, counts, mu, widths)
         # variance: the mean of (f - mu)^2 over images and classes, weighted by z, from the sums alone; J (`objective`) follows.
-        residual = _residual(spread, centre, counts, sums, mu, total)
+        residual = within_variance(spread, centre, counts, sums, mu, total)
         variance = residual.clamp_min(FLOOR)
         gauss = len(x) * total / (2 * TEMPERATURE) * float((residual / variance + variance.log()).sum())
         objective.append(gauss + _label_terms(z, prior, lam, graph, pull, logits))
@@ -269,35 +267,11 @@ def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tens
     return lambda z: int((answer(z[rows]) == truth).sum())
 
 
-def confident_sums(x: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the 8 most confident images of each class, features weighted by the prior, (M, d), and the weights, (M,): their sums."""
-    top = largest(log_odds(prior.log()).T, min(CONFIDENT, len(x)))
-    confidence = prior.T.gather(1, top)
-    return (confidence[:, :, None] * x[top]).sum(1), confidence.sum(1)
-
-
 def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor, widths: Sequence[int]) -> Tensor:
     """The mean of a class's support images; without any, of its 8 most confident images, weighted by the prior; else of all images."""
-    mean_image = _prototypes(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1], widths)
-    confident = _prototypes(*confident_sums(x, prior), mean_image, widths)
-    return _prototypes(shot_sums, shots, confident, widths)
-
-
-def _prototypes(sums: Tensor, counts: Tensor, otherwise: Tensor, widths: Sequence[int]) -> Tensor:
-    """The means sums / counts, set to unit norm in each view; `otherwise` for a class to which no image belongs."""
-    kind = torch.finfo(sums.dtype)
-    means = sums / counts[:, None].clamp_min(kind.tiny / kind.eps)
-    in_views = []
-    for mean, before in zip(means.split(list(widths), 1), otherwise.split(list(widths), 1), strict=True):
-        norm = mean.norm(dim=1, keepdim=True)
-        in_views.append(torch.where(norm > kind.eps, mean / norm, before))
-    return torch.cat(in_views, 1)
-
-
-def _residual(spread: Tensor, centre: Tensor, counts: Tensor, sums: Tensor, mu: Tensor, total: float = 1.0) -> Tensor:
-    """The mean of (f - mu)^2 over images and classes, weighted by z, (d,): spread is that of (f - centre)^2."""
-    from_centre, shift = sums - counts[:, None] * centre, mu - centre
-    return spread - (shift * (2 * from_centre - counts[:, None] * shift)).sum(0) / total
+    mean_image = unit_means(x.sum(0, keepdim=True), x.new_full((1,), len(x)), x[:1], widths)
+    confident = unit_means(*confident_sums(x, prior), mean_image, widths)
+    return unit_means(shot_sums, shots, confident, widths)
 
 
 def _label_terms(z: Tensor, prior: Tensor, lam: float, graph: Tensor, pull: Tensor, scratch: Tensor) -> float:
@@ -308,12 +282,6 @@ def _label_terms(z: Tensor, prior: Tensor, lam: float, graph: Tensor, pull: Tens
     if lam:
         per_image -= lam * torch.special.xlogy(z, prior, out=scratch).sum(1)
     return float(per_image.double().sum() - LAPLACIAN * pulled)
-
-
-def _class_sums(support: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """How many support images each class has, (M,), and the sum of their features, (M, d)."""
-    counts = torch.bincount(labels, minlength=classes).to(support.dtype)
-    return counts, support.new_zeros(classes, support.shape[1]).index_add_(0, labels, support)
 
 
 def _anchors(anchors: Tensor, x: Tensor, prior: Tensor) -> Tensor:
@@ -337,13 +305,3 @@ def _second(x: Tensor, support: Tensor, view: Tensor, support_view: Tensor | Non
 def _both(of_features: Tensor, of_view: Tensor | None, x: Tensor) -> Tensor:
     """Prototypes or variances of the features and, if there is one, of the view, side by side."""
     return of_features.to(x) if of_view is None else torch.cat([of_features, of_view], -1).to(x)
-
-
-def _support(x: Tensor, classes: int, features: Tensor | None, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Support features and labels; both empty in the zero-shot setting."""
-    if features is None and labels is None:
-        return x[:0], torch.empty(0, dtype=torch.long, device=x.device)
-    if features is None or labels is None:
-        raise ValueError("support_features and support_labels go together: one of them is missing")
-    features = unit_rows("support_features", features, like=x)
-    return features, class_numbers("support_labels", labels, len(features), classes).to(x.device)

@@ -1,4 +1,10 @@
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 import torch
+from filelock import FileLock
 
 from gta.encoders.embeddings import features_of
 from gta.encoders.images import load_images
@@ -25,7 +31,7 @@ def test_another_encoder_or_a_damaged_file_is_encoded_anew(encoder, glyphs, tmp_
     other = encoder.copy()
     other.weights_sha256 = "another"
     features_of(other, images, tmp_path)
-    (file, _) = sorted(tmp_path.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
+    (file, _) = sorted(tmp_path.glob("*/*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
     file.write_bytes(file.read_bytes()[:40])
     assert torch.equal(features_of(encoder, images, tmp_path), first)
     assert calls == [5, 5, 5]
@@ -43,4 +49,45 @@ def test_features_that_cannot_be_kept_end_no_run(encoder, glyphs, tmp_path, caps
     with full_beyond(1000):
         features = features_of(encoder, images, tmp_path)
     torch.testing.assert_close(features, encoder.encode_images(images.pixels), atol=1e-12, rtol=0)
-    assert "features are not kept for later: " in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert "features are not kept for later: " in capsys.readouterr().err and not list(tmp_path.glob("*/*.safetensors"))
+
+
+def test_a_process_does_what_no_other_holds_and_reads_what_others_wrote(encoder, glyphs, tmp_path, monkeypatch):
+    monkeypatch.setattr("gta.encoders.embeddings.BLOCK", 8)
+    images, direct = load_images(glyphs[0][:24], encoder), encoder.encode_images(load_images(glyphs[0][:24], encoder).pixels)
+    calls = counted(monkeypatch)
+    features_of(encoder, images, tmp_path / "before", False)
+    shards = sorted(tmp_path.glob("before/*/*.safetensors"))
+    kind, calls[:] = shards[0].parent.name, []
+    with ThreadPoolExecutor(1) as thread:
+        with FileLock(tmp_path / "now" / kind / f".{shards[0].stem}.lock"):  # as another process that encodes this shard
+            found = thread.submit(features_of, encoder, images, tmp_path / "now", False)
+            until(lambda: len(list(tmp_path.glob("now/*/*.safetensors"))) == 2)
+            assert calls == [8, 8] and not found.done()
+            shutil.copy(shards[0], tmp_path / "now" / kind)
+        torch.testing.assert_close(found.result(), direct, atol=1e-12, rtol=0)
+    assert calls == [8, 8], "the shard that the other wrote is read"
+
+
+def test_a_killed_process_leaves_what_it_wrote(encoder, glyphs, tmp_path, monkeypatch):
+    monkeypatch.setattr("gta.encoders.embeddings.BLOCK", 8)
+    images, encode = load_images(glyphs[0][:24], encoder), type(encoder).encode_images
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(encoder), "encode_images", lambda *given, seen=[]: stopped() if seen else seen.append(1) or encode(*given))
+        features_of(encoder, images, tmp_path, False)
+    calls = counted(monkeypatch)
+    features_of(encoder, images, tmp_path, False)
+    assert calls == [8, 8]
+
+
+def stopped():
+    raise KeyboardInterrupt
+
+
+def until(true, seconds=20):
+    """Wait for what another thread does."""
+    for _ in range(20 * seconds):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("not within the time")
