@@ -2,6 +2,7 @@
 # notebooks/sweeps/*.yaml and notebooks/pages.yaml; what a step is made from, and whether it still holds, in gta/batch/steps.py.
 #   snakemake TARGET              demo, pages, aviary, peers, ablations, figures, site, all, publish, or a table: zero_shot, few_shot, robustness, ...
 #   snakemake TARGET --dry-run    what is done, stale, missing and failed, and what would be made
+#   snakemake TARGET --workflow-profile profiles/slurm   each step as a job of a cluster (docs/tables.md)
 #   --config smoke=1              shrinks every run and works under runs/smoke
 #   --config preset=as_released   runs everything as the released program does, below runs/as_released (docs/presets.md)
 #   --config draws=1 seeds=2      runs what adapts once instead of five times, and the first two encoders of five
@@ -71,5 +72,6 @@ rule step:
 rule publish:
     input:
         markers(BATCH.target("all")),
+    localrule: True
     shell:
         f"PYTHONUTF8=1 python -m gta.batch.steps publish --options {ASKED}"

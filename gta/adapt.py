@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from gta.affinity import largest
 from gta.encoders.encoder import Encoder
+from gta.encoders.parallel import Shared
 from gta.labels import log_odds
 from gta.optimizers import OPTIMIZERS, Regime
 from gta.settings import Settings
@@ -140,31 +141,33 @@ def adapt(
     original: from a row number to the image, uint8 (3, h, w), that `augment` gets; batches: as `draw_batches` gives them; groups:
     which parameters learn, and how fast, by default `parameter_groups`; optimizer: makes one of the model and these groups, by default
     `settings.optimizer`. Each call makes a new one; normalisation layers stay in eval mode. For a GPU, worker processes decode and
-    augment ahead.
+    augment ahead. Several processes share each batch (`gta.encoders.parallel`).
     """
     learning = (groups or parameter_groups)(encoder.model, settings)
     stepper = (optimizer or OPTIMIZERS[settings.optimizer])(encoder.model, learning, settings)
     regime, losses = Regime(encoder.model, stepper), []  # type: tuple[Regime, list[Tensor]]
+    shared = Shared(encoder)
     first: tuple[Batch, Tensor] | None = None
     loader = _views_ahead(original, augment, batches, encoder.device)
     steps = tqdm(zip(batches, loader, strict=True), "adapting", len(batches), unit="batch", delay=5, leave=False, disable=not progress)
     for batch, views in steps:
         first = first or (batch, views)
         encoder.model.zero_grad()
-        loss = _loss(encoder, batch, views)
+        loss = _loss(shared, batch, views)
         loss.backward()
+        shared.sum_gradients()
         stepper.step()
         losses.append(loss.detach())
     encoder.model.zero_grad()
     with torch.no_grad():
-        fall = losses[0] - _loss(encoder, *first) if first else torch.zeros(())
+        fall = losses[0] - _loss(shared, *first) if first else torch.zeros(())
     return Adapted(float(torch.stack(losses).mean()), float(fall), regime.groups)
 
 
-def _loss(encoder: Encoder, batch: Batch, views: Tensor) -> Tensor:
-    texts = encoder.text_features(batch.texts)
-    scale = encoder.model.logit_scale.exp()
-    return adaptation_loss(encoder.image_features(views), texts, batch.positives.to(encoder.device), scale)
+def _loss(shared: Shared, batch: Batch, views: Tensor) -> Tensor:
+    images, texts = shared.features(views, batch.texts)
+    scale = shared.encoder.model.logit_scale.exp()
+    return adaptation_loss(images, texts, batch.positives.to(shared.encoder.device), scale)
 
 
 def _views_ahead(original: Callable, augment: Callable, batches: Sequence[Batch], device: torch.device) -> DataLoader:
