@@ -20,8 +20,6 @@ Rows with the measure `sets` are about sets of classes at the risk: `kept` is th
 hold the right class often enough, `coverage` the share of images whose set does, `size` its mean number of classes.
 """
 
-import argparse
-import platform
 from collections.abc import Iterator
 from itertools import product
 
@@ -31,20 +29,18 @@ import torch
 from label import label, load
 
 from gta.data import tasks
-from gta.files import ROOT, write_atomically
+from gta.files import write_atomically
 from gta.label.abstention import set_bound, threshold
 from gta.label.trust import doubts
 from gta.labels import answer
-from gta.scores import results
+from measuring import begun, place, stamped
 
 CASES = (("digits", "none"), ("aviary", "fieldguide"))
 REVIEWED, RISKS, DRAWS = (20, 35, 50, 100), (0.1, 0.2, 0.3), 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true")
-    smoke = parser.parse_args().smoke
+    smoke = begun(__doc__).smoke
     torch.set_num_threads(1)
     rows = []
     for (name, llm), seed in product(CASES, range(1 if smoke else 5)):
@@ -58,9 +54,7 @@ def main() -> None:
     key = ["setting", "measure", "reviewed", "risk_wanted"]
     frame = frame.groupby(key, sort=False).mean(numeric_only=True).drop(columns="seed").round(3).reset_index()
     print(frame.round(1).to_string(index=False))
-    frame["device"] = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
-    frame["versions"] = results.VERSIONS
-    write_atomically(ROOT / f"{'runs/smoke' if smoke else 'results'}/benchmarks/abstention.csv", frame.to_csv(index=False))
+    write_atomically(place("abstention", smoke), stamped(frame).to_csv(index=False))
 
 
 def draws(z: torch.Tensor, truth: torch.Tensor, seed: int, count: int) -> Iterator[dict]:

@@ -17,8 +17,6 @@ product     z of a group is proportional to the product of z
 accuracy    images whose own class the label is, in %;  overconfidence  mean confidence less accuracy, in percentage points
 """
 
-import argparse
-import platform
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -28,28 +26,24 @@ from torch import Tensor
 from gta import encoders
 from gta.attributes import Bank
 from gta.encoders.images import load_images
-from gta.files import ROOT, write_atomically
+from gta.files import write_atomically
 from gta.label.groups import LEAST, pool
 from gta.labels import answer
 from gta.loop import run
-from gta.scores import results
 from gta.worlds.glyphs import DIGITS, NAMES, render
 from gta.worlds.settings import settings_for
+from measuring import begun, place, stamped
 
 BURSTS, SHOTS, NOISE = 120, 4, 12.0  # NOISE: standard deviation of what a copy adds to its pixels, of 255
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true")
-    smoke = parser.parse_args().smoke
+    smoke = begun(__doc__).smoke
     torch.set_num_threads(1)
     rows = [{"seed": seed, **row} for seed in range(1 if smoke else 5) for row in measured(seed, {"iterations": 2} if smoke else {})]
     frame = pd.DataFrame(rows)
     print(frame.groupby(["case", "rule"], sort=False).mean(numeric_only=True).drop(columns="seed").round(1).to_string())
-    frame["device"] = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
-    frame["versions"] = results.VERSIONS
-    write_atomically(ROOT / f"{'runs/smoke' if smoke else 'results'}/benchmarks/groups.csv", frame.to_csv(index=False))
+    write_atomically(place("groups", smoke), stamped(frame).to_csv(index=False))
 
 
 def measured(seed: int, changes: dict) -> Iterator[dict]:

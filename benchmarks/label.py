@@ -13,10 +13,8 @@ unknowns    Three classes of ten, at random, are not among the class names; all 
 command     Seconds of the whole command on 1,797 PNG files in a process of its own, from nothing to the finished report.
 """
 
-import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -40,30 +38,25 @@ from gta.generate import describe
 from gta.label import models
 from gta.label.models import Classifier
 from gta.loop import Result, run
-from gta.scores import results
 from gta.workshop.choose import hand_of_digits
 from gta.worlds import digits
 from gta.worlds.fieldguide import language_model
 from gta.worlds.settings import settings_for
+from measuring import begun, place, stamped
 
 UNSEEN = 0.3  # share of the classes
 CASES = (("digits", "none"), ("digits", "fieldguide"), ("aviary", "fieldguide"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="measure these; others in the file stay")
-    given = parser.parse_args()
-    file = ROOT / f"{'runs/smoke' if given.smoke else 'results'}/benchmarks/label.csv"
+    parts = {"nargs": "+", "choices": list(PARTS), "default": list(PARTS), "help": "measure these; others in the file stay"}
+    given = begun(__doc__, {"--parts": parts})
     rows = []
     for part in given.parts:
         for row in PARTS[part]((0,) if given.smoke else (0, 1, 2), {"iterations": 2} if given.smoke else {}):
             rows.append({"part": part, **row})
             print(json.dumps(rows[-1]), flush=True)
-    frame = pd.DataFrame(rows)
-    frame["device"] = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
-    frame["versions"] = results.VERSIONS
+    file, frame = place("label", given.smoke), stamped(pd.DataFrame(rows))
     if file.exists():
         kept = pd.read_csv(file)
         frame = pd.concat([kept[~kept.part.isin(given.parts)], frame])

@@ -1,25 +1,34 @@
 """What benchmarks share: each case in a process of its own, its seconds and memory, and the table, written after every row."""
 
+from __future__ import annotations
+
 import argparse
 import csv
 import io
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gta.files import ROOT
 
+if TYPE_CHECKING:  # a case is measured without what it does not need
+    from pandas import DataFrame
 
-def begin(told: str, measure: Callable[..., dict]) -> tuple[argparse.Namespace, Path]:
-    """The command line of a benchmark, and the folder of its table; in a process of one case, `measure` it and exit."""
+
+def begin(told: str, measure: Callable[..., dict], *flags: str) -> tuple[argparse.Namespace, Path]:
+    """The command line of a benchmark, with flags of its own, and the folder of its table; in a process of one case, `measure` it and
+    exit."""
     parser = argparse.ArgumentParser(description=told.split("\n")[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--smoke", action="store_true")
+    for flag in ("--smoke", *flags):
+        parser.add_argument(flag, action="store_true")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
@@ -34,6 +43,29 @@ def in_a_process(script: str, case: Mapping, environment: Mapping[str, str] | No
     return json.loads(
         subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True, env=os.environ | (environment or {})).stdout
     )
+
+
+def begun(told: str, more: Mapping[str, Mapping] | None = None) -> argparse.Namespace:
+    """The command line of a benchmark that measures in this process. more: {an option: keywords of `add_argument`}."""
+    parser = argparse.ArgumentParser(description=told.split("\n")[0])
+    parser.add_argument("--smoke", action="store_true")
+    for name, how in (more or {}).items():
+        parser.add_argument(name, **how)
+    return parser.parse_args()
+
+
+def place(name: str, smoke: bool) -> Path:
+    """The file of the table of a benchmark."""
+    return ROOT / f"{'runs/smoke' if smoke else 'results'}/benchmarks/{name}.csv"
+
+
+def stamped(frame: DataFrame) -> DataFrame:
+    """The rows of this process with its machine, its threads and the versions."""
+    import torch
+
+    from gta.scores import results
+
+    return frame.assign(device=f"cpu {platform.machine()}, {torch.get_num_threads()} threads", versions=results.VERSIONS)
 
 
 def best(work, repeats: int, device: str) -> float:

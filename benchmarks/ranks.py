@@ -15,8 +15,6 @@ species           images answered with a species, in %;  species_right: of these
 bits              log2(32 / classes under the answer) of right answers, 0 of wrong ones and of none, mean over all images: at most 5
 """
 
-import argparse
-import platform
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,20 +24,18 @@ from label import label, load
 from torch import Tensor
 
 from gta.data import tasks
-from gta.files import ROOT, write_atomically
+from gta.files import write_atomically
 from gta.label.taxonomy import Taxonomy
 from gta.labels import answer
-from gta.scores import results
 from gta.scores.calibration import fitted_temperature, log_of, with_temperature
 from gta.worlds.aviary import SIBLINGS
+from measuring import begun, place, stamped
 
 FLOORS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true")
-    smoke = parser.parse_args().smoke
+    smoke = begun(__doc__).smoke
     torch.set_num_threads(1)
     rows = []
     for seed in range(1 if smoke else 5):
@@ -50,9 +46,7 @@ def main() -> None:
             rows.append({"dataset": task.source, "seed": seed, **row})
     frame = pd.DataFrame(rows)
     print(frame.groupby("rule", sort=False).mean(numeric_only=True).drop(columns="seed").round(1).to_string())
-    frame["device"] = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
-    frame["versions"] = results.VERSIONS
-    write_atomically(ROOT / f"{'runs/smoke' if smoke else 'results'}/benchmarks/ranks.csv", frame.to_csv(index=False))
+    write_atomically(place("ranks", smoke), stamped(frame).to_csv(index=False))
 
 
 def rules(z: Tensor, truth: Tensor, names: tuple[str, ...], floors: tuple[float, ...]) -> Iterator[dict]:

@@ -12,8 +12,6 @@ alone      the same where nothing learns: the labels before any answer, with the
 wrong      the share of the answers so far, in %, that the labels at the time of asking did not have
 """
 
-import argparse
-import platform
 from collections.abc import Iterator
 from itertools import product
 
@@ -25,32 +23,29 @@ from gta import encoders
 from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.images import Images, load_images
-from gta.files import ROOT, write_atomically
+from gta.files import write_atomically
 from gta.generate import describe
 from gta.label.choosing import STRATEGIES, choose
 from gta.labels import answer
 from gta.loop import Result, run
-from gta.scores import results
 from gta.scores.statistics import t_interval
 from gta.worlds.fieldguide import language_model
 from gta.worlds.settings import settings_for
+from measuring import begun, place, stamped
 
 ANSWERED = (10, 20, 40, 80)
 CASES = (("digits", "none"), ("aviary", "fieldguide"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="measure these; others in the file stay")
-    given = parser.parse_args()
+    which = {"type": int, "nargs": "+", "default": [0, 1, 2, 3, 4], "help": "measure these; others in the file stay"}
+    given = begun(__doc__, {"--seeds": which})
     torch.set_num_threads(1)
     seeds, changes = ([0], {"iterations": 2}) if given.smoke else (given.seeds, {})
-    file = ROOT / f"{'runs/smoke' if given.smoke else 'results'}/benchmarks/review.csv"
+    file = place("review", given.smoke)
     for seed, (name, llm) in product(seeds, CASES):
-        frame = pd.DataFrame({"setting": f"{name}, llm {llm}", "seed": seed, **row} for row in curve(World(name, llm, seed, changes)))
-        frame["device"] = f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
-        frame["versions"] = results.VERSIONS
+        rows = [{"setting": f"{name}, llm {llm}", "seed": seed, **row} for row in curve(World(name, llm, seed, changes))]
+        frame = stamped(pd.DataFrame(rows))
         kept = pd.read_csv(file) if file.exists() else frame[:0]
         frame = pd.concat([kept[(kept.seed != seed) | (kept.setting != frame.setting[0])], frame])
         write_atomically(file, frame.sort_values(["setting", "seed"], kind="stable").to_csv(index=False))

@@ -64,7 +64,9 @@ def test_a_part_that_fails_is_a_row_and_the_next_part_runs(gpu):
     assert after == {"part": "large", "what": "ViT", "value": 2}
 
 
-@pytest.mark.parametrize("name", ["adapt", "choices", "label", "peers", "regime", "transduct"])
+@pytest.mark.parametrize(
+    "name", ["abstention", "adapt", "choices", "groups", "label", "peers", "ranks", "regime", "review", "stations", "transduct"]
+)
 def test_every_benchmark_finds_what_it_imports(monkeypatch, name):
     """They are run by hand, so that a name that moved would be missed first by a reader."""
     monkeypatch.syspath_prepend(SCRIPT.parent)

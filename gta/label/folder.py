@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gta.files import write_atomically
-from gta.label import issues, models, report
+from gta.label import issues, kept, models, report
 from gta.label.groups import COLUMNS as COLUMNS_OF_GROUPS
 from gta.label.jobs import Job
 from gta.label.models import Classifier
@@ -25,8 +25,9 @@ COLUMNS = ("path", "label", "confidence", "runner_up", "margin", "clip", "unfitn
 
 def write(job: Job, outcome: Outcome, before: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, Path]:
     """Write the results to the folder, the labels first. Each file is complete or absent. Returns {name of the result: file}.
-    before: lines of an earlier `predictions.csv` by path; those of images that are not labelled now stay. Raises
-    RuntimeError, with what is written already, where one cannot be written."""
+    before: lines of an earlier `predictions.csv` by path; those of images that are not labelled now stay, and a review goes on from what
+    that run left (`gta.label.kept`); without it from what this one leaves. Raises RuntimeError, with what is written already, where one
+    cannot be written."""
     result, reject = outcome.result, job.options.reject_above
     z, trust = result.assignments, outcome.trust
     labelled = [reject is None or score <= reject for score in outcome.unfitness.tolist()]
@@ -65,6 +66,8 @@ def write(job: Job, outcome: Outcome, before: Mapping[str, Mapping[str, str]] | 
                 f"{name} cannot be written: {error}. Kept: {there}, and the run, from which the same command goes on"
             ) from error
         written[name] = job.out / name
+    if before is None:
+        kept.leave(job, outcome)
     return written
 
 

@@ -7,8 +7,6 @@ with the least sum_i KL(q || z_i) (Genest and Zidek, Stat. Sci. 1986, section 2)
 is no option for that, and `benchmarks/groups.py` measures both.
 """
 
-import csv
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from gta.encoders.decode import formats
-from gta.label.tables import table
+from gta.label.tables import read, table
 from gta.labels import likeliest
 from gta.names import printable
 
@@ -46,16 +44,20 @@ class Groups:
         return [found.get(name, (name, "", "")) for name in self.names]
 
     def summary(self, z: Tensor, labelled: Sequence[bool], class_names: Sequence[str]) -> str:
-        """`groups.csv`: a line a group, with how many images it has and how many of them have its label alone."""
-        rows = []
+        """`groups.csv`: a line a group."""
+        return table(("group", "label", "confidence", "runner_up", "images", "agree"), self.rows(z, labelled, class_names))
+
+    def rows(self, z: Tensor, labelled: Sequence[bool], class_names: Sequence[str]) -> list[tuple[str, str, str, str, int, int]]:
+        """(group, label, confidence, runner-up, how many images, how many of them have its label alone) of each group."""
+        found = []
         single = likeliest(z, 1)[:, 0]
         for name, row in self.pooled(z, labelled).items():
             top = likeliest(row[None], 2)[0].tolist()
             members = [i for i, of in enumerate(self.names) if of == name and labelled[i]]
             second = class_names[top[1]] if len(top) > 1 else ""
             agree = int((single[members] == top[0]).sum())
-            rows.append([name, class_names[top[0]], f"{float(row[top[0]]):.4f}", second, len(members), agree])
-        return table(("group", "label", "confidence", "runner_up", "images", "agree"), rows)
+            found.append((name, class_names[top[0]], f"{float(row[top[0]]):.4f}", second, len(members), agree))
+        return found
 
     def pooled(self, z: Tensor, labelled: Sequence[bool]) -> dict[str, Tensor]:
         """{group: its z (M,)}, in the order of the images. z: (N, M); labelled: whether an image has a label, and so is evidence."""
@@ -132,13 +134,7 @@ def taken(path: Path) -> float | None:
 
 
 def _of_file(file: Path, names: Sequence[str]) -> Groups:
-    try:
-        reader = csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""))
-        if missing := {"path", "group"} - set(reader.fieldnames or ()):
-            raise ValueError(f"{file}: no column {' or '.join(sorted(missing))} in its first line; it needs path,group")
-        rows = [(reader.line_num, row["path"] or "", (row["group"] or "").strip()) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: no CSV in UTF-8: {error}") from None
+    rows = [(line, row["path"] or "", (row["group"] or "").strip()) for line, row in read(file, ("path", "group"))[1]]
     known: dict[str, str] = {}
     for line, path, group in rows:
         if known.setdefault(printable(path), group) != group:

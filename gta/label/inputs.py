@@ -1,7 +1,5 @@
 """Read the user's input: images in a folder or a list, class names in a file, examples with labels. All input is untrusted."""
 
-import csv
-import io
 import os
 import re
 import unicodedata
@@ -16,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from gta.data import folders
 from gta.encoders.images import Images
 from gta.files import IMAGE_SUFFIXES, yaml_of
+from gta.label.tables import parsed
 from gta.label.taxonomy import refuse_strangers
 from gta.names import alike, nearest, printable
 from gta.settings import Checked
@@ -145,13 +144,8 @@ def read_labelled(file: Path, base: Path, names: Sequence[str], unanswered: bool
     """Read paths and class numbers from a CSV with the columns `path` (relative to the folder of images or to the CSV, or absolute) and
     `label`. unanswered: lines without a label are passed over. Raises ValueError, with the line, for an unknown class, a missing image,
     or an image with two labels."""
-    try:
-        reader = csv.DictReader(io.StringIO(_text(file), newline=""))
-        if missing := {"path", "label"} - set(reader.fieldnames or ()):
-            raise ValueError(f"{file}: no column {' or '.join(sorted(missing))} in its first line; it needs path,label")
-        rows = [(reader.line_num, row["path"] or "", " ".join((row["label"] or "").split())) for row in reader]
-    except csv.Error as error:
-        raise ValueError(f"{file}: no CSV: {error}") from None
+    given = parsed(_text(file), file, ("path", "label"))[1]
+    rows = [(line, row["path"] or "", " ".join((row["label"] or "").split())) for line, row in given]
     found: dict[Path, tuple[Path, int]] = {}  # the key is the resolved path, so that two paths to one file are equal
     for line, text, label in rows:
         if unanswered and not label:

@@ -261,8 +261,9 @@ def _check(job: Job) -> None:
             job.encoder().tokens([text for of_class in bank.texts for text in of_class])
         except ValueError as error:
             raise ValueError(
-                "the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` for the birds that this "
-                f"project draws; for photographs name a real CLIP, such as ViT-B/16. {str(error).partition('; all its words')[0]}"
+                "the encoder 'embedded' is for digits and capital letters alone, and with `domain: aviary` in a YAML file of classes for "
+                "the birds that this project draws; for photographs name a real CLIP, such as ViT-B/16. "
+                f"{str(error).partition('; all its words')[0]}"
             ) from None
 
 

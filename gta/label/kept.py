@@ -13,9 +13,10 @@ from torch import Tensor
 from gta.encoders.vision import READY
 from gta.files import load_tensors, save_tensors, sha256, write_atomically
 from gta.label.jobs import NONE, REPLAY, Job, Options
+from gta.label.labelled import FACTS
 from gta.label.run import Outcome
 
-FACTS, FEATURES = "state/review.json", "state/review.safetensors"
+FEATURES = "state/review.safetensors"
 LEFT_OUT = {"out", "sampling", "max_calls", "price", "smoke", "save_model"}  # of the options: what a review decides, or does not need
 
 

@@ -1,17 +1,16 @@
 """What a labelled folder says of each image: the lines of `predictions.csv`, and the answers of reviewers, which win."""
 
-import csv
-import io
 import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gta.label import answers
+from gta.label import answers, tables
 
-FACTS = "state/review.json"  # as in `gta.label.kept`, which would load torch
+FACTS = "state/review.json"  # what `gta.label.kept`, which needs torch, leaves of a run
 FIRST = ("path", "label", "reviewed", "reviewer", "time", "predicted")  # columns of a table of rows, before those of `predictions.csv`
+AGAIN = "label the folder again"
 
 
 @dataclass(frozen=True)
@@ -112,15 +111,11 @@ def _row(line: dict[str, str], answer: answers.Answer | None) -> Row:
 
 def _table(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and lines of a CSV of ours. Raises ValueError, with the line, for one that is not whole."""
-    reader = csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""))
-    columns, rows = list(reader.fieldnames or ()), []
-    if "path" not in columns:
-        raise ValueError(f"{file}: no column path in its first line; label the folder again")
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(f"{file}, line {reader.line_num}: not the {len(columns)} columns of its first line; label the folder again")
-        rows.append(row)
-    return columns, rows
+    columns, rows = tables.read(file, ("path",), AGAIN)
+    for line, row in rows:
+        if row.keys() != set(columns) or None in row.values():
+            raise ValueError(f"{file}, line {line}: not the {len(columns)} columns of its first line; {AGAIN}")
+    return columns, [{name: cell or "" for name, cell in row.items()} for _, row in rows]
 
 
 def _bytes_of(path: str) -> str:

@@ -19,6 +19,7 @@ from gta.encoders.image_encoder import ImageEncoder
 from gta.encoders.vision import READY, untrained
 from gta.label.jobs import EMBEDDED, FIELDGUIDE, NONE, Job
 from gta.label.texts import check_texts
+from gta.label.videos import sizes
 from gta.llm import prompts
 
 PROMPT, ANSWER = 220, 90  # approximate tokens of a question and of its answer
@@ -33,13 +34,15 @@ def plan(job: Job) -> str:
 
 
 def _resources(job: Job) -> list[tuple[str, str]]:
-    n, m = len(job.found.paths) + len(job.support[0]), len(job.classes.names)
+    frames, of_frames = sizes(job.found, job.options.every)
+    n, m = len(job.found.paths) + frames + len(job.support[0]), len(job.classes.names)
     try:
         encoder = _like(job)
     except (ValueError, weights.MissingWeights) as error:
         return [("time", f"not known before the encoder is here: {error}")]
     warned = [("names", line) for line in check_texts(job, encoder)]
-    image, text = _seconds(encoder)
+    example = job.plain_bank().texts[0][0]  # of words that the encoder knows
+    image, text = _seconds(encoder, example)
     iterations, adapted = job.settings.iterations, min(n, m * job.settings.confident)
     size = encoder.image_size
     width = encoder.config["embed_dim"]
@@ -49,14 +52,16 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     seconds, more_floats, more_disk = _view(job, n)
     parameters = sum(p.numel() for p in encoder.model.parameters())
     floats = 6 * parameters + 8 * n * m + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and similar arrays
-    memory = 4 * (floats + more_floats) + PROGRAM
-    disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters + more_disk
+    batch = job.settings.batch_size * _activations(encoder, example)
+    memory = 4 * (floats + more_floats) + batch + PROGRAM
+    disk = 3 * size * size * (n + 4 * adapted) + 4 * n * width + 8 * parameters + more_disk + of_frames
     return [
         *warned,
         ("time", f"about {_time(total + seconds)}: {1 / image:.1f} images a second to encode, {iterations} times"),
         *([("", f"{_time(seconds)} of it for the second view, once")] if seconds else []),
-        ("memory", f"about {memory / 1e9:.1f} GB"),
+        ("memory", f"about {memory / 1e9:.1f} GB, {batch / 1e9:.2f} of it what a batch leaves to adapt from; encoding takes what is free"),
         ("disk", f"about {disk / 1e6:,.0f} MB, to go on after an interruption"),
+        *([("", f"{of_frames / 1e6:,.0f} MB of it about {frames:,} frames of videos")] if frames else []),
         *([] if job.options.encoder == EMBEDDED else [("weights", "fetched from the Hub on first use, where they are not in its cache")]),
     ]
 
@@ -109,11 +114,28 @@ def _like(job: Job) -> Encoder:
         logging.disable(logging.NOTSET)
 
 
-def _seconds(encoder: Encoder) -> tuple[float, float]:
+def _seconds(encoder: Encoder, text: str) -> tuple[float, float]:
     """Seconds to encode one image, and one text."""
     pixels = torch.zeros(8, 3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
-    texts = ["a picture of a pair"] * 8
-    return _timed(lambda: encoder.encode_images(pixels)) / 8, _timed(lambda: encoder.encode_texts(texts)) / 8
+    return _timed(lambda: encoder.encode_images(pixels)) / 8, _timed(lambda: encoder.encode_texts([text] * 8)) / 8
+
+
+def _activations(encoder: Encoder, text: str) -> float:
+    """Bytes that are kept of an image and a text of a batch until the gradient is taken: what autograd saves of two, weights apart."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in encoder.model.parameters()}
+    saved: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    pixels = torch.zeros(2, 3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        held = encoder.image_features(pixels), encoder.text_features([text] * 2)  # held, so that no memory is used twice
+    del held
+    return sum(saved.values()) / 2
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -13,11 +13,11 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gta.encoders.encoder import Encoder
-from gta.transduct import TEMPERATURE
+from gta.transduct.mixture import TEMPERATURE
 
 if TYPE_CHECKING:
     from gta.label.models import Classifier
 
 GRAPH, FACTS, PROGRAM = "model.onnx", "classify.json", "classify.py"
+WEIGHTS = "open_clip_model.safetensors"
 OPSET = 18
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 LARGE = 1.5e9  # bytes of weights from which they lie in a file of their own beside the graph, which can hold 2 GB
@@ -75,10 +76,14 @@ def why_not(encoder: Encoder, classifier: "Classifier") -> str:
     """Why there can be no graph, with the mend, or ""."""
     if classifier.second is not None:
         return f"the model has a second view, {classifier.second.name}, which is not in the folder; label without --view"
+    return lacking(json.loads(encoder.preprocessing))
+
+
+def lacking(how: dict[str, Any]) -> str:
+    """What a graph or its program lacks for images that are read so (as open_clip describes it), with the mend, or ""."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         return f"{', '.join(missing)} missing; pip install 'gta-clip[onnx]', then the same command writes it"
-    how = json.loads(encoder.preprocessing)
-    sides = how["size"] if isinstance(how["size"], list) else [how["size"]] * 2
+    sides = how["size"] if isinstance(how["size"], (list, tuple)) else [how["size"]] * 2
     if sides[0] != sides[1] or how["resize_mode"] not in ("shortest", "squash"):
         return f"classify.py does not resize as this encoder does ({how['resize_mode']}, {how['size']})"
     return ""
@@ -86,31 +91,39 @@ def why_not(encoder: Encoder, classifier: "Classifier") -> str:
 
 def write(folder: Path, encoder: Encoder, classifier: "Classifier") -> str:
     """Write the graph and the program into the folder of a model. Returns a part of the card: size and speed, or why there is none."""
-    seconds: list[float] = []
-    if not (reason := why_not(encoder, classifier)):
-        with encoder.threads():
-            reason, seconds = _graph(folder / GRAPH, encoder, classifier)
+    if reason := why_not(encoder, classifier):
+        return _none(reason)
+    with encoder.threads():
+        how = json.loads(encoder.preprocessing)
+        return leave(folder, Labeller(encoder, classifier), how, encoder.image_size, classifier.class_names, WEIGHTS)
+
+
+def leave(folder: Path, module: nn.Module, how: dict[str, Any], side: int, class_names: Sequence[str], weights: str) -> str:
+    """Write the graph of a module, from uint8 pixels (N, 3, side, side) to z (N, M), and the program beside it. Returns a part of the card,
+    as `write` does. how: of reading images, as open_clip describes it; weights: the file in the folder that holds them for torch."""
+    reason, seconds = lacking(how), list[float]()
+    if not reason:
+        reason, seconds = _graph(folder / GRAPH, module, side)
     if reason:
-        print(f"no {GRAPH}: {reason}", file=sys.stderr)
-        return f"\n**Without this program.** There is no `{GRAPH}`: {reason}.\n"
-    how = json.loads(encoder.preprocessing)
+        return _none(reason)
     resample = Image.Resampling[how["interpolation"].upper()].value
-    facts = {
-        "class_names": classifier.class_names,
-        "side": encoder.image_size,
-        "squash": how["resize_mode"] == "squash",
-        "resample": resample,
-    }
+    facts = {"class_names": class_names, "side": side, "squash": how["resize_mode"] == "squash", "resample": resample}
     (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name(PROGRAM), folder / PROGRAM)
-    return _card(folder, seconds)
+    return _card(folder, weights, seconds)
+
+
+def _none(reason: str) -> str:
+    """What the card says where there is no graph; it is told too."""
+    print(f"no {GRAPH}: {reason}", file=sys.stderr)
+    return f"\n**Without this program.** There is no `{GRAPH}`: {reason}.\n"
 
 
 @torch.no_grad()
-def _graph(file: Path, encoder: Encoder, classifier: "Classifier") -> tuple[str, list[float]]:
+def _graph(file: Path, module: nn.Module, side: int) -> tuple[str, list[float]]:
     """Write the graph. Returns why there is none, or "", and the seconds that an image takes with torch and with the graph."""
-    module, noise = Labeller(encoder, classifier), torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (2, 3, encoder.image_size, encoder.image_size), generator=noise).to(torch.uint8)
+    noise = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (2, 3, side, side), generator=noise).to(torch.uint8)
     try:
         _export(module, pixels, file)
         run = _session(file)
@@ -124,7 +137,7 @@ def _graph(file: Path, encoder: Encoder, classifier: "Classifier") -> tuple[str,
     return "", [_seconds(partial(work, pixels[:1])) for work in (module, run)]
 
 
-def _export(module: Labeller, pixels: Tensor, file: Path) -> None:
+def _export(module: nn.Module, pixels: Tensor, file: Path) -> None:
     """Write the graph for any number of images. What torch tells about its steps is not passed on."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     before = logging.root.manager.disable
@@ -169,9 +182,9 @@ def _seconds(work: Callable[[], object]) -> float:
     return statistics.median(times[1:])
 
 
-def _card(folder: Path, seconds: list[float]) -> str:
-    weights, graph = (sum(file.stat().st_size for file in folder.glob(name)) for name in ("open_clip_model.safetensors", f"{GRAPH}*"))
-    rows = [("`open_clip_model.safetensors`, torch", weights, seconds[0]), (f"`{GRAPH}`, onnxruntime", graph, seconds[1])]
+def _card(folder: Path, weights: str, seconds: list[float]) -> str:
+    size, graph = (sum(file.stat().st_size for file in folder.glob(name)) for name in (weights, f"{GRAPH}*"))
+    rows = [(f"`{weights}`, torch", size, seconds[0]), (f"`{GRAPH}`, onnxruntime", graph, seconds[1])]
     lines = [f"| {what} | {size / 1e6:,.1f} MB | {1000 * each:,.1f} ms |" for what, size, each in rows]
     head = f"`{GRAPH}` (ONNX, opset {OPSET}) goes from uint8 pixels to the confidence of each class; `{PROGRAM}` reads image files"
     where = f"one image at a time on {platform.machine()}, {torch.get_num_threads()} threads, when it was kept"

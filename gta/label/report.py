@@ -12,7 +12,7 @@ import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import jinja2
@@ -32,6 +32,7 @@ from gta.scores.results import VERSIONS
 
 PICTURES = 1600  # in the galleries of all classes together
 A_CLASS = 10  # the largest number of pictures of a class, of each kind (most certain, least certain)
+NEAR, DIVIDED = 24, 20  # near duplicates, and groups whose images disagree, that are shown
 SIDE = 96  # pixels
 UNDECIDED = 0.5  # an image is undecided if the two largest z differ by less
 ROWS = 200  # of a table on the page; the CSV files have all rows
@@ -160,6 +161,28 @@ class _Page:
         parents = Counter(node for node in nodes.tolist() if node >= tree.classes).most_common()
         return {"floor": tree.floor, "levels": levels, "parents": [(tree.nodes[node], known[node], count) for node, count in parents]}
 
+    def issues(self) -> dict | None:
+        """What `issues.csv` flags: near duplicates, the nearest first, each with what it is like; None where nothing is flagged."""
+        flags = {issue.kind: issue for issue in self.outcome.issues if issue.flags.any()}
+        if not flags:
+            return None
+        counts = {kind: int(issue.flags.sum()) for kind, issue in flags.items()}
+        pictures: list[Picture] = []
+        if (near := flags.get("near_duplicate")) is not None:
+            rows = near.flags.nonzero().flatten()
+            for i in rows[near.scores[rows].argsort(stable=True)][:NEAR].tolist():
+                pictures.append(replace(self._picture(i, ""), notes=["like", near.about[i].rpartition("/")[2]]))
+        return {"near": counts.get("near_duplicate", 0), "unfit": counts.get("unfit", 0), "pictures": pictures}
+
+    def groups(self) -> dict | None:
+        """How many groups there are, and those whose images disagree, the most first; None without groups."""
+        if self.outcome.groups is None:
+            return None
+        rows = self.outcome.groups.rows(self.z, (self.labels >= 0).tolist(), self.names)
+        split = sorted((row for row in rows if row[5] < row[4]), key=lambda row: (row[5] / row[4], -row[4]))
+        counts = {"count": len(rows), "images": sum(row[4] for row in rows), "divided": len(split)}
+        return {**counts, "split": split[:DIVIDED], "told": self.outcome.groups.told}
+
 
 def render(job: Job, outcome: Outcome) -> str:
     """The page as HTML."""
@@ -180,6 +203,8 @@ def render(job: Job, outcome: Outcome) -> str:
         changed=page.changed(),
         unfit=page.unfit(),
         ranks=page.ranks(),
+        issues=page.issues(),
+        groups=page.groups(),
         trust=outcome.trust,
         elsewhere=measured_elsewhere(outcome.result.encoder.weights_sha256),
         left_out=outcome.left_out,

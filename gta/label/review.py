@@ -8,6 +8,7 @@ run said of an image before anybody told it. So they can be held against the ans
 import csv
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from gta.label.choosing import RANDOM, choose
 from gta.label.inputs import read_labelled
 from gta.label.kept import Kept
 
+STATE = "state/review"  # checkpoints of what is learnt, apart from those of `gta label`
 TOLD = 10  # changes, and images without a class, that are listed
 
 
@@ -152,11 +154,13 @@ def learn(review: Review) -> str:
     if len(examples) >= len(before):
         return "\n".join([*told, "every image is an example now; there is nothing left to label"])
     job = _job(review, examples)
-    outcome = run.run(job)
+    outcome = run.run(job, state=STATE)
     there = {*job.found.names, *examples}
     folder.write(job, outcome, {path: row for path, row in before.items() if path in there})
+    _forget(job.out / STATE)
     after = review.predictions()
-    return "\n".join([*told, *_changes(before, after, set(outcome.names)), *outcome.trust.told])
+    last = f"{job.out / 'predictions.csv'} and {job.out / 'report.html'} are new; `python -m gta review` asks about the next images"
+    return "\n".join([*told, *_changes(before, after, set(outcome.names)), *outcome.trust.told, last])
 
 
 def _job(review: Review, examples: Mapping[str, str]) -> jobs.Job:
@@ -167,6 +171,12 @@ def _job(review: Review, examples: Mapping[str, str]) -> jobs.Job:
     new = [review.path_of[path] for path in examples]
     support = ([*paths, *new], [*labels, *(job.classes.names.index(label) for label in examples.values())])
     return replace(job, support=support, found=job.found.without(new))
+
+
+def _forget(state: Path) -> None:
+    """Leave of the checkpoints those of this round, the newest. No later step reads the others, whose answers were fewer."""
+    for earlier in sorted(state.glob("*/"), key=lambda place: place.stat().st_mtime_ns)[:-1]:
+        shutil.rmtree(earlier)
 
 
 def _agreement(said: Mapping[str, str], before: Mapping[str, Mapping[str, str]], drawn: set[str]) -> list[str]:

@@ -37,6 +37,8 @@ from gta.state import Result
 from gta.transduct import text_prior
 from gta.worlds.fieldguide import language_model
 
+STATE = "state"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,8 +69,9 @@ class Outcome:
         return f"{told}: if these names do not all occur in the folder, look at --class-sizes" if told else ""
 
 
-def run(job: Job, progress: bool = True) -> Outcome:
-    """Label all images. After an interruption, the same call continues. Raises the errors of encoder, images and language model."""
+def run(job: Job, progress: bool = True, state: str = STATE) -> Outcome:
+    """Label all images. After an interruption, the same call continues. state: the sub-folder of the results for checkpoints. Raises the
+    errors of encoder, images and language model."""
     encoder = job.encoder()
     view = job.view()
     for line in check_texts(job, encoder):
@@ -98,7 +101,7 @@ def run(job: Job, progress: bool = True) -> Outcome:
             augment=job.augmentation(encoder.image_size),
             features=features,
             view=second,
-            checkpoints=job.out / "state",
+            checkpoints=job.out / state,
             progress=progress,
         )
     classifier = Classifier.of(result, 1.0 if examples is None else 0.5, view, job.taxonomy)

@@ -9,8 +9,6 @@ above a half, and those above it lie on one path. By default it is that half, th
 name for more likely than all others together. What a higher one gives depends on the encoder (docs/label.md).
 """
 
-import csv
-import io
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from gta.attributes import Bank
 from gta.generate import Pair, pairs_to_ask
+from gta.label.tables import read
 from gta.names import alike, nearest
 
 FLOOR = 0.5
@@ -144,24 +143,14 @@ class SiblingsFirst:
 
 def read_parents(file: Path) -> dict[str, str]:
     """{child: parent} of a CSV with the columns `child` and `parent`. Raises ValueError, with the line, for what cannot be."""
-    try:
-        reader = csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""))
-        return _of_rows(file, reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: no CSV in UTF-8: {error}") from None
-
-
-def _of_rows(file: Path, reader: csv.DictReader) -> dict[str, str]:
-    if missing := {"child", "parent"} - set(reader.fieldnames or ()):
-        raise ValueError(f"{file}: no column {' or '.join(sorted(missing))} in its first line; it needs child,parent")
     found: dict[str, str] = {}
     seen: dict[str, str] = {}
-    for row in reader:
+    for line, row in read(file, ("child", "parent"))[1]:
         child, parent = (" ".join((row[name] or "").split()) for name in ("child", "parent"))
         if not child or not parent:
-            raise ValueError(f"{file}, line {reader.line_num}: a child and its parent are needed; leave the line of a name at the top out")
+            raise ValueError(f"{file}, line {line}: a child and its parent are needed; leave the line of a name at the top out")
         if alike(known := seen.setdefault(alike(child), parent)) != alike(parent):
-            raise ValueError(f"{file}, line {reader.line_num}: {child!r} has two parents, {known!r} and {parent!r}; leave one of them")
+            raise ValueError(f"{file}, line {line}: {child!r} has two parents, {known!r} and {parent!r}; leave one of them")
         found[child] = parent
     return found
 

@@ -7,7 +7,6 @@ that is said is that scores are not calibrated. What was measured elsewhere is t
 """
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gta.files import shipped
-from gta.label import answers
+from gta.label import answers, tables
 from gta.label.abstention import Point, at_least, at_most, curve, needed, set_bound, set_rank, share_of_sets, threshold
 from gta.label.answers import COLUMNS, NONE, TAKEN_BACK, UNSURE, Answer, of_reviewers
 from gta.labels import answer
@@ -54,16 +53,9 @@ def read_reviews(file: Path, class_names: Sequence[str]) -> list[Answer]:
     """The answers of a file of `gta.label.answers`, or of any CSV with the columns path,label. Raises ValueError, with the line, for a
     label that is no class and none of the words of `gta.label.answers`, and for a missing column."""
     known = {*class_names, NONE, UNSURE, TAKEN_BACK}
-    try:
-        reader = csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""))
-        given = tuple(reader.fieldnames or ())
-        if missing := {"path", "label"} - set(given):
-            raise ValueError(f"{file}: no column {' or '.join(sorted(missing))} in its first line; it needs path,label")
-        rows = [(f"{file}, line {reader.line_num}", row) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: no CSV in UTF-8: {error}") from None
-    found = [(where, _answer(row)) for where, row in rows]
-    if given == COLUMNS:  # written line by line, so that the last one may be torn
+    given, rows = tables.read(file, ("path", "label"))
+    found = [(f"{file}, line {line}", _answer(row)) for line, row in rows]
+    if tuple(given) == COLUMNS:  # written line by line, so that the last one may be torn
         found = [(str(file), review) for review in answers.read(file)]
     for where, review in found:
         if review.label not in known:

@@ -3,6 +3,7 @@
 Frames are read with PyAV, the extra `video`. All frames are decoded, since seeking lands where the file was cut for it.
 """
 
+import io
 import os
 import shutil
 import tempfile
@@ -37,6 +38,36 @@ def with_frames(found: Found, folder: Path, every: float) -> tuple[Found, dict[s
     if not paths:
         raise ValueError("; ".join(f"{name}: {reason}" for name, reason in left_out[:5]))
     return replace(found, paths=paths, names=names, left_out=left_out, videos=()), of_video
+
+
+def sizes(found: Found, every: float) -> tuple[int, float]:
+    """About how many frames the videos give, and their bytes in `OUT/frames`, by the length that a video says and its first frame. Nothing
+    is written; a video that cannot be read, or says no length, counts for its first frame at most."""
+    frames, size = 0, 0.0
+    for path, _ in found.videos:
+        try:
+            seconds, first = _length(path)
+        except (OSError, ValueError):
+            continue
+        count = int((seconds + 1e-6) / every) + 1
+        frames, size = frames + count, size + count * first
+    return frames, size
+
+
+def _length(video: Path) -> tuple[float, int]:
+    """Seconds from the first frame to the last, and the bytes of the first as it is kept."""
+    import av
+
+    with av.open(str(video)) as container:
+        if not container.streams.video:
+            raise ValueError("it holds no pictures")
+        stream, data = container.streams.video[0], io.BytesIO()
+        for frame in container.decode(stream):
+            frame.to_image().save(data, "jpeg", quality=QUALITY)
+            break
+        whole = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else (container.duration or 0) / 1e6
+        last = 1 / float(stream.average_rate) if stream.average_rate else 0.0
+    return max(0.0, whole - last), data.tell()
 
 
 def _frames(video: Path, folder: Path, every: float) -> Sequence[Path]:

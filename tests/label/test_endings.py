@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from gta.__main__ import main
 from gta.worlds.glyphs import DIGITS
+from labelling import label
 from small import TINY, full_beyond
 
 LONG = "a very long species name " * 20
@@ -27,11 +28,6 @@ def home(tmp_path, glyphs):
     (tmp_path / "tiny/open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}), encoding="utf-8")
     save_file(dict(open_clip.CLIP(**TINY).state_dict()), tmp_path / "tiny/open_clip_model.safetensors")
     return tmp_path
-
-
-def label(home, *more, encoder="embedded"):
-    words = ["label", home / "images", "--classes", home / "classes.txt", "--encoder", encoder, "--out", home / "out", "--iterations", 1]
-    return main([str(word) for word in (*words, "--device", "cpu", *more)])
 
 
 def test_a_full_disk_at_the_model_leaves_the_labels_and_says_so(home, capsys):

@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+import labelling
 from gta.__main__ import main
 from gta.files import ROOT
-from gta.label import export, kept, labelled
+from gta.label import export
 
 CLASSES = ["crane (bird)", "AUX", "a/b: <c>", 'quo"te & <co>', "Ærø."]
 HEAD = "path,label,confidence,runner_up,margin,clip,unfitness\n"
@@ -78,13 +79,8 @@ def content(folder):
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def rows_of(file):
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_reviewed_labels_win_and_are_marked(home, capsys):
-    rows = {row["path"]: row for row in rows_of(exported(home, "csv") / "labels.csv")}
+    rows = {row["path"]: row for row in labelling.rows(exported(home, "csv") / "labels.csv")}
     assert {path: row["label"] for path, row in rows.items()} == FINAL
     assert {path: row["predicted"] for path, row in rows.items()} == {path: label for path, label, _ in IMAGES}
     assert {path: row["reviewed"] for path, row in rows.items()} == {path: said for path, _, said in IMAGES}
@@ -141,7 +137,7 @@ def test_fiftyone_finds_each_image_by_its_key_whatever_its_suffix(home, media):
 def test_torchvision_reads_a_folder_a_class_under_any_name(home, media):
     folder = exported(home, "imagefolder", media)
     found = ImageFolder(folder)
-    index = {row["file"]: row for row in rows_of(folder / "index.csv")}
+    index = {row["file"]: row for row in labelling.rows(folder / "index.csv")}
     assert len(found) == sum(map(bool, FINAL.values())) == 7
     for file, number in found.samples:
         row = index[Path(file).relative_to(folder).as_posix()]
@@ -201,10 +197,6 @@ def test_what_cannot_be_right_is_refused_and_nothing_is_written(home, capsys, wo
     out = [] if "--out" in words else ["--out", f"{home}/new"]
     assert main(["export", str(home / "out"), *(word.format(home=home) for word in words), *out]) == 1
     assert re.search(message, capsys.readouterr().err) and sorted(home.rglob("*")) == before
-
-
-def test_the_facts_of_a_run_are_where_a_run_leaves_them():
-    assert labelled.FACTS == kept.FACTS
 
 
 def test_a_folder_that_was_not_labelled_is_told(home, capsys):
@@ -276,7 +268,7 @@ def test_kills_of_an_export_leave_all_or_nothing(home):
     assert subprocess.run(words, cwd=ROOT).returncode == 0
     found = content(home / "new")
     assert len(found) == 401 and not part.exists()
-    for row in rows_of(home / "new/index.csv"):
+    for row in labelling.rows(home / "new/index.csv"):
         assert found[row["file"]] == (home / "images" / row["path"]).read_bytes()
 
 

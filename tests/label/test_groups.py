@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gta.__main__ import main
 from gta.label.groups import EXIF, FRACTION, LEAST, TAKEN, Groups, groups_of, pool, taken
 from gta.worlds.glyphs import DIGITS
+from labelling import label, rows
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=3, max_size=9))
@@ -124,30 +124,16 @@ def test_a_run_leaves_each_image_its_own_z_and_tells_what_its_group_says(tmp_pat
         (tmp_path / f"images/cam{i % 3}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / f"images/cam{i % 3}/{i:02d}.png")
     (tmp_path / "classes.txt").write_text("\n".join(DIGITS), encoding="utf-8")
-    words = [
-        "label",
-        tmp_path / "images",
-        "--classes",
-        tmp_path / "classes.txt",
-        "--encoder",
-        "embedded",
-        "--out",
-        tmp_path / "out",
-        "--iterations",
-        1,
-    ]
 
     def labelled(*more):
-        assert main([str(word) for word in (*words, *more)]) == 0
-        with open(tmp_path / "out/predictions.csv", newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
+        assert label(tmp_path, *more) == 0
+        return rows(tmp_path / "out/predictions.csv")
 
     plain = labelled()
     assert not (tmp_path / "out/groups.csv").exists() and "group" not in plain[0]
     grouped = labelled("--groups", "folder")
     assert [{name: row[name] for name in plain[0]} for row in grouped] == plain
-    with open(tmp_path / "out/groups.csv", newline="", encoding="utf-8") as stream:
-        summary = {row["group"]: row for row in csv.DictReader(stream)}
+    summary = {row["group"]: row for row in rows(tmp_path / "out/groups.csv")}
     assert summary.keys() == {"cam0", "cam1", "cam2"} and all(row["images"] == "8" for row in summary.values())
     assert all(row["group"] == row["path"][:4] and row["group_label"] == summary[row["group"]]["label"] for row in grouped)
     for name, row in summary.items():

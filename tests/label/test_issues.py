@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from gta.__main__ import main
 from gta.label.issues import NEAR, listing, near_duplicates, summary, unfit
 from gta.worlds.glyphs import DIGITS
+from labelling import label, rows
 from small import counted
 
 
@@ -63,8 +63,8 @@ def test_unfit_images_are_those_above_the_border():
 
 def test_the_listing_and_the_summary_have_cleanlabs_columns():
     issues = [near_duplicates(at(0, 1, 50, 70, 100), ["a", 'b"', "c", "d", "e"]), unfit(torch.tensor([0.1, 0.1, 0.1, 0.1, 0.9]))]
-    rows = list(csv.DictReader(io.StringIO(listing(["a", 'b"', "c", "d", "e"], issues))))
-    assert list(rows[0]) == [
+    found = list(csv.DictReader(io.StringIO(listing(["a", 'b"', "c", "d", "e"], issues))))
+    assert list(found[0]) == [
         "path",
         "is_near_duplicate_issue",
         "near_duplicate_score",
@@ -72,7 +72,7 @@ def test_the_listing_and_the_summary_have_cleanlabs_columns():
         "is_unfit_issue",
         "unfit_score",
     ]
-    assert (rows[0]["is_near_duplicate_issue"], rows[0]["near_duplicate_of"], rows[4]["is_unfit_issue"]) == ("True", 'b"', "True")
+    assert (found[0]["is_near_duplicate_issue"], found[0]["near_duplicate_of"], found[4]["is_unfit_issue"]) == ("True", 'b"', "True")
     told = list(csv.DictReader(io.StringIO(summary(issues))))
     assert [(row["issue_type"], row["num_issues"]) for row in told] == [("near_duplicate", "2"), ("unfit", "1")]
     assert float(told[1]["score"]) == pytest.approx(0.8)
@@ -83,29 +83,16 @@ def test_a_run_flags_a_copy_and_a_copy_costs_no_encoding_of_the_others(tmp_path,
     for i, image in enumerate(glyphs[0][:30]):
         Image.fromarray(image).save(tmp_path / f"images/{i:02d}.png")
     (tmp_path / "classes.txt").write_text("\n".join(DIGITS), encoding="utf-8")
-    words = [
-        "label",
-        tmp_path / "images",
-        "--classes",
-        tmp_path / "classes.txt",
-        "--encoder",
-        "embedded",
-        "--out",
-        tmp_path / "out",
-        "--iterations",
-        1,
-    ]
-    assert main([str(word) for word in words]) == 0
+    assert label(tmp_path) == 0
     calls = counted(monkeypatch)
     shutil.copy(tmp_path / "images/07.png", tmp_path / "images/copy.png")
     Image.fromarray(glyphs[0][40]).save(tmp_path / "images/new.png")
     capsys.readouterr()
-    assert main([str(word) for word in words]) == 0
+    assert label(tmp_path) == 0
     assert sum(calls) <= 2, "an image that is new, and a copy that has features already"
-    with open(tmp_path / "out/issues.csv", newline="", encoding="utf-8") as stream:
-        rows = {row["path"]: row for row in csv.DictReader(stream)}
-    assert len(rows) == 32 and rows["copy.png"]["near_duplicate_of"] == "07.png" and rows["07.png"]["near_duplicate_of"] == "copy.png"
-    assert float(rows["copy.png"]["near_duplicate_score"]) == 0
-    flagged = sum(row["is_near_duplicate_issue"] == "True" for row in rows.values())
+    told = {row["path"]: row for row in rows(tmp_path / "out/issues.csv")}
+    assert len(told) == 32 and told["copy.png"]["near_duplicate_of"] == "07.png" and told["07.png"]["near_duplicate_of"] == "copy.png"
+    assert float(told["copy.png"]["near_duplicate_score"]) == 0
+    flagged = sum(row["is_near_duplicate_issue"] == "True" for row in told.values())
     assert f"to look at: {flagged} near duplicate" in capsys.readouterr().out
     assert (tmp_path / "out/issue_summary.csv").read_text(encoding="utf-8").startswith("issue_type,score,num_issues\nnear_duplicate,")

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+from functools import partial
+from types import SimpleNamespace
 
 import open_clip
 import pytest
@@ -26,6 +28,7 @@ from gta.worlds.fieldguide import language_model
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
 from gta.worlds.views import GlyphView
+from labelling import label, rows
 from small import TINY, counted
 
 NAMES = ["<script>alert(1)<.png", "a\nnewline.png", 'quo"te.png', "\u202efdp.png", "=cmd().png", "x" * 250 + ".png"]
@@ -44,14 +47,7 @@ def home(tmp_path, glyphs):
     return tmp_path
 
 
-def command(home, *more, out="out", classes="classes.txt"):
-    words = ["label", home / "images", "--classes", home / classes, "--encoder", "embedded", "--out", home / out, "--iterations", 3, *more]
-    return main([str(word) for word in words])
-
-
-def rows(file):
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+command = partial(label, iterations=3)
 
 
 def test_the_labels_are_those_of_the_method(home, encoder, glyphs):
@@ -192,16 +188,14 @@ def test_results_may_lie_among_the_images_and_are_none_of_them(home):
 def test_nothing_that_can_be_read_is_an_error_that_names_every_file(home, capsys):
     for file in (home / "later").iterdir():
         file.write_bytes(b"x")
-    words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
-    assert main([str(word) for word in ("label", home / "later", *words)]) == 1
+    assert label(home, images="later") == 1
     said = capsys.readouterr().err
     assert "20 of 20 images cannot be read" in said and all(f"{i}.png" in said for i in range(40, 60))
 
 
 def test_an_empty_folder_is_an_error_that_says_what_is_looked_for(home, capsys):
     (home / "nothing").mkdir()
-    words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
-    assert main([str(word) for word in ("label", home / "nothing", *words)]) == 1
+    assert label(home, images="nothing") == 1
     assert "no image among 0 files; known by their suffixes: .avif" in capsys.readouterr().err and not (home / "out").exists()
 
 
@@ -221,8 +215,7 @@ def test_any_number_of_classes_and_images(home, tiny, classes, images):
     names = [f"kind {i} <b>&" for i in range(classes)]
     (home / "many.txt").write_text("\n".join(names), encoding="utf-8")
     (home / "list.txt").write_text("".join(f"images/deep/er/{i:02d}.png\n" for i in range(10, 10 + images)), encoding="utf-8")
-    words = ["--classes", home / "many.txt", "--encoder", tiny, "--out", home / "out", "--iterations", 2, "--save-model"]
-    assert main([str(word) for word in ("label", home / "list.txt", *words)]) == 0
+    assert label(home, "--save-model", images="list.txt", classes="many.txt", encoder=tiny, iterations=2) == 0
     found = rows(home / "out/predictions.csv")
     assert len(found) == min(images, 30) and {row["label"] for row in found} <= set(names)
     if classes == 1:
@@ -316,8 +309,7 @@ def test_a_score_that_rejects_nothing_is_refused(home, score):
 
 
 def test_the_field_guide_is_for_glyphs_alone(home, tiny, capsys):
-    words = ["label", home / "images", "--classes", home / "classes.txt", "--encoder", tiny, "--out", home / "out", "--llm", "fieldguide"]
-    assert main(list(map(str, words))) == 1 and "knows printed characters alone" in capsys.readouterr().err
+    assert label(home, "--llm", "fieldguide", encoder=tiny) == 1 and "knows printed characters alone" in capsys.readouterr().err
 
 
 def test_a_plan_counts_and_does_nothing(home, tiny, capsys):
@@ -328,6 +320,18 @@ def test_a_plan_counts_and_does_nothing(home, tiny, capsys):
     least = (10 * plan.PROMPT * 1 + 10 * plan.ANSWER * 10) / 1e6
     assert f"price           {least:.2f} to" in told
     assert sorted(home.rglob("*")) == before
+
+
+def test_a_plan_counts_what_a_batch_leaves_to_adapt_from():
+    """By hand: a layer keeps its 48 inputs of 4 bytes, of an image and of a text, and ReLU its 8 outputs; the weights are no part of it."""
+    model = torch.nn.Sequential(torch.nn.Linear(48, 8, bias=False), torch.nn.ReLU())
+    encoder = SimpleNamespace(
+        model=model,
+        image_size=4,
+        image_features=lambda x: model(x.float().flatten(1)),
+        text_features=lambda texts: model(torch.ones(2, 48)),
+    )
+    assert plan._activations(encoder, "a") == 2 * 4 * (48 + 8)
 
 
 def test_a_plan_of_a_clip_fetches_nothing(home, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import unquote
 
@@ -17,7 +18,9 @@ from gta.encoders.images import Images
 from gta.generate import logged
 from gta.label import report
 from gta.label.glance import steps
+from gta.label.groups import Groups
 from gta.label.inputs import Classes, Found
+from gta.label.issues import near_duplicates, unfit
 from gta.label.jobs import Job, Options
 from gta.label.run import Outcome
 from gta.settings import Settings
@@ -31,6 +34,8 @@ HOSTILE = [
     "javascript:alert(3)",
     "y" * 300,
 ]
+KNOWN = "!DOCTYPE html head meta title style body h1 h2 h3 p a nav table tr th td div ul li b bdi br figure img figcaption"
+KNOWN += " details summary code"
 
 
 def made_up(tmp_path, images, classes, seed=0, size=32, names=(), reject_above=None):
@@ -53,6 +58,17 @@ def made_up(tmp_path, images, classes, seed=0, size=32, names=(), reject_above=N
     left_out = [("<b>torn</b>.png", "cannot identify <image>")]
     unfitness = torch.tensor(rng.uniform(0, 1, images), dtype=torch.float32)
     return job, Outcome(result, Images(colours, None, "", {}), names, paths, left_out, clip, unfitness, None, None)
+
+
+def with_groups_and_issues(outcome):
+    """The outcome with groups of four, called as attacks are and as nobody should be, and with copies and one image that is far off."""
+    images = len(outcome.names)
+    features = torch.nn.functional.normalize(torch.randn(images, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    features[1::10] = features[::10][: len(features[1::10])]
+    unfitness = torch.where(torch.arange(images) == 5, 9.0, outcome.unfitness)
+    names = [f"{HOSTILE[i // 4 % len(HOSTILE)]} {i // 4}" if i < images - 2 else "" for i in range(images)]
+    groups = Groups(names, "2 images do not stand in <g.csv> and are in no group")
+    return replace(outcome, groups=groups, issues=[near_duplicates(features, outcome.names), unfit(unfitness)])
 
 
 def text_of(page):
@@ -115,14 +131,40 @@ def test_no_text_of_a_user_becomes_markup(tmp_path):
     job, outcome = made_up(tmp_path, 40, 7, names=[name for name in HOSTILE if "/" not in name])
     page = report.render(job, outcome)
     tags = set(re.findall(r"<\s*/?\s*([a-zA-Z!][\w-]*)", page))
-    known = "!DOCTYPE html head meta title style body h1 h2 h3 p a nav table tr th td div ul li b bdi br figure img figcaption"
-    known += " details summary code"
-    assert tags <= set(known.split())
+    assert tags <= set(KNOWN.split())
     assert "<script>alert(1)</script> 0" in text_of(page) and "{{ 7 * 7 }} 4" in text_of(page)
     assert not set(page) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069") and "⟨U+202E⟩" in page
     targets = re.findall(r'(?:href|src)="([^"]*)"', page)
     assert all(target.startswith(("#", "../images/", "data:image/")) for target in targets)
     assert {unquote(t) for t in targets if t.startswith("../")} == {f"../images/{name}" for name in outcome.names}
+
+
+def test_groups_and_what_is_flagged_have_a_section_each_where_there_are_any(tmp_path):
+    job, outcome = made_up(tmp_path, 42, 4, names=[name for name in HOSTILE if "/" not in name])
+    assert not {"groups", "issues"} & set(re.findall(r'id="(\w+)"', report.render(job, outcome)))
+    outcome = with_groups_and_issues(outcome)
+    page = report.render(job, outcome)
+    assert set(re.findall(r"<\s*/?\s*([a-zA-Z!][\w-]*)", page)) <= set(KNOWN.split())
+    assert not set(page) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069") and "do not stand in <g.csv>" in text_of(page)
+
+    z, expected = outcome.result.assignments.double(), []
+    for name in dict.fromkeys(filter(None, outcome.groups.names)):
+        rows = [i for i, of in enumerate(outcome.groups.names) if of == name]
+        said = int(z[rows].log().mean(0).argmax())
+        if (agree := sum(int(z[i].argmax()) == said for i in rows)) < len(rows):
+            expected.append(
+                (agree / len(rows), -len(rows), report.shown(name), report.shown(job.classes.names[said]), str(len(rows)), str(agree))
+            )
+    section = page.partition('<h2 id="groups">')[2].partition("<h2 id=")[0]
+    assert f"In {len(expected)} of them" in section and "40 images share evidence in 10 groups" in section
+    cells = r'<tr><td><bdi title="(.*?)">.*?</bdi></td><td><bdi>(.*?)</bdi></td>.*?<td class="n">(\d+)</td><td class="n">(\d+)</td></tr>'
+    found = [tuple(map(html.unescape, row)) for row in re.findall(cells, section)]
+    assert found == [row[2:] for row in sorted(expected, key=lambda row: row[:2])] and len(found) > 2
+
+    section = page.partition('<h2 id="issues">')[2].partition("<h2 id=")[0]
+    assert "10 images are near duplicates" in section and "1 images are far less like any class" in section
+    shown = [outcome.names.index(picture.name) for picture in report._Page(job, outcome).issues()["pictures"]]
+    assert sorted(shown) == [i for i in range(42) if i % 10 < 2] and section.count("<img") == 10 == section.count("<bdi>like</bdi>")
 
 
 @pytest.mark.parametrize(("images", "classes"), [(100, 10), (5000, 1000), (500, 5000), (3, 1), (1, 50)])
@@ -188,7 +230,7 @@ def test_a_browser_shows_the_page_and_runs_nothing(tmp_path, images, classes):
 def test_a_browser_shows_the_first_screen_dark_light_narrow_and_printed(tmp_path):
     """The three answers stand above the fold; nothing is wider than the window; a closed gallery is printed open; dark is dark."""
     job, outcome = made_up(tmp_path, 400, 40, size=64)
-    (tmp_path / "report.html").write_text(report.render(job, outcome), encoding="utf-8")
+    (tmp_path / "report.html").write_text(report.render(job, with_groups_and_issues(outcome)), encoding="utf-8")
     shot = tmp_path / "shot.png"
 
     def tone():

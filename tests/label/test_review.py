@@ -3,22 +3,19 @@
 import csv
 import re
 import shutil
+from functools import partial
 
 import pytest
 from PIL import Image
 
-from gta.__main__ import main
+import labelling
 from gta.label import kept, review
 from gta.label.answers import NONE, UNSURE, Answer, append, read
 from gta.label.choosing import STRATEGIES
 from gta.llm.ledger import Ledger
 from gta.worlds.glyphs import DIGITS
+from labelling import command, rows
 from reviewed import HOSTILE_CLASSES, labelled
-
-
-def rows(file):
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_a_round_stays_until_it_is_done_and_each_reviewer_has_one(tmp_path):
@@ -115,13 +112,7 @@ def home(tmp_path, glyphs):
     return tmp_path
 
 
-def command(*words):
-    return main([str(word) for word in words])
-
-
-def label(home, *more, out="out"):
-    words = ["--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / out, "--iterations", 2, *more]
-    return command("label", home / "images", *words)
+label = partial(labelling.label, iterations=2)
 
 
 def truth(path):

@@ -1,7 +1,7 @@
 """The tree above the classes: sums against a loop over names, the deepest sure name, what a user may write wrong, who is asked first."""
 
-import csv
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import labelling
 from gta.__main__ import main
 from gta.attributes import Bank
 from gta.encoders.images import load_images
@@ -20,6 +21,7 @@ from gta.label.inputs import find_images, read_classes
 from gta.label.taxonomy import SiblingsFirst, Taxonomy, read_parents
 from gta.worlds import aviary
 from gta.worlds.birds import STYLES, draw, draw_look
+from labelling import rows
 
 HERONS = {"grey heron": "herons", "great egret": "herons", "crane": "waders", "herons": "waders"}
 NAMES = ["grey heron", "great egret", "crane", "empty"]
@@ -224,14 +226,7 @@ def birds(tmp_path, pictures):
     return tmp_path
 
 
-def words(home, *more, classes="classes.yaml", out="out"):
-    given_ = ["label", home / "images", "--classes", home / classes, "--encoder", "embedded", "--out", home / out, "--iterations", 1]
-    return [str(word) for word in (*given_, *more)]
-
-
-def rows(file):
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+label = partial(labelling.label, classes="classes.yaml")
 
 
 def expected(z, names, floor):
@@ -257,8 +252,12 @@ def near(found, wanted):
     return all(a[:2] == b[:2] and abs(float(a[2] or 0) - float(b[2] or 0)) < 2e-3 for a, b in zip(found, wanted, strict=True))
 
 
+def test_a_plan_for_birds_is_told_with_words_that_their_encoder_knows(birds, capsys):
+    assert label(birds, "--plan") == 0 and "images a second to encode" in capsys.readouterr().out
+
+
 def test_birds_are_labelled_and_predicted_at_the_rank_that_is_sure(birds, capsys):
-    assert main(words(birds, "--floor", "0.6", "--save-model")) == 0
+    assert label(birds, "--floor", "0.6", "--save-model") == 0
     assert "taxonomy        32 classes under 12 parents; order > family > species; floor 0.6" in capsys.readouterr().out
     job = jobs.prepare(
         jobs.Options(
@@ -291,9 +290,9 @@ def test_birds_are_labelled_and_predicted_at_the_rank_that_is_sure(birds, capsys
 
 
 def test_a_taxonomy_in_a_csv_is_that_in_the_classes_file_and_changes_no_label(birds, capsys):
-    assert main(words(birds)) == 0
-    assert main(words(birds, "--taxonomy", birds / "tree.csv", classes="plain.yaml", out="csv")) == 0
-    assert main(words(birds, "--save-model", classes="plain.yaml", out="plain")) == 0
+    assert label(birds) == 0
+    assert label(birds, "--taxonomy", birds / "tree.csv", classes="plain.yaml", out="csv") == 0
+    assert label(birds, "--save-model", classes="plain.yaml", out="plain") == 0
     tree, by_csv, plain = (rows(birds / out / "predictions.csv") for out in ("out", "csv", "plain"))
     kept = [name for name in plain[0] if name != "path"]
     assert "rank" not in plain[0] and [[row[name] for name in kept] for row in tree] == [[row[name] for name in kept] for row in plain]
@@ -302,12 +301,12 @@ def test_a_taxonomy_in_a_csv_is_that_in_the_classes_file_and_changes_no_label(bi
     capsys.readouterr()
     assert main(["predict", str(birds / "plain/model"), str(birds / "images"), "--floor", "0.9"]) == 1
     assert "was made without a taxonomy; leave --floor 0.9 out" in capsys.readouterr().err
-    assert main(words(birds, "--taxonomy", birds / "tree.csv")) == 1
+    assert label(birds, "--taxonomy", birds / "tree.csv") == 1
     assert "leave --taxonomy out" in capsys.readouterr().err
     (birds / "tree.csv").write_text("child,parent\nzebra,horses\n", encoding="utf-8")
-    assert main(words(birds, "--taxonomy", birds / "tree.csv", classes="plain.yaml")) == 1
+    assert label(birds, "--taxonomy", birds / "tree.csv", classes="plain.yaml") == 1
     assert "none of its 1 children is a class of" in capsys.readouterr().err
-    assert main(words(birds, "--floor", "0.3")) == 1
+    assert label(birds, "--floor", "0.3") == 1
     assert "--floor 0.3: Input should be greater than or equal to 0.5" in capsys.readouterr().err
 
 

@@ -1,6 +1,5 @@
 """What reviews say of the labels of a run: which of them count, what is accepted, and what is said where nobody reviewed."""
 
-import csv
 import re
 
 import numpy as np
@@ -9,11 +8,11 @@ import torch
 from PIL import Image
 
 from gta import encoders
-from gta.__main__ import main
 from gta.label.abstention import at_least, at_most, set_bound, threshold
 from gta.label.answers import COLUMNS, NONE, UNSURE, Answer
 from gta.label.trust import UNKNOWN, doubts, judge, measured_elsewhere, read_reviews, set_of
 from gta.worlds.glyphs import DIGITS
+from labelling import label, rows
 
 CLASSES = ["crane", "heron", "ibis"]
 
@@ -134,18 +133,8 @@ def home(tmp_path, glyphs):
     return tmp_path
 
 
-def command(home, *more):
-    words = ["label", home / "images", "--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out", "--iterations", 1]
-    return main([str(word) for word in (*words, *more)])
-
-
-def rows(file):
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_without_a_review_the_page_and_the_command_say_that_scores_are_not_calibrated(home, capsys):
-    assert command(home) == 0
+    assert label(home) == 0
     said, page = capsys.readouterr().out, (home / "out/report.html").read_text(encoding="utf-8")
     assert all(line in said and line in page for line in UNKNOWN.told)
     assert "measured with these weights on the 1,393 images of digits" in page
@@ -153,7 +142,7 @@ def test_without_a_review_the_page_and_the_command_say_that_scores_are_not_calib
 
 
 def test_a_review_marks_what_is_accepted_and_writes_sets(home, capsys):
-    assert command(home, "--reviewed", home / "all.csv", "--risk", "0.3") == 0
+    assert label(home, "--reviewed", home / "all.csv", "--risk", "0.3") == 0
     said, found = capsys.readouterr().out, rows(home / "out/predictions.csv")
     assert "60 reviewed images are taken as drawn at random, which no column chosen_by says" in said
     told, share = re.search(r"labels with a doubt \(1 - confidence\) of (\S+) or less are accepted, (\d+) % of all", said).groups()
@@ -171,19 +160,19 @@ def test_a_review_marks_what_is_accepted_and_writes_sets(home, capsys):
 
 
 def test_answers_in_the_folder_of_results_are_found_and_count_if_they_are_random(home, capsys):
-    assert command(home) == 0
+    assert label(home) == 0
     lines = [f"{row['path']},{row['label']},me,2030-01-01T00:00:00+00:00,random" for row in rows(home / "all.csv")[:30]]
     (home / "out/reviews.csv").write_text("\n".join([",".join(COLUMNS), *lines, ""]), encoding="utf-8")
     capsys.readouterr()
-    assert command(home) == 0
+    assert label(home) == 0
     said = capsys.readouterr().out
     assert "of 30 reviewed images " in said and "taken as drawn at random" not in said
     (home / "out/reviews.csv").write_text("\n".join([",".join(COLUMNS), *lines, ""]).replace(",random", ",uncertain"), encoding="utf-8")
-    assert command(home) == 0
+    assert label(home) == 0
     assert UNKNOWN.told[0] in capsys.readouterr().out and "accepted" not in rows(home / "out/predictions.csv")[0]
 
 
 @pytest.mark.parametrize("risk", ["0", "1", "nan"])
 def test_a_risk_that_nothing_or_everything_keeps_is_refused(home, capsys, risk):
-    assert command(home, "--risk", risk) == 1
+    assert label(home, "--risk", risk) == 1
     assert f"--risk {risk}" in capsys.readouterr().err and not (home / "out").exists()

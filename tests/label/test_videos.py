@@ -1,16 +1,14 @@
 """Videos as their frames: which are taken, under what names, once; what is told where they cannot be read."""
 
-import csv
-
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from gta.__main__ import main
 from gta.label import inputs, videos
 from gta.label.inputs import find_images
 from gta.worlds.glyphs import DIGITS
+from labelling import command, label, rows
 
 
 def film(file, frames, rate=4):
@@ -35,16 +33,6 @@ def home(tmp_path, glyphs):
     film(tmp_path / "images/deep/clip.mp4", [np.full((64, 64, 3), 20 * i + 20, np.uint8) for i in range(10)])
     (tmp_path / "classes.txt").write_text("\n".join(DIGITS), encoding="utf-8")
     return tmp_path
-
-
-def command(home, *more):
-    words = ["label", home / "images", "--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out", "--iterations", 1]
-    return main([str(word) for word in (*words, *more)])
-
-
-def rows(file):
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +64,7 @@ def test_frames_are_read_once_and_appear_together(home, monkeypatch):
 
 
 def test_a_run_has_a_line_a_frame_and_a_line_a_video(home, capsys):
-    assert command(home) == 0
+    assert label(home) == 0
     assert "8 images, 1 videos (a frame every 1 seconds is an image more)" in capsys.readouterr().out
     found = rows(home / "out/predictions.csv")
     frames = [row for row in found if row["group"]]
@@ -84,25 +72,37 @@ def test_a_run_has_a_line_a_frame_and_a_line_a_video(home, capsys):
     (video,) = rows(home / "out/groups.csv")
     assert video["group"] == "deep/clip.mp4" and video["images"] == "3" and {row["group_label"] for row in frames} == {video["label"]}
     assert rows(home / "out/left_out.csv") == []
-    assert main(["export", str(home / "out"), "--to", "imagefolder", "--copy", "--out", str(home / "sorted")]) == 0
+    assert command("export", home / "out", "--to", "imagefolder", "--copy", "--out", home / "sorted") == 0
     assert len(list((home / "sorted").rglob("deep__clip.mp4__*.jpg"))) == 3
 
 
-def test_a_plan_reads_no_video(home):
-    assert command(home, "--plan") == 0 and not (home / "out").exists()
+@pytest.mark.parametrize("every", [1.0, 0.6, 0.25, 9.0])
+def test_a_plan_counts_frames_and_their_bytes_and_writes_none(home, capsys, every):
+    assert label(home, "--plan", "--every", every) == 0 and not (home / "out").exists()
+    found = find_images(home / "images")
+    count, size = videos.sizes(found, every)
+    made, of = videos.with_frames(found, home / "out", every)
+    frames = [path for name, path in zip(made.names, made.paths, strict=True) if name in of]
+    assert count == len(frames) and size == pytest.approx(sum(path.stat().st_size for path in frames), rel=0.1)
+    assert f"MB of it about {count} frames of videos" in capsys.readouterr().out
+
+
+def test_a_plan_passes_over_a_video_that_cannot_be_read(home):
+    (home / "images/deep/clip.mp4").write_bytes((home / "images/deep/clip.mp4").read_bytes()[:200])
+    assert videos.sizes(find_images(home / "images"), 1.0) == (0, 0.0) and label(home, "--plan") == 0
 
 
 def test_what_cannot_be_read_is_told_and_the_rest_is_labelled(home):
     (home / "images/torn.mp4").write_bytes((home / "images/deep/clip.mp4").read_bytes()[:200])
     (home / "images/zero.avi").write_bytes(b"")
-    assert command(home) == 0
+    assert label(home) == 0
     left = {row["path"]: row["reason"] for row in rows(home / "out/left_out.csv")}
     assert left.keys() == {"torn.mp4", "zero.avi"} and left["torn.mp4"].startswith("no frame can be read: ") and "empty" in left["zero.avi"]
 
 
 def test_without_the_reader_videos_are_left_out_with_the_mend(home, monkeypatch, capsys):
     monkeypatch.setattr(inputs, "find_spec", lambda name: None)
-    assert command(home) == 0
+    assert label(home) == 0
     assert rows(home / "out/left_out.csv") == [
         {"path": "deep/clip.mp4", "reason": "a video; pip install 'gta-clip[video]' reads its frames"}
     ]
@@ -110,9 +110,20 @@ def test_without_the_reader_videos_are_left_out_with_the_mend(home, monkeypatch,
         find_images(home / "images/deep")
 
 
-def test_videos_alone_are_labelled_and_predict_says_who_reads_them(home, capsys):
+def test_predict_reads_frames_as_label_does_and_keeps_none(home, capsys):
+    """Of videos alone too."""
     for i in range(8):
         (home / f"images/{i}.png").unlink()
-    assert command(home, "--save-model") == 0 and len(rows(home / "out/predictions.csv")) == 3
-    assert main(["predict", str(home / "out/model"), str(home / "images")]) == 1
-    assert "videos alone; `label` reads their frames" in capsys.readouterr().err
+    assert label(home, "--save-model", "--every", 0.6) == 0
+    asked = sorted(home.rglob("*"))
+    assert command("predict", home / "out/model", home / "images", "--every", 0.6, "--out", home / "p.csv") == 0
+    assert sorted(home.rglob("*")) == sorted([*asked, home / "p.csv"])
+    found, labelled = rows(home / "p.csv"), rows(home / "out/predictions.csv")
+    assert [row["path"] for row in found] == [row["path"] for row in labelled] and len(found) == 4
+    assert {row["group"] for row in found} == {"deep/clip.mp4"} and len({row["group_label"] for row in found}) == 1
+    assert command("predict", home / "out/model", home / "out/frames", "--out", home / "alone.csv") == 0
+    facts = [[(row["label"], row["confidence"], row["unfitness"]) for row in of] for of in (found, rows(home / "alone.csv"))]
+    assert facts[0] == facts[1], "a frame has the label of the image that `label` left of it"
+    with pytest.raises(SystemExit):
+        command("predict", home / "out/model", home / "images", "--every", 0)
+    assert "give seconds above 0" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from gta.label import models
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
 from gta.worlds.views import GlyphView
+from labelling import label, rows
 from small import counted
 
 PATHS = [f"deep/{i:02d}.png" for i in range(40)]
@@ -36,13 +37,7 @@ def home(tmp_path, glyphs):
 
 
 def command(home, view, *more, out="out", images="images"):
-    words = ["label", home / images, "--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / out, "--iterations", 2]
-    return main([str(word) for word in (*words, "--view", view, *more)])
-
-
-def rows(file):
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return label(home, "--view", view, *more, out=out, images=images, iterations=2)
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +152,7 @@ def test_ready_features_label_images_and_no_new_ones(home, second, glyphs, encod
 
 
 def test_a_model_without_a_view_takes_none(home, capsys):
-    words = ["label", home / "later", "--classes", home / "classes.txt", "--encoder", "embedded", "--out", home / "out"]
-    assert main([str(word) for word in (*words, "--iterations", 1, "--save-model")]) == 0
+    assert label(home, "--save-model", images="later") == 0
     assert "second view     none   (change: --view)" in capsys.readouterr().out
     assert load_file(home / "out/model/classifier.safetensors").keys() == {"texts", "prototypes", "variance"}
     assert main(["predict", str(home / "out/model"), str(home / "later"), "--view", "embedded"]) == 1
