@@ -9,11 +9,10 @@ its gradient in the context and an SGD update. glibc is told to give freed block
 of many sizes lie between used ones. `as texts` is how a unified context is read where the text tower is not causal, and how class-specific
 ones always are: each text by itself. The ratios are to `chunks` of the same method and number of classes.
 
-StatA and OTFusion on as many images and classes as EuroSAT and CUB have, with features in 512 dimensions (of `benchmarks/transduct.py`):
-both in float64, and StatA with a variance for each class. The ratios are to TransCLIP, `gta.transduct` in float32, on the same features.
+Those that infer all images at once are in `benchmarks/transduct.py`.
 
 `seconds` are the processor's, of all threads together. Every case runs in a process of its own; `peak_gb` is the most memory that it held,
-less what it held before: encoder, Python and torch are not counted, features and prior of StatA and OTFusion are.
+less what it held before: encoder, Python and torch are not counted.
 """
 
 import time
@@ -34,9 +33,6 @@ CASES = [
     *(("CoOp, class-specific", classes, CHUNKS) for classes in (100, 200)),
     ("CoOp, class-specific", 100, KEPT),
 ]
-TRANSCLIP = "TransCLIP"
-SIZES = ((8100, 10), (5794, 200))  # images and classes of EuroSAT and CUB
-CASES += [(method, classes, f"{images:,} images") for images, classes in SIZES for method in (TRANSCLIP, "StatA", "OTFusion")]
 SEED = 0
 
 
@@ -52,12 +48,9 @@ def main() -> None:
 
 
 def with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Beside each row its memory and seconds over those of `chunks`, or of TransCLIP, in the same run."""
-    jointly = rows.how.str.endswith("images")
-    rows["against"] = rows.method.where(~jointly, rows.how)
-    key = ["against", "classes"]
-    beside = rows[key].merge(rows[(rows.how == CHUNKS) | (rows.method == TRANSCLIP)], on=key, how="left")
-    rows = rows.drop(columns="against")
+    """Beside each row its memory and seconds over those of `chunks` in the same run."""
+    key = ["method", "classes"]
+    beside = rows[key].merge(rows[rows.how == CHUNKS], on=key, how="left")
     for ratio, of in {"memory_ratio": "peak_gb", "seconds_ratio": "seconds"}.items():
         rows.insert(rows.columns.get_loc("device_kind"), ratio, (rows[of] / beside[of]).round(3))
     return rows
@@ -69,7 +62,7 @@ def measure(method: str, classes: int, how: str, smoke: bool) -> dict:
 
     from gta.scores import results
 
-    seconds, gigabytes = jointly(method, classes, how, smoke) if how.endswith("images") else training_step(method, classes, how, smoke)
+    seconds, gigabytes = training_step(method, classes, how, smoke)
     return {
         "method": method,
         "classes": classes,
@@ -110,27 +103,6 @@ def training_step(method: str, classes: int, how: str, smoke: bool) -> tuple[flo
     del few
     prompts = reading.Prompts(encoder, names, "", length)
     return cost(peak_gb("cpu"), lambda: context.learn(prompts, start, meta, 100.0, images, labels, epochs=1, batch=batch, seed=SEED))
-
-
-def jointly(method: str, classes: int, how: str, smoke: bool) -> tuple[float, float]:
-    """Seconds and GB of a method that infers all images at once. The texts are the means of the images, weighted by the prior."""
-    from torch.nn.functional import normalize
-    from transduct import world
-
-    from gta.peers.anchored import stata
-    from gta.peers.fusion import fusion
-    from gta.transduct import transduct
-
-    images = int(how.partition(" ")[0].replace(",", ""))
-    methods = {
-        TRANSCLIP: transduct,
-        "StatA": lambda x, prior: stata(x, prior, normalize(prior.T @ x, dim=1)),
-        "OTFusion": lambda x, prior: fusion([x], prior),
-    }
-    methods[method](*world(50, 3, 8, "cpu"))  # starts libraries
-    before = peak_gb("cpu")
-    x, prior = world(images // 20 if smoke else images, classes, 512, "cpu")
-    return cost(before, lambda: methods[method](x, prior))
 
 
 def cost(before: float, work: Callable[[], object]) -> tuple[float, float]:

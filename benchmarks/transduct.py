@@ -14,6 +14,9 @@ The bound is the time of the arithmetic at the speed of bare matrix products of 
     (2 T + 1) 2 N M d           log-likelihoods and class sums over T = 10 rounds
     (6 T + 5) 2 (6 N) M         W + W^T, at most 6 entries a row, times z: 5 updates a round and the objective, 5 at the end
 
+At the named sizes other solvers stand beside it, on the same features: the peers ZLaP, StatA and OTFusion (which work in float64),
+`estimated sizes` (ours, whose classes have the sizes of the prior, by Sinkhorn's scaling), and `sparse`, the solver of
+`gta.transduct.sparse` that holds 64 entries a row. Their texts are the means of the images, weighted by the prior.
 `two views` is `transduct` with a second encoder's features of 768 dimensions, DINOv2's of size B; its `times_gta` is against one view.
 `released` is the authors' arithmetic in the authors' form: dense affinity, broadcast differences in chunks of 2,500 rows. Where
 a whole run would take too long or too much, its time is that of one chunk of each step, times the number of chunks, and
@@ -31,6 +34,7 @@ ROUNDS, INNER, NEIGHBORS, CHUNK = 10, 5, 3, 2500
 NAMED = {"EuroSAT": (8100, 10, 512), "CUB": (5794, 200, 512), "ImageNet": (50000, 1000, 512)}
 OVER_N = [(n, 200, 512) for n in (2000, 5000, 10000, 20000, 50000)]
 OVER_M = [(10000, m, 512) for m in (10, 50, 200, 1000)]
+OTHERS = ("ZLaP", "StatA", "OTFusion", "estimated sizes", "sparse")
 WHOLE = 6e8  # N M d up to which the released form is run whole
 SEED = 0
 
@@ -43,9 +47,9 @@ def main() -> None:
     file = folder / "transduct.csv"
     rows = [row for row in read(file) if not row["device_kind"].startswith(arguments.device)]
     print("bound: 2 N^2 d + (2 T + 1) 2 N M d + (6 T + 5) 2 (6 N) M FLOP, T = 10, at the speed of matrix products of the same shapes")
-    print(f"{'case':9s}{'N':>7s}{'M':>6s}  {'solver':9s}{'seconds':>9s}{'peak GB':>9s}  graph / likelihood / label   x bound")
+    print(f"{'case':9s}{'N':>7s}{'M':>6s}  {'solver':16s}{'seconds':>9s}{'peak GB':>9s}  graph / likelihood / label   x bound")
     for name, (n, m, d) in cases:
-        for solver in ("gta", "two views", "released") if name else ("gta", "released"):
+        for solver in ("gta", "two views", *OTHERS, "released") if name else ("gta", "released"):
             case = {"name": name, "n": n, "m": m, "d": d, "solver": solver, "device": arguments.device}
             rows.append(in_a_process(__file__, case))
             if solver != "gta":
@@ -78,6 +82,9 @@ def measure(name: str, n: int, m: int, d: int, solver: str, device: str) -> dict
     elif solver == "two views":
         view = second_view(x)
         row["seconds"] = best(lambda: gta.transduct.transduct(x, prior, view=view), 3 if n * n * d < 1e11 else 1, device)
+        row["peak_gb"] = peak_gb(device) - before
+    elif solver in OTHERS:
+        row["seconds"] = best(lambda: other(solver, x, prior), 3 if n * n * d < 1e11 else 1, device)
         row["peak_gb"] = peak_gb(device) - before
     elif n * m * d < WHOLE:
         row["seconds"] = best(lambda: released(x, prior), 1, device)
@@ -162,6 +169,27 @@ def against_float64(x, prior) -> dict:
     return {"z_error": float((z - exact).abs().max()), "argmax_agreement": float((z.argmax(1) == exact.argmax(1)).double().mean())}
 
 
+def other(solver: str, x, prior):
+    """One of the solvers beside ours."""
+    from torch.nn.functional import normalize
+
+    from gta.peers.anchored import stata
+    from gta.peers.fusion import fusion
+    from gta.peers.propagation import zlap
+    from gta.transduct import sparse, transduct
+    from gta.transport import estimated_sizes
+
+    texts = normalize(prior.T @ x, dim=1)
+    solvers = {
+        "ZLaP": lambda: zlap(x, texts),
+        "StatA": lambda: stata(x, prior, texts),
+        "OTFusion": lambda: fusion([x], prior),
+        "estimated sizes": lambda: transduct(x, prior, sizes=estimated_sizes(prior)),
+        "sparse": lambda: sparse.transduct(x, texts[:, None]),
+    }
+    return solvers[solver]()
+
+
 def released(x, prior):
     """The released arithmetic in the released form, from its description in arXiv 2406.01837 and the golden files' notes."""
     affinity = released_affinity(x, x)
@@ -239,7 +267,7 @@ def released_variance(chunk, z, mu):
 
 
 def show(row: dict) -> None:
-    line = f"{row.get('case', ''):9s}{row['n']:7d}{row['m']:6d}  {row['solver']:9s}{row['seconds']:9.2f}{row['peak_gb']:9.2f}"
+    line = f"{row.get('case', ''):9s}{row['n']:7d}{row['m']:6d}  {row['solver']:16s}{row['seconds']:9.2f}{row['peak_gb']:9.2f}"
     if row["solver"] == "gta":
         shares = [row[part] / row["seconds"] for part in ("graph_seconds", "likelihood_seconds", "label_seconds")]
         line += f"  {shares[0]:4.0%} / {shares[1]:4.0%} / {shares[2]:4.0%}          {row['ratio_to_bound']:.2f} of {row['gflop']:.0f} GFLOP"
@@ -253,7 +281,7 @@ def plot(rows: list[dict], file: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    rows = [row for row in rows if row["solver"] != "two views"]  # which are measured at the named sizes alone
+    rows = [row for row in rows if row["solver"] in ("gta", "released")]  # the others are measured at the named sizes alone
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
     for row, (value, label) in enumerate((("seconds", "seconds"), ("peak_gb", "peak memory, GB"))):

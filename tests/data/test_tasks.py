@@ -63,7 +63,7 @@ def test_only_results_asks_for_labels():
         if {*(node.module or "").split("."), *(alias.name for alias in node.names)} & knows_truth
     }
     outside = {name for name in imports if not name.startswith(("gta/worlds/", "gta/scores/", "gta/workshop/"))}
-    shown = {f"gta/{file}.py" for file in ("label/jobs", "label/models", "diagnosis/folder")}
+    shown = {f"gta/{file}.py" for file in ("label/encode", "label/jobs", "label/models", "diagnosis/folder")}
     # Plants are drawn with their labels: birds that no query set has, and digits of the splits with labels.
     assert outside == {"gta/data/tasks.py", "gta/diagnosis/plants.py", *shown}
     assert "query" not in {str(n.value) for n in ast.walk(_tree("gta/diagnosis/plants.py")) if isinstance(n, ast.Constant)}
