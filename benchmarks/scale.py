@@ -186,18 +186,20 @@ def plot(rows: list[dict], file: Path) -> None:
 
     matplotlib.use("agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullLocator
 
-    grown = [row for row in rows if row["kind"] != "equal"]
+    grown = [row for row in rows if row["kind"] == "growth"]
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     least = min(row["n"] for row in grown)
     for axis, over, held in zip(axes, ("n", "m"), ("m", "n"), strict=True):
         fixed = min(row[held] for row in grown if row["n"] == least) if over == "n" else least
         curve = sorted((row for row in grown if row[held] == fixed), key=lambda row: row[over])
-        for part in ("graph", "begin", "logits", "updates", "sums", "seconds"):
-            axis.plot(
-                [row[over] for row in curve], [row[part] for row in curve], "o-", label=part, color="k" if part == "seconds" else None
-            )
+        for part in ("seconds", "graph", "begin", "logits", "updates", "sums"):
+            look = {"color": "k", "label": "all"} if part == "seconds" else {"label": part}
+            axis.plot([row[over] for row in curve], [row[part] for row in curve], "o-", **look)
         axis.set(xscale="log", yscale="log", xlabel={"n": f"images, of {fixed:,} classes", "m": f"classes, of {fixed:,} images"}[over])
+        axis.set_xticks([row[over] for row in curve], [f"{row[over]:,}" for row in curve])
+        axis.xaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("seconds")
     axes[1].legend(frameon=False)
     stream = io.BytesIO()

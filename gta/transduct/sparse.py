@@ -63,9 +63,9 @@ class SparseTransduction:
 
 def bytes_of(n: int, m: int, d: int, keep: int = KEEP, neighbors: int = 3, item: int = 4) -> int:
     """The most bytes that `transduct` holds beside features and texts, (N + M) d `item`: z before and after an update, its logits and
-    classes; of each image four numbers; eight matrices (M, d); ten blocks of logits; the graph while it is made."""
+    classes; of each image four numbers; eight matrices (M, d); 16 blocks of logits; the graph while it is made."""
     keep = min(keep, m)
-    return n * (keep * (3 * item + 4) + 4 * item) + 8 * m * d * item + 10 * item * max(BLOCK, m) + 2 * n * neighbors * 60
+    return n * (keep * (3 * item + 4) + 4 * item) + 8 * m * d * item + 16 * item * max(BLOCK, m) + 2 * n * neighbors * 60
 
 
 @torch.no_grad()
@@ -214,7 +214,7 @@ class _SparseZ:
         """The mean of z, (M,), and of z times features, (M, d), over all images."""
         size, keep = self.room.shape[1], self.now.shape[1]
         counts, sums = torch.zeros(size, dtype=torch.float64, device=self.x.device), self.x.new_zeros(size, self.x.shape[1])
-        for rows in self.rows(max(1, BLOCK // keep)):
+        for rows in self.rows(max(1, BLOCK // (4 * keep))):
             classes, z = self.classes[rows].flatten().long(), self.now[rows].flatten()
             counts += torch.bincount(classes, z.double(), size)
             first = torch.arange(0, len(z) + 1, keep, device=z.device)
