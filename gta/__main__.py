@@ -1,33 +1,30 @@
 """`python -m gta`: label your own images; the data of the paper; what this machine is ready for."""
 
 import argparse
-import math
+import os
 import sys
 from pathlib import Path
 
 from gta.data.copies import DATA
+from gta.label import commands
 
-SAMPLING = "how an endpoint is asked: max_tokens, temperature, top_p, seed, extra, concurrency, timeout, patience; null leaves one out"
-VIEW = "a second encoder, of images alone: a model of timm with its tag, a folder, features:FILE, embedded (docs/label.md)"
-SIZES = "what holds the sizes of classes: free, as in the paper; anchored to the texts; estimated; equal (%(default)s)"
-FLOOR = "with a taxonomy: the summed confidence above which a class or a parent is named, from 0.5 to under 1 (%(default)s)"
-RISK = "after a review: the share of accepted labels that may be wrong (%(default)s)"
-REVIEWED = "a CSV path,label of images that were drawn at random and reviewed; by default OUT/reviews.csv, where it is there"
-CHOSEN = "how images are chosen (%(default)s); answers to random ones judge the labels, and are not learnt from"
-GROUPS = "images that share evidence: burst, burst:SECONDS, folder, name:PATTERN, or a CSV path,group (docs/label.md)"
-LINKS = "follow links of the folder of images that lead to this folder too"
+RATE = "by default 0.0003 for a student with weights, else 0.01 with batch normalisation and 0.001 without"
+STUDENT = "teacher/4, its own tower with a quarter of its parameters; a model of timm or open_clip; a folder (docs/distil.md)"
+OBJECTIVE = "what the student learns (%(default)s): the teacher's soft labels, hard ones, labels with reasons, or its layers too"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 where a dataset is missing or wrong; `doctor` only tells."""
     parser = argparse.ArgumentParser(prog="python -m gta", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_label(commands.add_parser("label", help="label the images of a folder from class names alone"))
-    _add_review(commands.add_parser("review", help="look at a few images of a labelled folder; what you say of them is learnt"))
-    _add_predict(commands.add_parser("predict", help="label new images with a model that `label --save-model` kept"))
-    _add_diagnose(commands.add_parser("diagnose", help="which labels are likely wrong, from some whose truth you know"))
-    _add_export(commands.add_parser("export", help="write the labels of a folder in the form of another tool"))
-    data = commands.add_parser("data", help="fetch or verify a dataset of the paper").add_subparsers(dest="action", required=True)
+    parsers = parser.add_subparsers(dest="command", required=True)
+    commands.add_label(parsers.add_parser("label", help="label the images of a folder from class names alone"))
+    commands.add_encode(parsers.add_parser("encode", help="encode a folder ahead of `label`, by several processes at once"))
+    commands.add_review(parsers.add_parser("review", help="look at a few images of a labelled folder; what you say of them is learnt"))
+    commands.add_predict(parsers.add_parser("predict", help="label new images with a model that `label --save-model` kept"))
+    _add_distil(parsers.add_parser("distil", help="train a small, fast student of a kept model on unlabelled images"))
+    _add_diagnose(parsers.add_parser("diagnose", help="which labels are likely wrong, from some whose truth you know"))
+    commands.add_export(parsers.add_parser("export", help="write the labels of a folder in the form of another tool"))
+    data = parsers.add_parser("data", help="fetch or verify a dataset of the paper").add_subparsers(dest="action", required=True)
     for action, does in (("fetch", "bring a dataset to the disk"), ("verify", "hold a copy against the paper's")):
         parser_of = data.add_parser(action, help=does)
         parser_of.add_argument("dataset")
@@ -36,13 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--from", dest="given", type=Path, nargs="+", default=[], help="archives of your own, or the folder of your copy"
     )
     data.choices["verify"].add_argument("--quick", action="store_true", help="count the images without opening them")
-    doctor = commands.add_parser("doctor", help="what is ready, what is missing, and the command for it")
+    doctor = parsers.add_parser("doctor", help="what is ready, what is missing, and the command for it")
     doctor.add_argument("--root", type=Path, default=DATA, help="the folder of the datasets (%(default)s)")
     doctor.add_argument("--llm", help="MODEL@URL of the endpoint that runs will ask")
     given = parser.parse_args(arguments)
     try:
-        do = {"label": _label, "review": _review, "predict": _predict, "diagnose": _diagnose, "export": _export}
-        do |= {"data": _data, "doctor": _doctor}
+        do = {"label": commands.label, "encode": commands.encode, "review": commands.review, "predict": commands.predict}
+        do |= {"export": commands.export, "distil": _distil, "diagnose": _diagnose, "data": _data, "doctor": _doctor}
         return do[given.command](given)
     except (ValueError, OSError, RuntimeError, LookupError) as error:
         print(error, file=sys.stderr)
@@ -52,68 +49,24 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _add_label(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", help="a folder, at any depth, or a text file with a path a line")
-    parser.add_argument("--classes", required=True, help="class names, one a line, or a YAML file with template, domain, attributes")
-    kinds = (
-        "ViT-B/16, PE-Core-B/16 (docs/encoders.md has more), any of open_clip with --pretrained, hf-hub:..., a folder; embedded, for digits"
-    )
-    parser.add_argument("--encoder", required=True, help=kinds)
-    parser.add_argument("--out", required=True, help="the folder for results, and for what an interrupted run goes on from")
-    parser.add_argument("--labelled", help="a CSV of examples with the columns path,label: few-shot")
-    parser.add_argument("--llm", default="none", help="none, replay:attributes.json, MODEL@URL, URL; fieldguide, for digits (%(default)s)")
-    parser.add_argument("--pretrained", help="a tag of open_clip, a checkpoint file, or TAG=FILE")
-    parser.add_argument("--revision", help="of the Hub repository of the weights")
-    parser.add_argument("--view", metavar="NAME", help=VIEW)
-    parser.add_argument("--class-sizes", metavar="HOW", default="free", help=SIZES)
-    parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
-    parser.add_argument("--iterations", type=int, help="by default 30 on a GPU, 10 on a CPU")
+def _add_distil(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="the folder OUT/model of `label --save-model`: the teacher")
+    parser.add_argument("images", type=Path, help="unlabelled images: a folder, or a text file with a path a line; the more the better")
+    parser.add_argument("--student", required=True, metavar="NAME", help=STUDENT)
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the student, and for what an interrupted run goes on from")
+    parser.add_argument("--objective", choices=("soft", "hard", "rationales", "tinybert"), default="soft", help=OBJECTIVE)
+    parser.add_argument("--epochs", type=int, default=30, help="passes over the images (%(default)s)")
+    parser.add_argument("--lr", type=float, help=RATE)
+    parser.add_argument("--no-flip", action="store_true", help="do not mirror images: for digits, and for all that has a left and a right")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random (%(default)s)")
-    parser.add_argument("--max-calls", type=int, help="requests to the language model after which the run stops")
-    parser.add_argument("--sampling", type=_pair, nargs="+", default=(), metavar="NAME=VALUE", help=SAMPLING)
-    parser.add_argument("--price", type=float, nargs=2, metavar=("PROMPT", "ANSWER"), help="of a million tokens, to be told the cost")
-    parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
-    parser.add_argument("--taxonomy", metavar="FILE", help="a CSV with the columns child,parent, where the classes file has no parents")
-    parser.add_argument("--floor", type=float, default=0.5, help=FLOOR)
-    parser.add_argument("--reviewed", metavar="FILE", help=REVIEWED)
-    parser.add_argument("--risk", type=float, default=0.1, help=RISK)
-    parser.add_argument("--groups", metavar="FILE|RULE", help=GROUPS)
-    parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="of a video a frame is labelled (%(default)s)")
-    parser.add_argument("--links-to", metavar="FOLDER", help=LINKS)
-    parser.add_argument("--save-model", action="store_true", help="keep the adapted encoder in OUT/model, for `predict`, and as ONNX")
-    parser.add_argument("--plan", action="store_true", help="tell what would be done, its time, memory and price, and do nothing")
-
-
-def _add_review(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="the folder OUT of `label`; answers are added to OUT/reviews.csv")
-    ways = ("both", "uncertain", "diverse", "random")
-    parser.add_argument("--by", choices=ways, default="both", help=CHOSEN)
-    parser.add_argument("--images", type=int, default=20, metavar="K", help="of a round (%(default)s)")
-    parser.add_argument("--reviewer", default="me", metavar="NAME", help="whose answers they are (%(default)s)")
-    parser.add_argument("--again", action="store_true", help="images that another reviewer has answered, to compare with")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (%(default)s)")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--port", type=int, default=0, help="of the page on this machine; by default any that is free")
-    how.add_argument("--file", action="store_true", help="no page: write OUT/round.csv, whose column `label` you fill")
-    how.add_argument("--read", type=Path, metavar="FILE", help="take over the labels of such a file, and learn from them")
-    how.add_argument("--compare", action="store_true", help="how far reviewers agree, and about which images they do not")
-
-
-def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="the folder OUT/model of `label --save-model`")
-    parser.add_argument("images", type=Path, help="a folder, a text file with a path a line, or an image")
-    parser.add_argument("--out", type=Path, help="a CSV file; by default the labels are printed")
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
-    parser.add_argument("--reject-above", type=_score, metavar="SCORE", help="leave the label of images with a higher unfitness empty")
-    parser.add_argument("--floor", type=float, help="of a model with a taxonomy, if not that which it was kept with")
-    parser.add_argument("--links-to", type=Path, metavar="FOLDER", help=LINKS)
-    parser.add_argument("--view", metavar="NAME", help="of the model's second view, where it lies elsewhere than when the model was kept")
+    parser.add_argument("--links-to", type=Path, metavar="FOLDER", help=commands.LINKS)
 
 
 def _add_diagnose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the folder OUT of `label`, or any folder for the results with --predictions")
     parser.add_argument("--labelled", type=Path, help="a CSV path,label with the truth of some images, best drawn at random")
-    parser.add_argument("--images", type=Path, help="the folder of the images; by default that of the results")
+    parser.add_argument("--images", type=Path, help="where the images lie; by default where `label` read them, else the results")
     parser.add_argument("--predictions", type=Path, help="a CSV image,label,prediction of any labeller; label is the truth, or empty")
     parser.add_argument("--encoder", help="as in `label`; by default the model that `label --save-model` kept")
     parser.add_argument("--pretrained", help="a tag of open_clip, a checkpoint file, or TAG=FILE")
@@ -121,99 +74,13 @@ def _add_diagnose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="such as cpu or cuda; by default the GPU where there is one")
 
 
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="the folder OUT of `label`; answers of `review` win over its labels")
-    forms = ("labelstudio", "fiftyone", "imagefolder", "csv", "megadetector", "parquet")
-    parser.add_argument("--to", choices=forms, required=True, help="the form")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder; nothing is overwritten")
-    media = parser.add_mutually_exclusive_group()
-    for action, does in (("copy", "copy images into the export"), ("link", "the same by symbolic links")):
-        media.add_argument(f"--{action}", dest="media", action="store_const", const=action, help=f"{does} (imagefolder, fiftyone)")
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="where the images lie now, if not where they were labelled")
-    parser.add_argument("--url", metavar="PREFIX", help="labelstudio: what stands before the path of an image; by default its local files")
+def _distil(given: argparse.Namespace) -> int:
+    from gta.distil.folder import distil
+    from gta.distil.trainer import Recipe
 
-
-def _label(given: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
-    from gta.label import folder, jobs, kept, run
-
-    chosen = {name: value for name, value in vars(given).items() if name not in ("command", "plan")}
-    chosen["sampling"] = dict(given.sampling)
-    try:
-        options = jobs.Options(**chosen)
-    except ValidationError as error:
-        told = (f"--{str(e['loc'][0]).replace('_', '-')} {_inside(e['loc'][1:], e['input'])}: {e['msg']}" for e in error.errors())
-        raise ValueError("\n".join(told)) from None
-    job = jobs.prepare(options)
-    if given.plan:
-        from gta.label import plan
-
-        print(plan.plan(job))
-        return 0
-    print(job)
-    outcome = run.run(job)
-    if outcome.usage:
-        print(outcome.usage)
-    written = folder.write(job, outcome)
-    kept.leave(job, outcome)
-    print(*written.values(), sep="\n")
-    flagged = [f"{int(issue.flags.sum()):,} {issue.kind.replace('_', ' ')}" for issue in outcome.issues if issue.flags.any()]
-    if flagged:
-        print(f"to look at: {', '.join(flagged)} images; issues.csv names them")
-    if outcome.left_out:
-        print(f"{len(outcome.left_out):,} files have no label: left_out.csv says why")
-    if outcome.unlike:
-        print(outcome.unlike, file=sys.stderr)
-    print(*outcome.trust.told, *([outcome.groups.told] if outcome.groups and outcome.groups.told else []), sep="\n")
-    print(f"{len(outcome.names):,} images are labelled; to look at them, open {written['report.html']} in a browser")
-    return 0
-
-
-def _review(given: argparse.Namespace) -> int:
-    from gta.label import answers, review, server
-
-    if given.compare:
-        print(answers.compare(answers.read(given.folder / answers.FILE)))
-        return 0
-    if given.images < 1:
-        raise ValueError(f"--images {given.images}: a round has at least one image")
-    sitting = review.Review(given.folder, given.reviewer)
-    if given.read:
-        print(f"{review.read_round(sitting, given.read):,} new answers in {sitting.file}")
-    else:
-        items = sitting.second(given.images) if given.again else sitting.round(given.by, given.images, given.seed)
-        if not items:
-            print("no image is left to ask about")
-            return 0
-        if given.file:
-            review.write_round(sitting, items, given.folder / "round.csv")
-            said = f"a class, {answers.NONE} or {answers.UNSURE}"
-            print(f"fill the column `label` of {given.folder / 'round.csv'}: {said}; --read takes it over")
-            return 0
-        if not all(item.path in sitting.mine for item in items):  # else a round that was answered and not learnt from
-            server.sit(sitting, items, given.port)
-    print(review.learn(sitting))
-    sitting.done()
-    return 0
-
-
-def _predict(given: argparse.Namespace) -> int:
-    from gta.files import write_atomically
-    from gta.label.predict import predict
-
-    text, left_out = predict(given.model, given.images, given.device, given.reject_above, given.links_to, given.view, given.floor)
-    for name, reason in left_out:
-        print(f"no label: {name!a}: {reason}", file=sys.stderr)
-    if given.out:
-        try:
-            write_atomically(given.out, text)
-        except OSError as error:
-            sys.stdout.write(text)
-            raise OSError(f"--out {given.out} cannot be written: {error}. The labels are printed instead") from error
-        print(given.out)
-    else:
-        sys.stdout.write(text)
+    recipe = Recipe(given.epochs, lr=given.lr, flip=not given.no_flip, seed=given.seed)
+    chosen = {"objective": given.objective, "recipe": recipe, "device": given.device, "links_to": given.links_to}
+    print(distil(given.model, given.images, given.student, given.out, **chosen))
     return 0
 
 
@@ -225,38 +92,11 @@ def _diagnose(given: argparse.Namespace) -> int:
     written = report.write(found, given.folder)
     for one in found.told:
         rates = f"{100 * one.slice.rate:.0f} % of {len(one.slice.members)} checked images are wrong, {100 * one.slice.rest:.0f} % elsewhere"
-        print(f"like {one.slice.text!r}: {rates}; {len(one.rest):,} to look at")
+        print(f"{report.shown(str(one))}: {rates}; {len(one.rest):,} to look at")
     if not found.told:
         print("no slice fails more than chance explains")
     print(*written.values(), sep="\n")
     return 0
-
-
-def _export(given: argparse.Namespace) -> int:
-    from gta.label.export import export
-
-    print(export(given.folder, given.to, given.out, given.media, given.images, given.url))
-    return 0
-
-
-def _inside(place: tuple, value: object) -> str:
-    """A value, with its name where it is a part of an option."""
-    return f"{'.'.join(map(str, place))}={value}" if place else str(value)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    """NAME and VALUE."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as temperature=0.7")
-    return name, value
-
-
-def _score(text: str) -> float:
-    """A number that another can be above."""
-    if not math.isfinite(float(text)):
-        raise argparse.ArgumentTypeError(f"no image can be above or below {text}; give a number, such as 0.6")
-    return float(text)
 
 
 def _data(given: argparse.Namespace) -> int:
@@ -280,7 +120,17 @@ def _doctor(given: argparse.Namespace) -> int:
     return 0
 
 
+def _led() -> int:
+    """`main`, by the first of the processes that torchrun started; the others help it to adapt."""
+    if "WORLD_SIZE" not in os.environ:
+        return main()
+    from gta.encoders.parallel import crew
+
+    with crew() as leads:
+        return main() if leads else 0
+
+
 if __name__ == "__main__":
     # A character that the terminal does not have is escaped, and is no error.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(main())
+    sys.exit(_led())
