@@ -7,7 +7,7 @@
 #   --config preset=as_released   runs everything as the released program does, below runs/as_released (docs/presets.md)
 #   --config draws=1 seeds=2      runs what adapts once instead of five times, and the first two encoders of five
 #   --config llm=MODEL@URL        asked by the runs on the paper's datasets; data=FOLDER: where those lie,
-#                                 and photographs, below photos/; pocket=FOLDER: the encoder that reads these (gta/batch/photographs.py)
+#                                 and photographs, below photos/; pocket=FOLDER: the encoder that reads these (gta/batch/datasets.py)
 #   --config sampling="{temperature: 0.7}"   how it is asked: gta/llm/sampling.py
 #   --config attributes=LIST:CHECKOUT   read by these runs as first attributes; llm=gta_clip_llama3:CHECKOUT: stored answers instead of a model
 import json

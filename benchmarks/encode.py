@@ -54,8 +54,8 @@ def measure(how: str, images: int) -> dict:
             for worker in workers:
                 if worker.wait():
                     raise RuntimeError("a worker failed; its error is above")
-            start = max(float(file.read_text()) for file in Path(folder).glob("ready-*"))
-            seconds = max(float(file.read_text()) for file in Path(folder).glob("done-*")) - start
+            start = max(float(file.read_text(encoding="utf-8")) for file in Path(folder).glob("ready-*"))
+            seconds = max(float(file.read_text(encoding="utf-8")) for file in Path(folder).glob("done-*")) - start
     machine = {"device": f"cpu {platform.machine()}", "threads": threads, "versions": f"torch {torch.__version__}"}
     return {"how": how, "images": images, "seconds": seconds, "images_a_second": images / seconds, **machine}
 
@@ -69,11 +69,11 @@ def work(folder: str, images: str, count: str) -> None:
     encoder, pixels = inputs(int(images))
     held = Images.of_pixels(pixels)
     place, own = Path(folder), os.getpid()
-    (place / f"ready-{own}").write_text(str(time.time()))
+    (place / f"ready-{own}").write_text(str(time.time()), encoding="utf-8")
     while len(list(place.glob("ready-*"))) < int(count):
         time.sleep(0.01)
     embeddings.features_of(encoder, held, place, progress=False)
-    (place / f"done-{own}").write_text(str(time.time()))
+    (place / f"done-{own}").write_text(str(time.time()), encoding="utf-8")
 
 
 def inputs(images: int):

@@ -177,7 +177,7 @@ class Memory:
             self.peak = max(self.peak, self._private() - self.first)
 
     def _private(self) -> float:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024 / 1e9
 
 

@@ -83,8 +83,10 @@ THIRDS = {
     1: {
         "test_the_evolution_page_goes_on_after_a_kill",
         "test_fifty_kills",
+        "test_kills_at_every_moment_of_learning",
         "test_sets_are_those_of_crepes",
         "test_minilm_knows_what_is_like_what",
+        "test_minilm_itself",
         "test_every_row_of_images_is_there_and_untrained_is_clip",
         "test_memory_does_not_grow_with_the_number_of_images",
         "test_a_dry_run_names_exactly_what_depends_on_a_change",
@@ -92,6 +94,9 @@ THIRDS = {
     2: {
         "test_two_hundred_runs_at_once_lose_and_double_no_row",
         "test_thirty_kills",
+        "test_a_distillation_that_is_killed_goes_on",
+        "test_every_row_of_students_is_there_and_no_label_of_a_query_image_is_read",
+        "test_a_review_goes_on_from_what_the_notebook_left",
         "test_a_real_small_model_describes_three_classes",
         "test_an_installed_package_works_from_another_folder",
         "test_any_number_of_classes_and_images",
@@ -107,7 +112,9 @@ THIRDS = {
         "test_pretraining_learns_birds_and_writes_what_the_loader_reads",
         "test_the_peers_pages_run_in_smoke_size",
         "test_every_rounding_gives_the_same_counts",
+        "test_torchrun_labels_as_one_process_does",
         "test_other_tools_read_what_is_for_them",
+        "test_every_station_of_a_world",
         "test_a_real_tower_with_batch_normalisation_learns_too",
         "test_a_real_architecture_reads_images_and_texts",
         "test_older_instructions_do_round_otherwise",
@@ -120,6 +127,8 @@ ALL_ALONE = {
     "test_the_first_hour_is_walked_by_its_own_commands",
     "test_the_first_hour_without_a_language_model",
     "test_the_real_folder_is_made_with_the_expected_hash_and_knows_its_classes_by_name",
+    "test_whatever_befalls_a_cluster_the_tables_are_those_of_one_machine",
+    "test_a_run_of_a_real_encoder_gets_a_gpu_and_no_more_memory_than_it_asked_for",
 }
 
 

@@ -55,7 +55,7 @@ def up(folder: Path) -> Path:
     for node in NODES:
         _start(folder, node, "slurmd", "-D", "-N", node)
     if not within(60, lambda: ask(folder, "sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES)):
-        logs = "\n".join(file.read_text(errors="replace")[-2000:] for file in sorted(folder.glob("*.log")))
+        logs = "\n".join(file.read_text(encoding="utf-8", errors="replace")[-2000:] for file in sorted(folder.glob("*.log")))
         down(folder)
         raise RuntimeError(f"Slurm did not start in {folder}:\n{logs}")
     return folder / "bin"
@@ -70,7 +70,7 @@ def kill(folder: Path, name: str, sign: int = signal.SIGKILL) -> None:
     """End a program: slurmctld, munged, or a node by its name."""
     file = folder / f"{name}.number"
     if file.exists():
-        number = int(file.read_text())
+        number = int(file.read_text(encoding="utf-8"))
         if _lives(number):
             os.kill(number, sign)
         within(20, lambda: not _lives(number))
@@ -159,12 +159,12 @@ def _start(folder: Path, name: str, program: str, *options: str) -> None:
         environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
         quiet = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
         started = subprocess.Popen([str(_program(program)), *options], env=environment, start_new_session=True, **quiet)
-    (folder / f"{name}.number").write_text(str(started.pid))
+    (folder / f"{name}.number").write_text(str(started.pid), encoding="utf-8")
 
 
 def _lives(number: int) -> bool:
     try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

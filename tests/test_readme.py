@@ -86,6 +86,7 @@ SAYING = {
     "docs/results.md": "How to read it:",
     "docs/aviary.md": "How to read it:",
     "docs/label-descriptions.md": "## What the tables say",
+    "docs/distil.md": "How to read it;",
     "docs/tables.md": "## What the embedded",
     "docs/views-and-sizes.md": "`snakemake second_view` measures",
 }

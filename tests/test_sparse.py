@@ -136,9 +136,9 @@ def test_memory_stays_within_the_formula(monkeypatch):
     texts = x[:m, None].clone()
 
     def peak():
-        return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+        return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) * 1024
 
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = peak()
     sparse.transduct(x, texts, 20.0, keep=keep, affinity=graph, rounds=1)
     rise = peak() - before

@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gta import hashes
-from gta.batch import photographs, progress, stamps
+from gta.batch import datasets, progress, stamps
 from gta.batch.index import index
 from gta.batch.stamps import Step
 from gta.batch.sweeps import TARGETS, Page, Sweep, pages, sweeps
-from gta.files import ROOT
 from gta.llm.sampling import Sampling
 from gta.names import nearest
 from gta.settings import PresetName
 
-EMBEDDED = {"digits": "gta/worlds/encoders", "aviary": "gta/worlds/bird_encoders"}
 PAGE = 0.3  # minutes of one core that a table, a notebook or a page takes
 STATES = ("done", "stale", "missing", "failed")
 
@@ -34,7 +32,7 @@ STATES = ("done", "stale", "missing", "failed")
 @dataclass
 class Batch:
     """All steps below `base`. llm: MODEL@URL for the paper's datasets, whose runs are left out if it is None; data: their folder, and that
-    of photographs (`gta.batch.photographs`), whose encoder is in the folder `pocket`.
+    of photographs (`gta.batch.datasets`), whose encoder is in the folder `pocket`.
     attributes: where the first attributes of these runs come from (`gta.studies.sources`), but for a sweep that varies what is asked.
     sampling: how the language model of these runs is asked (`gta.llm.sampling`).
     draws, seeds: the most draws of a run, and the most seeds of a grid. preset: of every run (`gta.released.presets`); its steps and its
@@ -229,45 +227,15 @@ class Batch:
 
     def _lacks(self, cell: Mapping[str, Any]) -> str | None:
         """What a run needs and this machine does not have, or None."""
-        dataset = cell["dataset"].partition(":")[0]
-        if dataset in EMBEDDED:
-            return None
-        if dataset.startswith(photographs.BEGINS):
-            return photographs.lacks(dataset, self.data, self.pocket, self.preset)
-        if not (ROOT / self.data / dataset).exists():
-            return f"not in {self.data}/ (python -m gta data fetch NAME)"
-        return None if self.llm else "no language model for the paper's datasets (--config llm=MODEL@URL)"
+        return datasets.lacks(cell, self)
 
     def _run(self, table: str, sweep: Sweep, cell: Mapping[str, Any]) -> tuple[str, Step]:
         name, folder = f"run/{table}/{_folder(cell)}", self.base / table / _folder(cell)
-        dataset = cell["dataset"].partition(":")[0]
         own = ["rows.csv", "predictions.npz", *sweep.outputs]
         outputs = [folder / Path(sweep.notebook).name, *(folder / file for file in own)]
-        if dataset in EMBEDDED:
-            weights = EMBEDDED[dataset]
-            inputs = self._weights(weights, cell["seed"]) if cell["backbone"] == "embedded" else []
-            if cell.get("view") == "embedded":  # that of another seed
-                inputs = sorted({*inputs, *(f"{weights}/{file.name}" for file in (ROOT / weights).glob("seed*.safetensors"))})
-            given: dict[str, Any] = {}
-        elif dataset.startswith(photographs.BEGINS):
-            given, inputs = photographs.given(dataset, self.data, self.pocket)
-        else:
-            encoder = f"data_manifests/encoders/{cell['backbone'].replace('/', '-')}.yaml"
-            pinned = (f"data_manifests/{dataset}.yaml", f"data_manifests/lock/{dataset}.json", encoder, "results/published.csv")
-            inputs = [file for file in pinned if Path(file).exists()]
-            given = {"llm": self.llm, "root": self.data, **({"sampling": self.sampling} if self.sampling else {})}
-            if self.attributes != "ask" and not sweep.asks:
-                given["attributes"] = self.attributes
-                inputs += [self.attributes] if (ROOT / self.attributes).is_file() else []
-        if self.preset and "preset" not in cell:
-            given["preset"] = self.preset
-        shared = {"out": str(folder)}
-        if not dataset.startswith(photographs.BEGINS):  # they ask nobody
-            shared["ledger"] = str(self.base / "ledger")
-        return name, self._step(name, sweep.notebook, outputs, inputs, {**cell, **given, **sweep.parameters, **shared, "smoke": self.smoke})
-
-    def _weights(self, folder: str, seed: int) -> list[str]:
-        return [f"{folder}/seed{seed}.safetensors", *(f"{folder}/{name}" for name in ("open_clip_config.json", "tokenizer.json"))]
+        given, inputs = datasets.given(cell, self, sweep.asks)
+        parameters = {**cell, **given, **sweep.parameters, "out": str(folder), "smoke": self.smoke}
+        return name, self._step(name, sweep.notebook, outputs, inputs, parameters)
 
     def _table(self, table: str, sweep: Sweep, runs: list[Step]) -> Step:
         named = [f"{table}.csv", f"{table}_paired.csv", *(file for file in sweep.outputs if file.endswith(".csv"))]
@@ -313,7 +281,7 @@ def _folder(cell: Mapping[str, Any]) -> str:
     """The folder name of a run: dataset-backbone-...-s0."""
     named = {key: value for key, value in cell.items() if key not in ("dataset", "backbone", "seed") and not isinstance(value, list)}
     rest = [f"{value}" if isinstance(value, str) else f"{key}{value}" for key, value in named.items()]
-    return "-".join([cell["dataset"], cell["backbone"], *rest, f"s{cell['seed']}"]).translate(str.maketrans("/: ,", "_-__"))
+    return "-".join([cell["dataset"], cell["backbone"], *rest, f"s{cell['seed']}"]).translate(str.maketrans("/: ,#", "_-__-"))
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ TRAINED = "LabelDesc"
 
 
 def standings(rows: Sequence[Row], paired: pd.DataFrame) -> pd.DataFrame:
-    """One line for each method and variant but those of single templates: the mean accuracy over encoders, its difference to the baseline
-    with the 95 % interval over encoders and the verdict, and seconds. The best comes last."""
+    """One line for each method and variant but those of single templates: the mean accuracy over encoders (or draws), its difference to the
+    baseline with the 95 % interval over them and the verdict, and seconds. The best comes last."""
     frame = frame_of(rows)
     frame = frame[~frame.variant.str.startswith(TEMPLATE)]
     means = frame.groupby([*SETTING, "method", "variant", "baseline", "label"])[["accuracy", "seconds"]].mean().reset_index()
@@ -66,8 +66,9 @@ def accuracies(rows: Sequence[Row]) -> Figure:
         axis.set(yticks=range(len(means)), yticklabels=list(means.index), ylim=(-0.6, len(means) - 0.4))
         axis.set_title(setting(*key), loc="left")
     axes[-1, 0].set_xlabel("accuracy, %")
-    names = {"LabelDesc": TRAINED, "GTA-CLIP": "GTA-CLIP", "without training": "CLIP"}
-    tell(figure, [Line2D([], [], color=_colour(name), marker="o", ls="", label=said) for said, name in names.items()])
+    names = {TRAINED: TRAINED, "GTA-CLIP": "GTA-CLIP", "without training": ""}
+    drawn = {name: said for said, name in names.items() if frame.method.str.startswith(name).any()}
+    tell(figure, [Line2D([], [], color=_colour(name), marker="o", ls="", label=said) for name, said in drawn.items()])
     return figure
 
 

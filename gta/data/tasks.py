@@ -97,6 +97,8 @@ def query_labels(name: str) -> np.ndarray:
 
     -1 for an image whose class is not among the names of a part: no label is correct for it.
     """
+    if name.startswith(short_texts.PREFIX):
+        return short_texts.labels(name)
     whole, part = parts.split(name)
     labels = _query_classes(whole)
     if not part:
@@ -107,8 +109,6 @@ def query_labels(name: str) -> np.ndarray:
 
 def _query_classes(name: str) -> np.ndarray:
     """The true classes of a whole dataset. They also decide which images are in a part of it."""
-    if name.startswith(short_texts.PREFIX):
-        return short_texts.labels(name)
     if found := _of_the_paper(name, None):
         return np.array([entry.label for entry in _open(*found, training=False).splits["test"]])
     if name == "digits":

@@ -110,6 +110,19 @@ class Bench(Study):
         """Assignments (N, M) of transduction that starts from a prior (N, M)."""
         return transduct(self.features, prior).assignments
 
+    def measure_texts(self) -> None:
+        """Measure what reads texts and learns nothing, each alone and with transduction on top: CLIP, CLIP with attributes, a prompt
+        ensemble, and CuPL, whose sentences are the first attributes."""
+
+        def means(of_classes: Sequence[Sequence[str]]) -> Tensor:
+            return texts.clip_logits(self.features, self.class_features(of_classes), self.encoder.logit_scale).softmax(1)
+
+        names, on_top = self.task.class_names, self.transduced
+        self.measure("CLIP", lambda: self.clip(bank=self.names_only).softmax(1), on_top, called=("TransCLIP", ""))
+        self.measure("CLIP+attributes", lambda: self.clip(bank=self.static).softmax(1), on_top, called=("TransCLIP+attributes", ""))
+        self.measure("prompt ensemble", lambda: means(texts.ensemble(names, texts.templates(self.task.domain))), on_top)
+        self.measure("CuPL", lambda: means(self.static.without_templates().texts), on_top)
+
     def measure(
         self,
         method: str,

@@ -20,7 +20,7 @@ from gta.peers import descriptions, texts
 from gta.peers.bench import Bench
 from gta.peers.descriptions import Correction, Kind
 from gta.scores.rows import Row, write_run
-from gta.studies.parameters import RunParameters
+from gta.studies.class_files import Classed
 from gta.transduct import class_features, text_prior
 from gta.worlds.fieldguide import name_of
 
@@ -32,7 +32,7 @@ CORRECTIONS: dict[str, Correction] = {UNCORRECTED: "none", MEANS: "means", "nois
 KINDS: dict[str, Kind] = {"terms": "terms", "terms and sentences": "both", "one sentence": "one sentence", "templates alone": "templates"}
 
 
-class LabelDescriptions(RunParameters):
+class LabelDescriptions(Classed):
     """Parameters of `notebooks/label_descriptions.ipynb`. text_first: whether to run GTA-CLIP, and with the stage before it."""
 
     text_first: bool
@@ -41,27 +41,13 @@ class LabelDescriptions(RunParameters):
 def label_descriptions(bench: Bench, text_first: bool = True) -> pd.DataFrame:
     """Measure everything, into `bench.outcomes`. Returns the modality gap (`gaps`)."""
     start = bench.encoder.encode_texts([of_class[0] for of_class in bench.names_only.texts])
-    beside(bench)
+    bench.measure_texts()
     _heads(bench, start)
     _tower(bench)
     spread(bench, start)
     if text_first:
         before_the_loop(bench)
     return gaps(bench)
-
-
-def beside(bench: Bench) -> None:
-    """CLIP, CLIP with attributes, a prompt ensemble and CuPL, each alone and with transduction on top."""
-    scale, task = bench.encoder.logit_scale, bench.task
-
-    def of_texts(of_classes: list[list[str]]) -> Tensor:
-        return texts.clip_logits(bench.features, bench.class_features(of_classes), scale).softmax(1)
-
-    on_top = bench.transduced
-    bench.measure("CLIP", lambda: bench.clip(bank=bench.names_only).softmax(1), on_top, called=("TransCLIP", ""))
-    bench.measure("CLIP+attributes", lambda: bench.clip(bank=bench.static).softmax(1), on_top, called=("TransCLIP+attributes", ""))
-    bench.measure("prompt ensemble", lambda: of_texts(texts.ensemble(task.class_names, texts.templates(task.domain))), on_top)
-    bench.measure("CuPL", lambda: of_texts(descriptions.described(bench.static, "sentences")), on_top)
 
 
 def _heads(bench: Bench, start: Tensor) -> None:

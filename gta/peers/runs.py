@@ -11,7 +11,7 @@ from gta.attributes import Bank
 from gta.data import tasks
 from gta.encoders.images import load_images
 from gta.files import ROOT
-from gta.peers import alignment, anchored, cache, context, descriptions, dirichlet, fusion, mixtures, probe, propagation, susx, texts
+from gta.peers import alignment, anchored, cache, context, descriptions, dirichlet, fusion, mixtures, probe, propagation, susx
 from gta.peers.bench import Bench, Peers, Support, gta_clip
 from gta.peers.reading import Prompts
 from gta.studies.random_words import vocabulary, waffle
@@ -55,9 +55,6 @@ def zero_shot(bench: Bench, pool: Sequence | None = None, generated: Path | None
     """
     task, encoder, x, scale, on_top = bench.task, bench.encoder, bench.features, bench.encoder.logit_scale, bench.transduced
 
-    def of_texts(of_classes: Sequence[Sequence[str]]) -> Tensor:
-        return texts.clip_logits(x, bench.class_features(of_classes), scale).softmax(1)
-
     def mean_cosine(of_classes: Sequence[Sequence[str]]) -> Tensor:
         return text_prior(x, [encoder.encode_texts(of_class) for of_class in of_classes], scale)
 
@@ -69,10 +66,7 @@ def zero_shot(bench: Bench, pool: Sequence | None = None, generated: Path | None
         words = encoder.encode_texts([of_class[0] for of_class in bench.names_only.texts])
         return descriptions.label_desc(encoder, x, descriptions.described(bench.static), words, seed=bench.settings.seed).softmax(1)
 
-    bench.measure("CLIP", lambda: bench.clip(bank=bench.names_only).softmax(1), on_top, called=("TransCLIP", ""))
-    bench.measure("CLIP+attributes", lambda: bench.clip(bank=bench.static).softmax(1), on_top, called=("TransCLIP+attributes", ""))
-    bench.measure("prompt ensemble", lambda: of_texts(texts.ensemble(task.class_names, texts.templates(task.domain))), on_top)
-    bench.measure("CuPL", lambda: of_texts(bench.static.without_templates().texts), on_top)
+    bench.measure_texts()
     bench.measure("WaffleCLIP", random_descriptors, on_top)
     bench.measure("LabelDesc", label_desc, on_top)
     _support_sets(bench, pool, generated, store)

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 
 from gta import hashes
@@ -45,21 +46,28 @@ class ShortTexts(Checked):
 
     dataset: `docstrings`, or a folder with a sub-folder of .txt files for each class; backbone: `MiniLM` or a folder
     (`gta.encoders.sentences.load`); descriptions: a YAML file {class: [texts, its label words first]}, None for `docstrings`; patterns:
-    templates of the label words.
+    templates of the label words; texts: as many are drawn by the seed, without regard to their classes; None takes all.
     """
 
     dataset: str
     backbone: str
     descriptions: str | None
     patterns: list[str]
+    texts: int | None = Field(None, ge=2)
     seed: int
     smoke: bool
     out: str
 
     @property
-    def folder(self) -> Path:
-        """Where the texts are."""
-        return docstrings.write(ROOT / "runs/worlds/docstrings") if self.dataset == "docstrings" else ROOT / self.dataset
+    def part(self) -> str:
+        """The part of the dataset that is drawn; nothing where all is."""
+        return "" if self.texts is None else f"#small-{self.texts}-{self.seed}"
+
+    @property
+    def read_from(self) -> str:
+        """The folder of the texts, and the part of it, as `gta.data.short_texts` takes them."""
+        folder = docstrings.write(ROOT / "runs/worlds/docstrings") if self.dataset == "docstrings" else ROOT / self.dataset
+        return f"{folder}{self.part}"
 
     def described(self, names: Sequence[str]) -> list[list[str]]:
         """The descriptions of each class. Raises ValueError for a class without any, and where there is no file."""
@@ -157,8 +165,7 @@ def _tower(bench: TextBench) -> Tensor:
 
 def opened(parameters: ShortTexts) -> TextBench:
     """The texts, descriptions and encoder that a notebook's parameters name."""
-    folder = parameters.folder
-    found = short_texts.read(folder)
+    found = short_texts.read(parameters.read_from)
     encoder = sentences.load(parameters.backbone)
     print(f"{len(found.texts)} texts, {len(found.class_names)} classes; {encoder.name} on {encoder.device}, {encoder.weights_sha256[:12]}")
     patterns = parameters.patterns[: 2 if parameters.smoke else None]
@@ -167,8 +174,8 @@ def opened(parameters: ShortTexts) -> TextBench:
 
 def write(bench: TextBench, parameters: ShortTexts) -> list[Row]:
     """Score all outcomes, and write `rows.csv` and `predictions.npz`. Only here do labels of the texts enter."""
-    found, name, pattern = bench.texts, Path(parameters.dataset).name, bench.patterns[0]
-    source = f"{short_texts.PREFIX}{parameters.folder}"
+    found, name, pattern = bench.texts, f"{Path(parameters.dataset).name}{parameters.part}", bench.patterns[0]
+    source = f"{short_texts.PREFIX}{parameters.read_from}"
     task = Task(name, source, found.ids, found.texts, found.class_names, pattern, pattern, pattern, natural_augmentation)
     source_hash = hashes.source_hash(shipped(f"notebooks/{TABLE}.ipynb"))
     made = (task, parameters.backbone, bench.encoder, Settings(seed=bench.seed), bench.outcomes, bench.outcomes.keys(), source_hash)

@@ -13,7 +13,8 @@ from gta.llm.ledger import Mode
 from gta.llm.sampling import Sampling
 from gta.released.presets import PRESETS
 from gta.settings import Checked, PresetName, Settings
-from gta.studies.sources import ASK
+from gta.studies import sources
+from gta.studies.sources import ASK, First
 from gta.worlds.fieldguide import refuse_free
 from gta.worlds.settings import settings_for
 
@@ -93,6 +94,10 @@ class RunParameters(Checked):
     def task(self) -> tasks.Task:
         """The dataset's query images. Raises as `gta.data.tasks.load` does."""
         return tasks.load(self.dataset, ROOT / self.root)
+
+    def first_attributes(self, task: tasks.Task) -> First | None:
+        """The first attributes of a task, where they are read. Raises as `gta.studies.sources.first` does."""
+        return sources.first(self.attributes, task)
 
     @property
     def settings(self) -> Settings:

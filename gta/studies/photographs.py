@@ -13,8 +13,6 @@ Each of them is run from the names alone and, where the file of classes has attr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -23,19 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gta import encoders
-from gta.attributes import Bank
 from gta.checkpoints import Checkpoints
-from gta.data import tasks
 from gta.files import ROOT, write_atomically
-from gta.label.inputs import Classes, read_classes
 from gta.llm.chat import Question, Reply
-from gta.names import nearest
 from gta.scores import confident, results
 from gta.scores.rows import Row
 from gta.settings import Settings
 from gta.state import Result
-from gta.studies.parameters import RunParameters
-from gta.studies.sources import First
+from gta.studies.class_files import Classed, from_root
 from gta.studies.study import Study
 from gta.transduct import text_prior
 
@@ -43,14 +36,13 @@ TABLE = "photographs"
 OWN_MEAN, NO_ATTRIBUTES = "own mean", "no attributes"
 
 
-class Photographs(RunParameters):
+class Photographs(Classed):
     """Parameters of `notebooks/photographs.ipynb`. dataset: a folder with a sub-folder of photographs for each class; images: of a draw;
-    classes: a YAML file as `gta label --classes` takes it, with template, sentence and attributes, "" for none; rate: of learning, for all
-    parameters; confident: images of each class that adapt learns from. What else a run may be given does not exist here."""
+    rate: of learning, for all parameters; confident: images of each class that adapt learns from. What else a run may be given does not
+    exist here."""
 
     iterations: int = Field(ge=1)
     images: int = Field(ge=2)
-    classes: str = ""
     rate: float = Field(gt=0)
     confident: int = Field(ge=1)
     llm: Literal["none"] = "none"
@@ -62,49 +54,13 @@ class Photographs(RunParameters):
     preset: Literal[""] = ""
 
     @property
-    def named_backbone(self) -> str:
-        """The encoder as rows name it: of a folder its name, wherever it lies."""
-        return Path(self.backbone).name if (ROOT / self.backbone).is_dir() else self.backbone
-
-    @property
-    def texts(self) -> Classes | None:
-        """What the file of classes says. Raises as `gta.label.inputs.read_classes` does."""
-        return read_classes(ROOT / self.classes) if self.classes else None
-
-    @property
-    def task(self) -> tasks.Task:
-        """The draw, with the template and the sentence of the file of classes. Raises as `gta.data.tasks.load` does, and ValueError for a
-        file of other classes than the folder's."""
-        task, texts = tasks.load(f"{_from_root(self.dataset)}#small-{self.images}-{self.seed}"), self.texts
-        if texts is None:
-            return task
-        for names, others, lacks in (
-            (task.class_names, texts.names, f"{self.classes} has no class {{!r}}, as {self.dataset} has"),
-            (texts.names, task.class_names, f"{self.dataset} has no folder {{!r}}, as {self.classes} has"),
-        ):
-            if only := sorted(set(names) - set(others)):
-                raise ValueError(lacks.format(only[0]) + nearest(only[0], others))
-        return replace(task, template=texts.template or task.template, sentence=texts.sentence or task.sentence)
+    def drawn(self) -> str:
+        return f"{self.dataset}#small-{self.images}-{self.seed}"
 
     @property
     def settings(self) -> Settings:
         chosen = {"generate": False, "lr": self.rate, "lr_projection": self.rate, "confident": self.confident}
         return super().settings.model_copy(update=chosen)
-
-    def first(self, task: tasks.Task) -> First | None:
-        """The attributes of the file of classes, if it has any; a class without one keeps its name."""
-        texts = self.texts
-        if texts is None or not texts.attributes:
-            return None
-        bank, file = Bank.from_template(task.class_names, task.template, task.sentence), Path(self.classes).name
-        for name, phrases in texts.attributes.items():
-            bank = bank.add(task.class_names.index(name), phrases, source="imported", origin=file)
-        return First(file, dict(zip(task.class_names, bank.without_templates().attributes, strict=True)))
-
-
-def _from_root(name: str) -> str:
-    """A folder, whose relative path begins at the repository; any other name as it is."""
-    return str(ROOT / name) if (ROOT / name).is_dir() else name
 
 
 class Nobody:
@@ -128,14 +84,14 @@ class Draw(Study):
 def opened(parameters: Photographs) -> Draw:
     """The draw that a notebook's parameters name, with its encoder; prints what the methods see."""
     task = parameters.task
-    first = parameters.first(task)
+    first = parameters.first_attributes(task)
     given: dict[str, Any] = {
         "pretrained": parameters.pretrained,
         "revision": parameters.revision,
         "seed": parameters.seed,
         "embedded": task.embedded,
     }
-    encoder = encoders.load(_from_root(parameters.backbone), **given)
+    encoder = encoders.load(from_root(parameters.backbone), **given)
     print(f"{task.name}: {len(task.images)} images, {len(task.class_names)} classes, template {task.template!r}")
     print(f"{parameters.named_backbone} on {encoder.device}, {encoder.image_size} pixels, logit scale {encoder.logit_scale:.1f}")
     print(f"weights: sha256 {encoder.weights_sha256[:12]}; attributes: {first.name if first else 'none'}")

@@ -35,7 +35,7 @@ from gta.state import Result
 from gta.studies import sources
 from gta.studies.parameters import ONCE, RunParameters
 from gta.studies.sources import First
-from gta.worlds.fieldguide import language_model
+from gta.worlds.fieldguide import language_model, name_of
 
 Key = tuple[str, str]
 Outcome = tuple[Tensor, float, Key]
@@ -157,7 +157,10 @@ class Study:
 
     @property
     def asked(self) -> str:
-        """The language model and its questions, for rows, and where the first attributes were read, if they were."""
+        """The language model and its questions, for rows, and where the first attributes were read, if they were. Then a guide without
+        facts, as that of a folder, is not named: it says nothing."""
+        if self.first and self.llm.model == name_of({}):
+            return f"first attributes {self.first.name}"
         asked = self.questions.asked_of(self.llm.model)
         return f"{asked}, first attributes {self.first.name}" if self.first else asked
 
@@ -261,7 +264,7 @@ def write_steps(studies: Sequence[Study], parameters: RunParameters) -> None:
 def opened(parameters: RunParameters, kind: type[S] = Study) -> Iterator[S]:  # type: ignore[assignment]
     """The study that a notebook's parameters name, with its language model while the block runs; prints what the methods see."""
     task = parameters.task
-    first, stored = sources.first(parameters.attributes, task), sources.answers(parameters.llm, task)
+    first, stored = parameters.first_attributes(task), sources.answers(parameters.llm, task)
     encoder = encoders.load(
         parameters.backbone, pretrained=parameters.pretrained, revision=parameters.revision, seed=parameters.seed, embedded=task.embedded
     )

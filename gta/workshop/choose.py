@@ -16,7 +16,7 @@ The rule, which was written down before a run was looked at:
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -32,6 +32,7 @@ from gta.encoders.images import load_images
 from gta.files import write_atomically
 from gta.generate import describe
 from gta.llm import prompts
+from gta.state import Result
 from gta.worlds import aviary
 from gta.worlds.fieldguide import language_model
 from gta.worlds.glyphs import DIGITS, NAMES, render
@@ -73,6 +74,7 @@ GRIDS = {
     "digits": Grid(hand_of_digits, (0, 1e-5, 3e-5, 1e-4), (8, 32), 5, HERE / "choice.csv"),
     "aviary": Grid(other_world, (0, 1e-5, 3e-5), (8,), 5, HERE / "choice_aviary.csv"),
 }
+DRAWS = (0, 1)  # of views, texts and batches, for each encoder or draw of images
 SPREAD = 0.5  # points between draws that a cell may have
 CELL = ["rate", "confident", "iterations"]
 
@@ -86,20 +88,33 @@ def accuracies(grid: Grid, seed: int) -> Iterator[dict]:
     options: dict[str, Any] = {"questions": questions, "augment": augment, "progress": False}
     options["features"] = encoder.encode_images(stored.pixels)
     with language_model("fieldguide", 1000 + seed, facts=task.facts) as llm:
-        begun = describe(bank, llm, questions)
-        for rate, confident in product(grid.rates, grid.confident):
-            if rate == 0 and confident != grid.confident[0]:
-                continue
-            for draw in (0, 1) if rate else (0,):
-                changes: dict[str, Any] = {"iterations": grid.iterations, "confident": confident, "adapt": rate > 0}
-                changes |= {"seed": seed, "draw": draw}
-                changes |= {"lr": rate, "lr_projection": rate} if rate else {}
-                settings = settings_for("embedded", task.name, **changes)
-                result = loop.run(encoder, stored, task.class_names, settings, attributes=begun, llm=llm, **options)
-                for t, step in enumerate(result.history, start=1):
-                    right = 100 * float((step["labels"] == classes).float().mean())
-                    cell = {"rate": rate, "confident": confident, "iterations": t}
-                    yield {**cell, "seed": seed, "draw": draw, "accuracy": round(right, 2)}
+        options |= {"attributes": describe(bank, llm, questions), "llm": llm}
+
+        def run(changes: dict[str, Any]) -> Result:
+            return loop.run(encoder, stored, task.class_names, settings_for("embedded", task.name, **changes), **options)
+
+        yield from tried(grid.rates, grid.confident, grid.iterations, seed, run, lambda labels: labels == classes)
+
+
+def tried(
+    rates: Sequence[float],
+    confident: Sequence[int],
+    iterations: int,
+    seed: int,
+    run: Callable[[dict[str, Any]], Result],
+    right: Callable[[torch.Tensor], torch.Tensor],
+) -> Iterator[dict[str, Any]]:
+    """The accuracy in % of each cell after each iteration. run: the method, given what changes of its settings; right: of labels (N,),
+    which are correct, (N,). Without adapt there is one cell, and a draw changes nothing."""
+    for rate, count in product(rates, confident):
+        if rate == 0 and count != confident[0]:
+            continue
+        for draw in DRAWS if rate else DRAWS[:1]:
+            changes: dict[str, Any] = {"iterations": iterations, "confident": count, "adapt": rate > 0, "seed": seed, "draw": draw}
+            changes |= {"lr": rate, "lr_projection": rate} if rate else {}
+            for t, step in enumerate(run(changes).history, start=1):
+                accuracy = round(100 * float(right(step["labels"]).double().mean()), 2)
+                yield {"rate": rate, "confident": count, "iterations": t, "seed": seed, "draw": draw, "accuracy": accuracy}
 
 
 def chosen(frame: pd.DataFrame) -> pd.DataFrame:

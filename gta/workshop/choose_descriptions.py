@@ -79,7 +79,7 @@ def on_images(seed: int) -> Iterator[dict]:
 
 def on_texts(folder: Path) -> Iterator[dict]:
     docstrings.write(folder, "numpy")
-    told, found = docstrings.described("numpy"), short_texts.read(folder)
+    told, found = docstrings.described("numpy"), short_texts.read(str(folder))
     encoder = sentences.load()
     words = [docstrings.PATTERNS[0].format(name) for name in told]
     inputs = encoder.encode_texts(found.texts)

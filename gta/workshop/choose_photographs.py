@@ -23,12 +23,12 @@ from gta.encoders.encoder import Encoder
 from gta.encoders.images import load_images
 from gta.files import write_atomically
 from gta.scores import results
-from gta.workshop.choose import CELL, chosen
+from gta.state import Result
+from gta.workshop.choose import CELL, chosen, tried
 from gta.worlds.settings import settings_for
 
 RATES = (0, 1e-5, 3e-5, 1e-4)  # of all parameters; 0: no adapt
 CONFIDENT, ITERATIONS = 8, 5  # images of each class, and the most iterations
-DRAWS = (0, 1)  # of views, texts and batches, for each draw of images
 FILE = Path(__file__).with_name("choice_photographs.csv")
 
 
@@ -42,15 +42,14 @@ def accuracies(encoder: Encoder, folder: str, images: int, seed: int) -> Iterato
     bank = Bank.from_template(task.class_names, task.template, task.sentence)
     options: dict[str, Any] = {"attributes": bank, "features": encoder.encode_images(stored.pixels), "progress": False}
     options["augment"] = task.augmentation(encoder.image_size)
-    for rate in RATES:
-        for draw in DRAWS if rate else DRAWS[:1]:
-            changes: dict[str, Any] = {"iterations": ITERATIONS, "confident": CONFIDENT, "adapt": rate > 0, "generate": False}
-            changes |= {"seed": seed, "draw": draw, **({"lr": rate, "lr_projection": rate} if rate else {})}
-            result = loop.run(encoder, stored, task.class_names, settings_for(encoder.name, **changes), **options)
-            for t, step in enumerate(result.history, start=1):
-                right = results.correct(task.source, F.one_hot(step["labels"].long(), len(task.class_names)).double())
-                cell = {"rate": rate, "confident": CONFIDENT, "iterations": t, "seed": seed, "draw": draw}
-                yield {**cell, "accuracy": round(100 * float(right.mean()), 2)}
+
+    def run(changes: dict[str, Any]) -> Result:
+        return loop.run(encoder, stored, task.class_names, settings_for(encoder.name, generate=False, **changes), **options)
+
+    def right(labels: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(results.correct(task.source, F.one_hot(labels.long(), len(task.class_names)).double()))
+
+    yield from tried(RATES, (CONFIDENT,), ITERATIONS, seed, run, right)
 
 
 def main() -> None:

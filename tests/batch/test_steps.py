@@ -250,7 +250,7 @@ def test_a_dry_run_names_exactly_what_depends_on_a_change(copy):
         *reads,
     }
     assert edited(copy / "gta/batch/pages.py", lambda text: text + "# a line\n") == {page for page in pages if page.startswith("page/")}
-    for machinery in ("steps", "make", "stamps", "sweeps"):
+    for machinery in ("datasets", "steps", "make", "stamps", "sweeps"):
         assert edited(copy / f"gta/batch/{machinery}.py", lambda text: text + "# a line\n") == set(), machinery
     assert edited(copy / "notebooks/quickstart.ipynb", lambda text: text.replace('"seed = 0\\n"', '"seed = 1\\n"')) == {
         "notebook/quickstart",

@@ -80,7 +80,7 @@ def test_the_papers_table_has_twelve_datasets_and_three_encoders():
 def test_what_is_not_at_hand_is_left_out_with_the_way_to_bring_it_in(tmp_path, monkeypatch):
     (line,) = [line for line in Batch(data="no/such/folder").left_out if line.startswith("zero_shot:")]
     assert line.startswith("zero_shot: 36 runs on imagenet, ") and line.endswith("not in no/such/folder/ (python -m gta data fetch NAME)")
-    monkeypatch.setattr("gta.batch.steps.ROOT", tmp_path)
+    monkeypatch.setattr("gta.batch.datasets.ROOT", tmp_path)
     (tmp_path / "data/dtd").mkdir(parents=True)
     assert any(line.startswith("zero_shot: 3 runs on dtd: no language model") for line in Batch().left_out)
     asked = Batch(llm="gpt-4o@https://api.example.org/v1")
@@ -92,7 +92,7 @@ def test_what_is_not_at_hand_is_left_out_with_the_way_to_bring_it_in(tmp_path, m
 
 
 def test_first_attributes_are_read_by_runs_on_the_papers_datasets_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("gta.batch.steps.ROOT", tmp_path)
+    monkeypatch.setattr("gta.batch.datasets.ROOT", tmp_path)
     (tmp_path / "data/dtd").mkdir(parents=True)
     (tmp_path / "bank.json").touch()
     of = {value: Batch(llm="m@u", attributes=value).steps for value in ("ask", "adaptclipzs:there", "bank.json")}
@@ -107,7 +107,7 @@ def test_first_attributes_are_read_by_runs_on_the_papers_datasets_alone(tmp_path
 
 
 def test_how_a_model_is_asked_reaches_the_runs_that_ask_an_endpoint_and_is_checked_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("gta.batch.steps.ROOT", tmp_path)
+    monkeypatch.setattr("gta.batch.datasets.ROOT", tmp_path)
     (tmp_path / "data/dtd").mkdir(parents=True)
     plain, hot = (Batch(llm="m@u", sampling=given).steps for given in ({}, {"temperature": "0.7", "max_tokens": "1000"}))
     changed = {name for name in plain if plain[name].parameters != hot[name].parameters and name.startswith("run/")}

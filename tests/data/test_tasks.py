@@ -64,8 +64,8 @@ def test_only_results_asks_for_labels():
     }
     outside = {name for name in imports if not name.startswith(("gta/worlds/", "gta/scores/", "gta/workshop/"))}
     shown = {f"gta/{file}.py" for file in ("label/encode", "label/jobs", "label/models", "diagnosis/folder")}
-    # Plants are drawn with their labels: birds that no query set has, and digits of the splits with labels.
-    assert outside == {"gta/data/tasks.py", "gta/diagnosis/plants.py", *shown}
+    # Plants are drawn with their labels: birds that no query set has, and digits of the splits with labels. A pool drops its labels.
+    assert outside == {"gta/data/tasks.py", "gta/diagnosis/plants.py", "gta/distil/pools.py", *shown}
     assert "query" not in {str(n.value) for n in ast.walk(_tree("gta/diagnosis/plants.py")) if isinstance(n, ast.Constant)}
     # A user's own pictures of drawn birds are spoken of as those of a world, and its encoders are loaded; no more is known there.
     for file in shown:

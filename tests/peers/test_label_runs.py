@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import nbformat
 import pandas as pd
 import pytest
 import torch
+import yaml
 from matplotlib import pyplot as plt
+from PIL import Image
 
+from gta.attributes import Bank
 from gta.charts import label_descriptions as charts
 from gta.data import short_texts, tasks
 from gta.encoders import sentences
+from gta.files import ROOT
 from gta.peers import label_runs, short_text_runs
 from gta.peers.bench import Bench
 from gta.peers.texts import clip_logits
@@ -58,6 +63,24 @@ def test_every_row_of_images_is_there_and_untrained_is_clip(encoder):
     assert list(gap.texts) == ["sentences", "terms", "templates"] and (gap["means subtracted"] < gap.gap / 2).all()
 
 
+def test_a_folder_takes_template_and_first_attributes_from_a_file_of_classes(tmp_path):
+    for name in ("kite", "wren"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (4, 4)).save(tmp_path / "birds" / name / f"{i}.png")
+    told = {"template": "the {}", "sentence": "the {name} with {attribute}", "classes": {"kite": ["a fork"], "wren": None}}
+    (tmp_path / "told.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    source = (ROOT / "notebooks/label_descriptions.ipynb").read_text(encoding="utf-8")
+    given: dict = {}
+    exec(next(cell.source for cell in nbformat.reads(source, as_version=4).cells if cell.cell_type == "code"), given)
+    given |= {"dataset": f"{tmp_path}/birds#small-4-1", "classes": f"{tmp_path}/told.yaml", "backbone": str(tmp_path / "birds")}
+    parameters = label_runs.LabelDescriptions.read(given)
+    task = parameters.task
+    assert (task.name, task.template, len(task.images), parameters.named_backbone) == ("birds#small-4-1", "the {}", 4, "birds")
+    bank = parameters.first_attributes(task).of(Bank.from_template(task.class_names, task.template, task.sentence))
+    assert bank.texts == [["the kite with a fork"], ["the wren"]]
+
+
 @pytest.fixture
 def toy(tmp_path):
     """Six texts of two topics, and an encoder whose feature of a text is that of its words."""
@@ -68,7 +91,7 @@ def toy(tmp_path):
             (tmp_path / topic / f"{i}.txt").write_text(text, encoding="utf-8")
     told = [["sea", "salt", "tide of waves"], ["sky", "wind", "a wind and clouds"]]
     encoder = Words.of(*(t for of in (*texts.values(), *told) for t in of), "about topic", d=16)
-    return short_text_runs.TextBench(short_texts.read(tmp_path), told, encoder, ["about {}", "{} topic"], 0)
+    return short_text_runs.TextBench(short_texts.read(str(tmp_path)), told, encoder, ["about {}", "{} topic"], 0)
 
 
 def test_short_texts_have_their_rows_and_the_baseline_is_the_nearest_label_word(toy):

@@ -1,13 +1,16 @@
 """First attributes and answers that are read: made lists in the published formats, for the glyphs in place of the digits."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from gta.attributes import Bank
 from gta.data import manifests, tasks
+from gta.llm import prompts
 from gta.studies import sources, zero_shot
 from gta.studies.study import Study
+from gta.worlds.fieldguide import language_model
 from gta.worlds.glyphs import DIGITS, FACTS
 from gta.worlds.settings import settings_for
 
@@ -127,3 +130,12 @@ def test_a_run_without_a_language_model_serves_what_is_stored_and_rows_say_so(ta
     assert llm.usage.questions == llm.usage.recorded + llm.usage.gave_up >= len(asked) and llm.usage.calls == 0
     rows, _ = study.score("embedded", "t", "hash", "done")
     assert {row.llm for row in rows} == {f"{study.questions.asked_of(llm.model)}, first attributes {first.name}"}
+
+
+@pytest.mark.parametrize(("facts", "named"), [({}, False), (FACTS, True)])
+def test_a_guide_that_knows_no_class_is_not_named_where_attributes_were_read(facts, named):
+    first, questions = sources.First("told.yaml", {}), prompts.load("glyphs")
+    with language_model("fieldguide", 0, facts=facts) as llm:
+        asked = [Study.asked.fget(SimpleNamespace(first=of, llm=llm, questions=questions)) for of in (first, None)]
+        assert asked[0] == (f"{asked[1]}, " if named else "") + f"first attributes {first.name}"
+        assert asked[1].startswith(llm.model)

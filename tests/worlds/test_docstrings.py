@@ -26,5 +26,5 @@ def test_each_topic_has_texts_and_six_descriptions(library, tmp_path):
     assert all(len(of_topic) == 6 and of_topic[0] == name for name, of_topic in told.items())
     for of_topic in texts.values():
         assert 8 <= len(of_topic) <= docstrings.MOST and all(len(text.split()) > 3 for text in of_topic.values())
-    found = short_texts.read(docstrings.write(tmp_path, library))
+    found = short_texts.read(str(docstrings.write(tmp_path, library)))
     assert list(found.class_names) == sorted(told) and len(found.texts) == sum(map(len, texts.values()))
