@@ -2,6 +2,7 @@
 
     python benchmarks/transduct.py                 # the table, results/benchmarks/transduct.csv and .png; about ten minutes on two cores
     python benchmarks/transduct.py --device cuda   # adds rows of that device to the same files
+    python benchmarks/transduct.py --named         # the named sizes alone, other rows stay; about five minutes
     python benchmarks/transduct.py --smoke         # tiny sizes to look at the path, under runs/smoke
 
 Every case runs in a process of its own. `peak_gb` is the most memory that process held, less what it held once torch was
@@ -40,12 +41,12 @@ SEED = 0
 
 
 def main() -> None:
-    arguments, folder = begin(__doc__, measure)
+    arguments, folder = begin(__doc__, measure, "--named")
     sizes = NAMED if not arguments.smoke else {"smoke": (600, 5, 32)}
     curves = OVER_N + OVER_M if not arguments.smoke else [(300, 200, 32), (600, 200, 32), (10000, 5, 32), (10000, 20, 32)]
-    cases = list(sizes.items()) + [("", size) for size in dict.fromkeys(curves)]
+    cases = list(sizes.items()) + [("", size) for size in dict.fromkeys(curves) if not arguments.named]
     file = folder / "transduct.csv"
-    rows = [row for row in read(file) if not row["device_kind"].startswith(arguments.device)]
+    rows = [row for row in read(file) if not row["device_kind"].startswith(arguments.device) or (arguments.named and "case" not in row)]
     print("bound: 2 N^2 d + (2 T + 1) 2 N M d + (6 T + 5) 2 (6 N) M FLOP, T = 10, at the speed of matrix products of the same shapes")
     print(f"{'case':9s}{'N':>7s}{'M':>6s}  {'solver':16s}{'seconds':>9s}{'peak GB':>9s}  graph / likelihood / label   x bound")
     for name, (n, m, d) in cases:

@@ -106,7 +106,7 @@ def test_without_attributes_there_are_four_rows(given):
 
 def test_attributes_stand_in_place_of_the_names_that_have_some(given):
     parameters = given({"one": ["a bar", "a stem"]})
-    of = parameters.first(parameters.task).attributes
+    of = parameters.first_attributes(parameters.task).attributes
     assert [a.text for a in of["one"]] == [f"a picture of the digit one with {phrase}" for phrase in ("a bar", "a stem")]
     assert [a.text for a in of["two"]] == ["a picture of the digit two"]
 
