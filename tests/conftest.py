@@ -83,7 +83,6 @@ THIRDS = {
     1: {
         "test_the_evolution_page_goes_on_after_a_kill",
         "test_fifty_kills",
-        "test_kills_at_every_moment_of_learning",
         "test_sets_are_those_of_crepes",
         "test_minilm_knows_what_is_like_what",
         "test_minilm_itself",
@@ -115,6 +114,7 @@ THIRDS = {
         "test_torchrun_labels_as_one_process_does",
         "test_other_tools_read_what_is_for_them",
         "test_every_station_of_a_world",
+        "test_kills_at_every_moment_of_learning",
         "test_a_real_tower_with_batch_normalisation_learns_too",
         "test_a_real_architecture_reads_images_and_texts",
         "test_older_instructions_do_round_otherwise",
