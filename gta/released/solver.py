@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images
+from gta.labels import answer
 from gta.transduct import GAMMAS, Transduction, nearest_query_judge, transduct
 from gta.transduct import select_gamma as search_anew
 
@@ -39,7 +40,7 @@ def select_gamma(
     states: list[Transduction] = []
     for gamma in gammas:
         states.append(transduct(features, prior, start=states[-1] if states else None, **(support | options | {"gamma": gamma})))
-    right = [judge(state.assignments) for state in states]
+    right = [judge(answer(state.assignments)) for state in states]
     return gammas[right.index(max(right))], states[-1]
 
 

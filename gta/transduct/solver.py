@@ -249,7 +249,7 @@ def select_gamma(
     most, chosen, best = -1, gammas[0], None
     for gamma in gammas:
         result = transduct(features, prior, gamma=gamma, **options)
-        right = judge(result.assignments)
+        right = judge(answer(result.assignments))
         if right > most:
             most, chosen, best = right, gamma, result
     assert best is not None
@@ -257,14 +257,14 @@ def select_gamma(
 
 
 def nearest_query_judge(features: Tensor, val_features: Tensor, val_labels: Tensor, classes: int) -> Callable[[Tensor], int]:
-    """A function that counts for how many validation images z (N, M) is right; the nearest query image judges each.
+    """A function that counts for how many validation images labels (N,) are right; the nearest query image judges each.
 
     features: (N, d), val_features: (V, d), unit rows; val_labels: (V,) integers in 0..classes-1.
     """
     x = unit_rows("features", features)
     rows = nearest(unit_rows("val_features", val_features, like=x), x, 1)[1][:, 0]
     truth = class_numbers("val_labels", val_labels, len(rows), classes).to(x.device)
-    return lambda z: int((answer(z[rows]) == truth).sum())
+    return lambda labels: int((labels[rows] == truth).sum())
 
 
 def _first_prototypes(x: Tensor, prior: Tensor, shots: Tensor, shot_sums: Tensor, widths: Sequence[int]) -> Tensor:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gta.affinity import both_ways, knn_graph, largest, nearest
-from gta.checks import class_numbers, not_negative, unit_rows
+from gta.affinity import both_ways, knn_graph, largest
+from gta.checks import not_negative, unit_rows
 from gta.generate import Pair, confused_pairs
 from gta.labels import answer, log_odds
 from gta.transduct.mixture import CONFIDENT, FLOOR, TEMPERATURE, class_sums, support_of, unit_means, within_variance
-from gta.transduct.solver import GAMMAS, INNER, LAPLACIAN, ROUNDS
+from gta.transduct.solver import GAMMAS, INNER, LAPLACIAN, ROUNDS, nearest_query_judge
 
 KEEP = 64  # entries of a row of z that are held
 BLOCK = 2**22  # logits of all classes that are made at once: 16 MB in float32
@@ -141,12 +141,10 @@ def select_gamma(
     **options,
 ) -> tuple[float, SparseTransduction]:
     """As the dense `select_gamma`: the gamma that is right for most validation images, each judged by its nearest query image."""
-    x = unit_rows("features", features)
-    rows = nearest(unit_rows("val_features", val_features, like=x), x, 1)[1][:, 0]
-    truth = class_numbers("val_labels", val_labels, len(rows), len(text_features)).to(x.device)
+    judge = nearest_query_judge(features, val_features, val_labels, len(text_features))
     options = {"support_features": support_features, "support_labels": support_labels, **options}
-    results = {gamma: transduct(x, text_features, gamma=gamma, **options) for gamma in gammas}
-    return max(results.items(), key=lambda of: int((of[1].labels[rows] == truth).sum()))
+    solved = ((gamma, transduct(features, text_features, gamma=gamma, **options)) for gamma in gammas)  # two results at a time are held
+    return max(solved, key=lambda of: judge(of[1].labels))
 
 
 class _SparseZ:
