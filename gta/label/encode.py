@@ -1,7 +1,5 @@
 """Encode a folder ahead of `label`, by as many processes as there are GPUs or machines that share the folder of results."""
 
-import csv
-import io
 from pathlib import Path
 
 from gta import encoders
@@ -9,6 +7,7 @@ from gta.encoders.embeddings import features_of
 from gta.encoders.images import load_images
 from gta.files import write_atomically
 from gta.label.inputs import find_images, readable
+from gta.label.tables import table
 from gta.worlds import digits
 
 
@@ -32,9 +31,7 @@ def encode(
     images = load_images(found.paths, encoder, store=out / "images", skip_bad=True)
     features = features_of(encoder, images, out / "embeddings")
     kept, left_out = readable(found, images)
-    stream = io.StringIO()
     lines = ((found.names[i], images.key(row).hex()) for row, i in enumerate(kept))
-    csv.writer(stream, lineterminator="\n").writerows([("path", "key"), *lines])
-    write_atomically(out / "images.csv", stream.getvalue())
+    write_atomically(out / "images.csv", table(("path", "key"), lines))
     left = f"; {len(left_out):,} files have none" if left_out else ""
     return f"{len(features):,} images have features of {features.shape[1]} numbers in {out / 'embeddings'}{left}"
