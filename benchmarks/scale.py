@@ -57,7 +57,7 @@ def measure(kind: str, n: int, m: int, d: int, keep: int) -> dict:
         start = time.perf_counter()
         graph = large_graph(x)
         row = {"kind": kind, "n": n, "m": m, "d": d, "keep": keep, "graph": time.perf_counter() - start}
-        in_graph = memory.now()
+        in_graph = memory.peak
         with timed(sparse._SparseZ, {"begin": "begin", "choose": "logits", "update": "updates"}) as seconds:
             start = time.perf_counter()
             found = sparse.transduct(x, texts[:, None], SCALE, keep=keep, affinity=graph, rounds=ROUNDS)
@@ -168,9 +168,6 @@ class Memory:
     def __exit__(self, *_) -> None:
         self.done.set()
         self.watch.join()
-
-    def now(self) -> float:
-        return self.peak
 
     def _look(self) -> None:
         while not self.done.wait(0.05):
