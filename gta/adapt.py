@@ -19,9 +19,11 @@ from tqdm import tqdm
 from gta.affinity import largest
 from gta.encoders.encoder import Encoder
 from gta.encoders.parallel import Shared
-from gta.labels import log_odds
+from gta.labels import SparseZ, log_odds
 from gta.optimizers import OPTIMIZERS, Regime
 from gta.settings import Settings
+
+PART = 2**18  # images whose log-odds are made at once
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,49 @@ class Selection:
     classes: Tensor
 
 
-def confident_images(logits: Tensor, count: int = 8, key: Callable[[int], bytes] | None = None) -> Selection:
+def confident_images(z: Tensor | SparseZ, count: int = 8, key: Callable[[int], bytes] | None = None) -> Selection:
     """For each class the `count` images with the largest z_.j; an image chosen by several classes belongs to all of them.
 
-    logits: (N, M), whose softmax is z. Images are ranked by log-odds, since z itself is 1 for most of them. key: from a row to a hash
-    of its image, which ranks equals; without it the lower row comes first. Images stand by class, then by falling z.
+    z: logits (N, M), whose softmax is z, or a sparse z, of which a class may be held by fewer images. Images are ranked by log-odds, since
+    z itself is 1 for most of them. key: from a row to a hash of its image, which ranks equals; without it the lower row comes first.
+    Images stand by class, then by falling z.
     """
+    chosen = _rows_of_held(z, count, key) if isinstance(z, SparseZ) else _rows_of_all(z, count, key)
+    place = {row: i for i, row in enumerate(dict.fromkeys(row for rows in chosen for row in rows))}
+    classes = torch.zeros(len(place), len(chosen), dtype=torch.bool)
+    classes[[place[row] for rows in chosen for row in rows], [j for j, rows in enumerate(chosen) for _ in rows]] = True
+    return Selection(torch.tensor([*place]), classes)
+
+
+def _rows_of_all(logits: Tensor, count: int, key: Callable[[int], bytes] | None) -> list[list[int]]:
+    """The rows of the most confident images of each class, of logits (N, M)."""
     odds, count = log_odds(logits.double()).T, min(count, len(logits))  # (M, N)
     top = odds.gather(1, rows := largest(odds, count)).sort(dim=1, descending=True, stable=True)
-    rows = rows.gather(1, top.indices).cpu()
+    chosen = rows.gather(1, top.indices).tolist()
     if key is not None:
         last = top.values[:, -1:]
         for j in ((odds >= last).sum(1) > count).nonzero()[:, 0].tolist():
-            better = rows[j][(top.values[j] > last[j]).cpu()].tolist()
+            better = [row for row, odd in zip(chosen[j], top.values[j].tolist(), strict=True) if odd > float(last[j])]
             equals = (odds[j] == last[j]).nonzero()[:, 0].tolist()
-            rows[j] = torch.tensor([*better, *sorted(equals, key=key)[: count - len(better)]])
-    images = torch.tensor(list(dict.fromkeys(rows.flatten().tolist())))
-    classes = (rows[None] == images[:, None, None]).any(2)
-    return Selection(images, classes)
+            chosen[j] = [*better, *sorted(equals, key=key)[: count - len(better)]]
+    return chosen
+
+
+def _rows_of_held(z: SparseZ, count: int, key: Callable[[int], bytes] | None) -> list[list[int]]:
+    """The same, of the classes that a sparse z holds."""
+    parts = zip(z.values.split(PART), z.rest.split(PART), strict=True)
+    odds = torch.cat([log_odds(torch.cat([held, rest[:, None]], 1).double().log())[:, :-1] for held, rest in parts]).flatten()
+    order = odds.argsort(descending=True, stable=True)
+    order = order[z.classes.flatten()[order].argsort(stable=True)]  # by class, then by falling odds, then by row
+    sizes = torch.bincount(z.classes.flatten(), minlength=z.size).tolist()
+    chosen = []
+    for of, places in zip(odds[order].split(sizes), (order // z.classes.shape[1]).split(sizes), strict=True):
+        rows = places[:count].tolist()
+        if key is not None and len(places) > count and of[count - 1] == of[count]:
+            better, equals = places[of > of[count - 1]].tolist(), places[of == of[count - 1]].tolist()
+            rows = [*better, *sorted(equals, key=key)[: count - len(better)]]
+        chosen.append(rows)
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -17,24 +17,20 @@ from gta.llm.prompts import Prompts
 from gta.names import fill
 
 if TYPE_CHECKING:  # asking needs no torch
-    from torch import Tensor
+    from gta.labels import Z
 
 Pair = tuple[int, int, int]
 
 
-def confused_pairs(assignments: Tensor, margin: float = 0.1, classes: Tensor | None = None) -> list[Pair]:
+def confused_pairs(z: Z, margin: float = 0.1) -> list[Pair]:
     """Class pairs (a, b, count), a < b, most frequent first, ties by class. An image counts for the pair of its two largest
-    z if these differ by less than `margin`.
+    z if these differ by less than `margin`. z: (N, M)."""
+    from gta.labels import likeliest, share_of
 
-    assignments: z (N, M), or of some classes of each image, which `classes` (N, k) names, ascending in each row.
-    """
-    if assignments.shape[1] < 2:
+    top = likeliest(z, 2)
+    if top.shape[1] < 2:
         return []
-    from gta.labels import likeliest
-
-    top = likeliest(assignments, 2)
-    first, second = assignments.gather(1, top).T
-    top = top if classes is None else classes.gather(1, top)
+    first, second = share_of(z, top).T
     counts = Counter(map(tuple, top[first - second < margin].sort(dim=1).values.tolist()))
     return sorted(((a, b, count) for (a, b), count in counts.items()), key=lambda pair: (-pair[2], pair))
 
@@ -47,20 +43,25 @@ def pair_threshold(pairs: Sequence[Pair], share: float = 0.05) -> int:
 
 def pairs_to_ask(pairs: Sequence[Pair], beta: int, bank: Bank) -> list[Pair]:
     """The new pairs, not asked before, whose count is above beta; if none is above, the most frequent new pair."""
-    new = [pair for pair in pairs if _is_new(pair[0], pair[1], bank)]
+    asked = _asked(bank)
+    new = [pair for pair in pairs if _is_new(pair[0], pair[1], bank, asked)]
     return [pair for pair in new if pair[2] > beta] or new[:1]
 
 
 def random_pairs(count: int, bank: Bank, seed: str) -> list[Pair]:
     """The control: `count` pairs, drawn evenly from those not asked before."""
-    m = len(bank.class_names)
-    new = [(a, b, 0) for a in range(m) for b in range(a + 1, m) if _is_new(a, b, bank)]
+    m, asked = len(bank.class_names), _asked(bank)
+    new = [(a, b, 0) for a in range(m) for b in range(a + 1, m) if _is_new(a, b, bank, asked)]
     return random.Random(seed).sample(new, min(count, len(new)))
 
 
-def _is_new(a: int, b: int, bank: Bank) -> bool:
+def _asked(bank: Bank) -> set[frozenset[int]]:
+    return {frozenset((a, b)) for _, a, b, _ in bank.asked}
+
+
+def _is_new(a: int, b: int, bank: Bank, asked: set[frozenset[int]]) -> bool:
     """Not asked before, and with names that differ: nothing tells apart two classes of one name."""
-    return bank.class_names[a] != bank.class_names[b] and not any({a, b} == {x, y} for _, x, y, _ in bank.asked)
+    return bank.class_names[a] != bank.class_names[b] and frozenset((a, b)) not in asked
 
 
 def describe(bank: Bank, llm: ChatModel, questions: Prompts | None = None) -> Bank:

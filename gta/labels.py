@@ -1,4 +1,10 @@
-"""What z says: the class of each image, the likeliest classes, ties, confidence, and how the labels spread over the classes."""
+"""What z says: the class of each image, the likeliest classes, ties, confidence, and how the labels spread over the classes.
+
+z is a tensor (N, M) or, of many images and classes, `SparseZ`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -6,6 +12,62 @@ from torch import Tensor
 TIE = 1e-6  # z that differ by less are equal: two classes with the same texts differ by rounding alone
 CROWDED = 10  # times an equal share: from there on a class is told to hold more images than a list of names suggests
 FEW = 5  # expected images a class: with fewer, a class without images is no wonder
+
+
+@dataclass(frozen=True)
+class SparseZ:
+    """z by its largest entries. classes (N, k), integers, ascending in each row; values (N, k), z of these classes; rest (N,): the mass of
+    all others, so that a row and its rest sum to 1; size: M.
+
+    As of a tensor (N, M), `z[rows]` are the rows of some images, whole, with 0 where nothing is held."""
+
+    classes: Tensor
+    values: Tensor
+    rest: Tensor
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.values), self.size
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: int | slice | list[int] | Tensor) -> Tensor:
+        values = self.values[rows]
+        return values.new_zeros(*values.shape[:-1], self.size).scatter_(-1, self.classes[rows].long(), values)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def cpu(self) -> "SparseZ":
+        return SparseZ(self.classes.cpu(), self.values.cpu(), self.rest.cpu(), self.size)
+
+
+Z = Tensor | SparseZ
+
+
+def values_of(z: Z) -> Tensor:
+    """The entries of z that are held, (N, M) or (N, k)."""
+    return z.values if isinstance(z, SparseZ) else z
+
+
+def rest_of(z: Z) -> Tensor:
+    """The mass of the classes that are not held, (N,)."""
+    return z.rest if isinstance(z, SparseZ) else z.new_zeros(len(z))
+
+
+def share_of(z: Z, classes: Tensor) -> Tensor:
+    """z of some classes of each image, both (N, c); 0 for one that is not held."""
+    if isinstance(z, SparseZ):
+        place = torch.searchsorted(z.classes, classes.to(z.classes.dtype)).clamp(max=z.classes.shape[1] - 1)
+        return torch.where(z.classes.gather(1, place) == classes, z.values.gather(1, place), 0)
+    return z.gather(1, classes)
+
+
+def _classes_at(z: Z, places: Tensor) -> Tensor:
+    """The classes at some places of each row of `values_of`, (N, c)."""
+    return z.classes.gather(1, places).long() if isinstance(z, SparseZ) else places
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -16,35 +78,41 @@ def log_odds(logits: Tensor) -> Tensor:
     return torch.where(torch.arange(logits.shape[1], device=top.device) == top, logits - others, log_z - torch.log1p(-log_z.exp()))
 
 
-def answer(assignments: Tensor) -> Tensor:
-    """The class of each image, (N,): the largest z of (N, M), and of z that are equal up to rounding (`TIE`) the first class."""
-    return (assignments >= assignments.amax(1, keepdim=True) - TIE).byte().argmax(1)
+def answer(z: Z) -> Tensor:
+    """The class of each image, (N,): the largest z, and of z that are equal up to rounding (`TIE`) the first class."""
+    return _classes_at(z, _first_of_largest(values_of(z))[:, None])[:, 0]
 
 
-def likeliest(assignments: Tensor, count: int) -> Tensor:
+def _first_of_largest(values: Tensor) -> Tensor:
+    return (values >= values.amax(1, keepdim=True) - TIE).byte().argmax(1)
+
+
+def likeliest(z: Z, count: int) -> Tensor:
     """The classes with the largest z of each image, (N, count) or fewer, the likeliest first: `answer`, then of z that are equal up to
     rounding the first class. Where the first z is nearly 1 all others are small, so their rounding is measured by themselves."""
-    chosen = [answer(assignments)[:, None]]
-    while len(chosen) < min(count, assignments.shape[1]):
-        assignments = assignments.scatter(1, chosen[-1], -torch.inf)
-        best = assignments.amax(1, keepdim=True)
-        chosen.append((assignments >= best - TIE * best.abs()).byte().argmax(1, keepdim=True))
-    return torch.cat(chosen, 1)
+    values = values_of(z)
+    chosen = [_first_of_largest(values)[:, None]]
+    while len(chosen) < min(count, values.shape[1]):
+        values = values.scatter(1, chosen[-1], -torch.inf)
+        best = values.amax(1, keepdim=True)
+        chosen.append((values >= best - TIE * best.abs()).byte().argmax(1, keepdim=True))
+    return _classes_at(z, torch.cat(chosen, 1))
 
 
-def tied(assignments: Tensor) -> Tensor:
+def tied(z: Z) -> Tensor:
     """Which images have two classes that are equally likely up to rounding, bool (N,): `answer` gives the first of the two."""
-    return (assignments >= assignments.amax(1, keepdim=True) - TIE).sum(1) > 1
+    values = values_of(z)
+    return (values >= values.amax(1, keepdim=True) - TIE).sum(1) > 1
 
 
-def unlike_the_list(assignments: Tensor) -> str:
-    """A sentence where the inferred sizes do not look like a list of names that all occur, else "". assignments: (N, M).
+def unlike_the_list(z: Z) -> str:
+    """A sentence where the inferred sizes do not look like a list of names that all occur, else "".
 
     It tells classes that no image is labelled as, where each could expect `FEW` images, and a class with `CROWDED` times its equal share
     or, of few classes, with three quarters of all images.
     """
-    n, classes = assignments.shape
-    counts = torch.bincount(answer(assignments).cpu(), minlength=classes)
+    n, classes = z.shape
+    counts = torch.bincount(answer(z).cpu(), minlength=classes)
     empty, most = int((counts == 0).sum()), int(counts.max())
     told = []
     if classes > 1 and empty and n >= FEW * classes:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gta.adapt import Batch, adapt, confident_images, draw_batches, natural_augmentation, with_support
-from gta.affinity import Rows, graph_of, knn_graph
+from gta.affinity import Build, Rows, knn_graph
 from gta.attributes import Bank, beginning
 from gta.checkpoints import Checkpoints
 from gta.checks import unit_rows
@@ -22,12 +22,12 @@ from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images, as_images
 from gta.generate import Pair, confused_pairs, distinguish, pair_threshold, pairs_to_ask, random_pairs
 from gta.hashes import source_hash
+from gta.labels import Z
 from gta.llm.chat import ChatModel
 from gta.llm.prompts import Prompts
 from gta.settings import Settings
 from gta.state import Result, State
-from gta.transduct import INNER, ROUNDS, class_features, text_prior, transduct
-from gta.transport import estimated_sizes
+from gta.transduct.from_texts import entries_held, infer_sparse, infer_whole, refuse_sparse
 
 
 def run(
@@ -43,7 +43,7 @@ def run(
     augment: Callable[[Tensor], Tensor] | None = None,
     groups: Callable[[nn.Module, Settings], list[dict]] | None = None,
     optimizer: Callable[[nn.Module, list[dict], Settings], torch.optim.Optimizer] | None = None,
-    affinity: Callable[[Tensor, Tensor | None, int], Tensor] = knn_graph,
+    affinity: Build = knn_graph,
     gamma: Callable[..., float] | None = None,
     select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]] = pairs_to_ask,
     ask: Callable[..., Bank] = distinguish,
@@ -51,6 +51,7 @@ def run(
     dtype: torch.dtype | None = None,
     features: Tensor | None = None,
     view: Tensor | None = None,
+    keep: int | None = None,
     text_first: Callable[[Encoder, Bank], Encoder] | None = None,
     checkpoints: Checkpoints | Path | str | None = None,
     progress: bool = True,
@@ -62,7 +63,8 @@ def run(
     `questions`; None leaves the bank as it is. A bank with a log of pairs comes from a whole run and is replayed: each iteration gets
     the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the few-shot setting. dtype: of
     weights, features and solver, by default the encoder's own; float64 gives the same answer on every machine. view: features of a
-    second encoder, (N, d2) unit rows, support last, which join the mixture and the graph and stay as they are. `encoder` is not changed.
+    second encoder, (N, d2) unit rows, support last, which join the mixture and the graph and stay as they are. keep: entries of a row of
+    z that are held, by default all up to 2^28 images times classes and 64 beyond (`gta.transduct.sparse`). `encoder` is not changed.
     The last iteration does not adapt, since nothing would use it. checkpoints: a folder; after a kill the same call goes on where it
     was, and gives the same result.
 
@@ -73,7 +75,8 @@ def run(
     to the batches that adapt sees, as `gta.adapt.draw_batches`; features: those of all images by the unchanged `encoder`, support last,
     if you know them already; text_first: a stage before the loop that trains the text tower on the bank (`gta.peers.descriptions`).
 
-    Raises ValueError for a bank of other classes, and for one to replay with an llm or under another memory; what llm raises.
+    Raises ValueError for a bank of other classes, for one to replay with an llm or under another memory, and for what needs z whole where
+    it is not; what llm raises.
     """
     settings = settings or Settings()
     bank = beginning(attributes, class_names, settings.memory, settings.generate, asks=llm is not None)
@@ -97,7 +100,12 @@ def run(
             raise ValueError("view and gamma do not go together: what chooses gamma sees one encoder")
         view = _checked_view(view, sum(map(len, parts))).to(encoder.device, torch.promote_types(dtype or encoder.dtype, torch.float32))
         identity.append(hashlib.sha256(view.cpu().numpy().tobytes()).hexdigest())
-    method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, view, progress)
+    n, m = len(parts[0]), len(bank.class_names)
+    if (held := entries_held(keep, n, m)) is not None:
+        needs = {"gamma": gamma, "view": view is not None, "settings.anchor": settings.anchor, "settings.balance": settings.balance}
+        refuse_sparse(n, m, needs, f"give keep={m}, with seven times {4e-9 * n * m:.2g} GB of memory")
+        identity.append(held)
+    method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, view, held, progress)
     method.begin(bank, checkpoints, identity)
     for _ in method.iterations():
         method.once("encode", method.encode)
@@ -122,13 +130,14 @@ class _Method:
     augment: Callable[[Tensor], Tensor]
     groups: Callable[[nn.Module, Settings], list[dict]] | None
     optimizer: Callable[[nn.Module, list[dict], Settings], torch.optim.Optimizer] | None
-    affinity: Callable[[Tensor, Tensor | None, int], Tensor]
+    affinity: Build
     gamma: Callable[..., float] | None
     select_pairs: Callable[[Sequence[Pair], int, Bank], list[Pair]]
     ask: Callable[..., Bank]
     draw: Callable[..., list[Batch]]
     features: Tensor | None  # of the untouched encoder
     view: Tensor | None  # of a second encoder
+    keep: int | None  # entries of a row of z, None for all
     progress: bool
 
     def begin(self, bank: Bank, checkpoints: Checkpoints | Path | str | None, identity: list) -> None:
@@ -218,8 +227,8 @@ class _Method:
         state.finished = settled or state.iteration == self.settings.iterations - 1
         if state.finished or not self.settings.adapt:
             return
-        confident = confident_images(state.tensors["z"]["logits"], self.settings.confident, self._key)
-        selection = with_support(confident, self.labels, len(state.z))
+        ranked = state.tensors["z"]["logits"] if self.keep is None else state.held
+        selection = with_support(confident_images(ranked, self.settings.confident, self._key), self.labels, len(state.held))
         seed = f"{self.settings.seed} {self.settings.draw} {state.iteration} "
         batches = self.draw(selection, state.bank.at(state.iteration).texts, self.settings.batch_size, seed, self._key)
         hooks = (self.augment, self.groups, self.optimizer)
@@ -230,11 +239,13 @@ class _Method:
         state = self.state
         history = [{**step, "labels": labels} for step, labels in zip(state.history, state.tensors["labels"]["labels"], strict=True)]
         texts = [features.cpu() for features in self._text_features(state.bank.at(state.iteration - 1))]
-        last = {name: tensor.cpu() for name, tensor in state.tensors["z"].items() if name not in ("z", "logits")}
+        last = {name: tensor.cpu() for name, tensor in state.tensors["mixture"].items()}
         last["features"] = state.tensors["features"]["images"][: len(self.images[0])].cpu()
-        clip, calls = state.tensors["clip"]["z"].cpu(), state.tensors["calls"]["labels"].cpu()
+        calls = state.tensors["calls"]["labels"].cpu()
         called = {(t, number): labels for (t, number), labels in zip(state.called, calls, strict=True)}
-        return Result(state.z.cpu(), clip, state.bank, self.encoder, history, self.checkpoints, called, **last, text_features=texts)
+        return Result(
+            state.held.cpu(), state.prior.cpu(), state.bank, self.encoder, history, self.checkpoints, called, **last, text_features=texts
+        )
 
     @property
     def _bank_before(self) -> Bank:
@@ -254,36 +265,11 @@ class _Method:
 
     def _infer(self, bank: Bank) -> None:
         """Transduct the query images, from the prior that the texts of the bank give."""
-        state, settings = self.state, self.settings
-        views, texts = self._views, self._text_features(bank)
-        (queries, shots), view = views[0], views[1] if len(views) > 1 else (None, None)
-        support = (shots, self.labels) if len(shots) else (None, None)
-        prior = text_prior(queries, texts, self.encoder.logit_scale)
-        gamma = self.gamma(self.encoder, queries, prior, *support) if self.gamma else settings.gamma
-        result = transduct(
-            queries,
-            prior,
-            support_features=support[0],
-            support_labels=support[1],
-            view=view[0],
-            support_view=view[1] if len(shots) else None,
-            lam=settings.lam,
-            gamma=gamma,
-            affinity=graph_of(views, prior, settings.neighbors, self.affinity),
-            anchors=class_features(texts) if settings.anchor else None,
-            anchoring=settings.anchor,
-            sizes=self._sizes(prior),
-            balance=settings.balance,
-            rounds=ROUNDS if settings.transduct else 0,
-            inner=INNER if settings.transduct else 0,
-        )
-        found = {"z": result.assignments, "logits": result.logits, "prototypes": result.prototypes, "variance": result.variance}
-        if result.view_prototypes is not None and result.view_variance is not None:
-            found |= {"view_prototypes": result.view_prototypes, "view_variance": result.view_variance}
-        state.tensors["z"] = found
-        state.objective = result.objective[-1] if settings.transduct else None
-        state.keep_call()
-        state.tensors.setdefault("clip", {"z": prior})
+        given = (self._views, self.labels, self._text_features(bank), self.encoder.logit_scale, self.settings, self.affinity)
+        if self.keep is None:
+            self.state.hold(*infer_whole(*given, partial(self.gamma, self.encoder) if self.gamma else None))
+        else:
+            self.state.hold(*infer_sparse(self.keep, *given, with_prior="clip" not in self.state.tensors))
 
     @property
     def _views(self) -> list[Rows]:
@@ -292,16 +278,10 @@ class _Method:
         return [(of_all[:queries], of_all[queries:]) for of_all in features if of_all is not None]
 
     @property
-    def _z_of_one_view(self) -> Tensor:
+    def _z_of_one_view(self) -> Z:
         """What pairs are counted on, (N, M). Two Gaussians make z about twice as sharp, and the margin is meant for one: so their mean."""
         one = self.view is None or not self.settings.transduct
-        return self.state.z if one else (self.state.tensors["z"]["logits"] / 2).softmax(1)
-
-    def _sizes(self, prior: Tensor) -> Tensor | None:
-        """The shares of the classes that z is held to, (M,); None leaves them free."""
-        if not self.settings.balance:
-            return None
-        return estimated_sizes(prior) if self.settings.sizes == "estimated" else torch.full_like(prior[0], 1 / prior.shape[1])
+        return self.state.held if one else (self.state.tensors["z"]["logits"] / 2).softmax(1)
 
     def _text_features(self, bank: Bank) -> list[Tensor]:
         row = {text: i for i, text in enumerate(self.state.texts)}

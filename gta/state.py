@@ -11,7 +11,9 @@ from gta.attributes import Bank
 from gta.checkpoints import Checkpoint, Checkpoints
 from gta.encoders.encoder import Encoder
 from gta.generate import Pair
-from gta.labels import answer
+from gta.labels import SparseZ, Z, answer, values_of
+from gta.transduct import Transduction
+from gta.transduct.sparse import SparseTransduction
 
 
 @dataclass
@@ -19,9 +21,9 @@ class State:
     """done: stages of this iteration, with their seconds; asked: its pairs; texts: those that have features.
 
     tensors: `weights` of the encoder once it is adapted; `features` of images (query, then support); `texts`, the features of texts;
-    `z`, the last transduction; `clip`, the first prior (N, M); `labels` (t, N) of the iterations before; `calls`, labels (c, N) of all
-    transductions, which `called` names by iteration and number in it. adapted: what adapt did, as `gta.adapt.Adapted`. A group is
-    replaced, never changed in place. There is no random state: what an iteration draws depends on seed, draw and its number alone.
+    `z` of the last transduction, and its `mixture`; `clip`, the first prior; `labels` (t, N) of the iterations before; `calls`, labels
+    (c, N) of all transductions, which `called` names by iteration and number in it. adapted: what adapt did, as `gta.adapt.Adapted`. A
+    group is replaced, never changed in place. There is no random state: what an iteration draws depends on seed, draw and its number alone.
     """
 
     bank: Bank
@@ -50,21 +52,46 @@ class State:
         state.asked = [tuple(pair) for pair in state.asked]  # type: ignore[misc]
         return state
 
+    def hold(self, found: Transduction | SparseTransduction, prior: Z | None) -> None:
+        """Take in a transduction and, of the first one, the prior. Keep its labels."""
+        of_view = {name: getattr(found, name, None) for name in ("view_prototypes", "view_variance")}
+        mixture = {"prototypes": found.prototypes, "variance": found.variance, **of_view}
+        self.tensors["mixture"] = {name: tensor for name, tensor in mixture.items() if tensor is not None}
+        if isinstance(found, Transduction):
+            self.tensors["z"] = {"z": found.assignments, "logits": found.logits}
+        else:
+            self.tensors["z"] = _tensors_of(found.z)
+        if "clip" not in self.tensors and prior is not None:
+            self.tensors["clip"] = _tensors_of(prior)
+        self.objective = found.objective[-1] if found.objective else None
+        before = [self.tensors["calls"]["labels"]] if "calls" in self.tensors else []
+        self.tensors["calls"] = {"labels": torch.cat([*before, answer(self.held)[None].int()])}
+        self.called = [*self.called, (self.iteration, sum(t == self.iteration for t, _ in self.called))]
+
+    @property
+    def held(self) -> Z:
+        """z of the last transduction."""
+        return self._z_of("z")
+
+    @property
+    def prior(self) -> Z:
+        """The first prior."""
+        return self._z_of("clip")
+
     @property
     def z(self) -> Tensor:
-        return self.tensors["z"]["z"]
+        """z (N, M), whole."""
+        return self.held[:]
+
+    def _z_of(self, group: str) -> Z:
+        tensors = self.tensors[group]
+        return SparseZ(**tensors, size=len(self.tensors["mixture"]["prototypes"])) if "rest" in tensors else tensors["z"]
 
     @property
     def changed(self) -> float | None:
         """The share of labels that differ from those of the iteration before."""
         before = self.tensors.get("labels")
-        return float((answer(self.z).cpu() != before["labels"][-1].cpu()).float().mean()) if before else None
-
-    def keep_call(self) -> None:
-        """Keep the labels of a transduction."""
-        before = [self.tensors["calls"]["labels"]] if "calls" in self.tensors else []
-        self.tensors["calls"] = {"labels": torch.cat([*before, answer(self.z)[None].int()])}
-        self.called = [*self.called, (self.iteration, sum(t == self.iteration for t, _ in self.called))]
+        return float((answer(self.held).cpu() != before["labels"][-1].cpu()).float().mean()) if before else None
 
     def close_iteration(self) -> None:
         """Write the history of an iteration, and begin the next."""
@@ -72,13 +99,13 @@ class State:
             "iteration": self.iteration,
             "objective": self.objective,
             "changed": self.changed,
-            "confidence": float(self.z.amax(1).mean()),
+            "confidence": float(values_of(self.held).amax(1).mean()),
             "asked": len(self.asked),
             "texts": sum(map(len, self.bank.at(self.iteration).texts)),
             **(self.adapted or {"loss": None, "fall": None, "groups": None}),
             **{f"seconds_{stage}": seconds for stage, seconds in self.done.items()},
         }
-        labels = answer(self.z).cpu()[None].int()
+        labels = answer(self.held).cpu()[None].int()
         before = [self.tensors["labels"]["labels"].cpu()] if "labels" in self.tensors else []
         self.tensors["labels"] = {"labels": torch.cat([*before, labels])}
         self.history, self.iteration = [*self.history, summary], self.iteration + 1
@@ -87,15 +114,15 @@ class State:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gives; its tensors are on the CPU. assignments: (N, M), z of the last transduction; clip: (N, M), what the untouched
-    encoder predicts from the first bank; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
+    """What a run gives; its tensors are on the CPU. held: z of the last transduction; prior: what the untouched encoder predicts from
+    the first bank, in the same form; attributes: the grown bank; encoder: the adapted one, which made z; history: one dict an
     iteration, with its labels (N,); checkpoints: those of this very run; calls: {(iteration, 0 or 1): labels (N,)} of every transduction,
     the second one of an iteration where it asked something. The last transduction used or found prototypes (M, d) and
     variance (d,) of the mixture, features (N, d) of the images, text_features, M tensors (n_j, d), and with a view its prototypes (M, d2)
     and variance (d2,)."""
 
-    assignments: Tensor
-    clip: Tensor
+    held: Z
+    prior: Z
     attributes: Bank
     encoder: Encoder
     history: list[dict[str, Any]]
@@ -107,6 +134,16 @@ class Result:
     text_features: list[Tensor]
     view_prototypes: Tensor | None = None
     view_variance: Tensor | None = None
+
+    @property
+    def assignments(self) -> Tensor:
+        """z (N, M), made whole where its largest entries alone are held."""
+        return self.held[:]
+
+    @property
+    def clip(self) -> Tensor:
+        """The prior (N, M), likewise."""
+        return self.prior[:]
 
     @property
     def seconds(self) -> float:
@@ -126,3 +163,7 @@ class Result:
             where = self.checkpoints.folder if self.checkpoints else "no checkpoints"
             mend = "run with Checkpoints(FOLDER, trail=True) from the beginning, in a new folder"
             raise ValueError(f"{where}: {count} of {len(self.history)} iterations were kept; {mend}")
+
+
+def _tensors_of(z: Z) -> dict[str, Tensor]:
+    return {"classes": z.classes, "values": z.values, "rest": z.rest} if isinstance(z, SparseZ) else {"z": z}

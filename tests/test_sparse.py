@@ -12,7 +12,7 @@ import reference
 from gta.adapt import confident_images
 from gta.affinity import largest
 from gta.generate import confused_pairs
-from gta.labels import answer
+from gta.labels import SparseZ, answer, likeliest, share_of, tied, unlike_the_list
 from gta.transduct import INNER, LAPLACIAN, select_gamma, sparse, text_prior, transduct
 
 SCALE = 8.0
@@ -27,11 +27,6 @@ def world(n, classes, d=12, seed=0, shots=0):
     return x, support, labels, texts
 
 
-def whole(found):
-    """z as the dense solver gives it."""
-    return torch.zeros(len(found.classes), found.size, dtype=found.assignments.dtype).scatter(1, found.classes.long(), found.assignments)
-
-
 def few(support, labels):
     return {"support_features": support, "support_labels": labels} if len(labels) else {}
 
@@ -44,11 +39,11 @@ def test_with_every_entry_held_it_is_the_dense_solver(n, classes, shots, block, 
         patch.setattr(sparse, "BLOCK", block)
         found = sparse.transduct(x, texts, SCALE, **few(support, labels))
     dense = transduct(x, text_prior(x, texts, SCALE), **few(support, labels))
-    torch.testing.assert_close(whole(found), dense.assignments, atol=1e-11, rtol=0)
+    torch.testing.assert_close(found.z[:], dense.assignments, atol=1e-11, rtol=0)
     torch.testing.assert_close(found.prototypes, dense.prototypes, atol=1e-11, rtol=0)
     torch.testing.assert_close(found.variance, dense.variance, atol=0, rtol=1e-9)
     torch.testing.assert_close(torch.tensor(found.objective), torch.tensor(dense.objective), atol=1e-8, rtol=1e-9)
-    assert found.labels.tolist() == answer(dense.assignments).tolist() and not found.rest.any()
+    assert answer(found.z).tolist() == answer(dense.assignments).tolist() and not found.z.rest.any()
 
 
 def by_loop(x, texts, graph, keep, rounds):
@@ -90,22 +85,58 @@ def test_with_some_entries_held_it_is_the_loop(keep, rounds):
     graph = reference.knn_graph(x)
     held, z, rest = by_loop(x, texts, graph + graph.T, keep, rounds)
     found = sparse.transduct(x, texts, SCALE, keep=keep, rounds=rounds)
-    assert found.classes.tolist() == held
-    torch.testing.assert_close(whole(found), z, atol=1e-9, rtol=0)
-    torch.testing.assert_close(found.rest, rest, atol=1e-9, rtol=0)
+    assert found.z.classes.tolist() == held
+    torch.testing.assert_close(found.z[:], z, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.z.rest, rest, atol=1e-9, rtol=0)
     assert rest.max() > 1e-3, "this test tells nothing if nothing is left out"
 
 
-def test_pairs_and_confident_images_are_those_of_the_whole_z():
+def test_pairs_confident_images_and_likeliest_classes_are_those_of_the_whole_z():
     x, _, _, texts = world(60, 7, seed=3)
     found, dense = sparse.transduct(x, texts, SCALE), transduct(x, text_prior(x, texts, SCALE))
-    assert found.pairs(0.5) == confused_pairs(dense.assignments, 0.5) != []
-    chosen = confident_images(dense.logits, 3)
-    theirs = [set(chosen.images[chosen.classes[:, j]].tolist()) for j in range(7)]
-    assert [set(rows.tolist()) for rows in found.confident(3)] == theirs
-    fewer = sparse.transduct(x, texts, SCALE, keep=3)
-    for j, rows in enumerate(fewer.confident(5)):
-        assert all((fewer.classes[row] == j).any() for row in rows.tolist())
+    z = found.z
+    assert confused_pairs(z, 0.5) == confused_pairs(dense.assignments, 0.5) != []
+    chosen, expected = confident_images(z, 3), confident_images(dense.logits, 3)
+    assert chosen.images.tolist() == expected.images.tolist() and torch.equal(chosen.classes, expected.classes)
+    assert torch.equal(likeliest(z, 3), likeliest(dense.assignments, 3)) and torch.equal(tied(z), tied(dense.assignments))
+    assert unlike_the_list(z) == unlike_the_list(dense.assignments)
+    torch.testing.assert_close(share_of(z, likeliest(z, 2)), dense.assignments.gather(1, likeliest(z, 2)), atol=1e-11, rtol=0)
+
+
+def test_of_a_few_entries_the_confident_images_hold_their_class():
+    x, _, _, texts = world(60, 7, seed=3)
+    z = sparse.transduct(x, texts, SCALE, keep=3).z
+    chosen = confident_images(z, 5)
+    for row, classes in zip(chosen.images.tolist(), chosen.classes, strict=True):
+        assert set(classes.nonzero()[:, 0].tolist()) <= set(z.classes[row].tolist())
+    assert (share_of(z, torch.arange(7).expand(60, -1)) == z[:]).all(), "what is not held is 0"
+
+
+def test_equal_images_are_chosen_by_their_key_from_a_sparse_z_too():
+    z = SparseZ(
+        torch.tensor([[0, 1]] * 5), torch.tensor([[0.9, 0.1], *[[0.7, 0.3]] * 3, [0.1, 0.9]], dtype=torch.float64), torch.zeros(5), 3
+    )
+    for key in (lambda row: bytes([row]), lambda row: bytes([9 - row])):
+        mine, theirs = confident_images(z, 2, key), confident_images(z[:][:, :2].log(), 2, key)
+        assert mine.images.tolist() == theirs.images.tolist()
+        assert torch.equal(mine.classes[:, :2], theirs.classes) and not mine.classes[:, 2].any()
+
+
+@pytest.mark.parametrize("rows", [2, [0, 3], slice(1, 3), torch.tensor([True, False, False, True])])
+def test_rows_are_those_of_the_whole_tensor(rows):
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.rand(4, 6, generator=generator)
+    z = SparseZ(torch.arange(6).expand(4, -1), whole, torch.zeros(4), 6)
+    assert torch.equal(z[rows], whole[rows]) and z.shape == whole.shape
+    assert all(torch.equal(a, b) for a, b in zip(z, whole, strict=True))
+
+
+def test_without_rounds_it_is_the_prior():
+    x, _, _, texts = world(20, 6, seed=1)
+    prior, found = text_prior(x, texts, SCALE), sparse.transduct(x, texts, SCALE, keep=2, rounds=0, inner=0).z
+    assert torch.equal(found.classes.long(), largest(prior, 2).sort(1).values)
+    torch.testing.assert_close(found.values, prior.gather(1, found.classes.long()))
+    torch.testing.assert_close(found.rest, 1 - found.values.sum(1))
 
 
 def test_gamma_is_chosen_as_by_the_dense_solver():
@@ -114,7 +145,7 @@ def test_gamma_is_chosen_as_by_the_dense_solver():
     gamma, found = sparse.select_gamma(x, texts, *judged, gammas=(0.002, 0.2, 2.0), logit_scale=SCALE)
     expected, dense = select_gamma(x, text_prior(x, texts, SCALE), *judged, gammas=(0.002, 0.2, 2.0))
     assert gamma == expected
-    torch.testing.assert_close(whole(found), dense.assignments, atol=1e-11, rtol=0)
+    torch.testing.assert_close(found.z[:], dense.assignments, atol=1e-11, rtol=0)
 
 
 @settings(deadline=None, max_examples=20)
@@ -153,3 +184,17 @@ def test_what_cannot_be_right_is_named(wrong, told):
         sparse.transduct(x, texts, **wrong)
     with pytest.raises(ValueError, match=r"text_features\[1\]"):
         sparse.transduct(x, [texts[0], 2 * texts[1]])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shots", [0, 20])
+def test_a_gpu_gives_the_same(shots):
+    x, support, labels, texts = world(500, 60, 32, seed=1, shots=shots)
+    on_cpu = sparse.transduct(x, texts, SCALE, keep=16, **few(support, labels))
+    on_gpu = sparse.transduct(x.cuda(), [of.cuda() for of in texts], SCALE, keep=16, **few(support.cuda(), labels))
+    assert torch.equal(on_gpu.z.classes.cpu(), on_cpu.z.classes)
+    torch.testing.assert_close(on_gpu.z.values.cpu(), on_cpu.z.values, atol=1e-9, rtol=0)
+    assert on_gpu.objective == pytest.approx(on_cpu.objective)
+    mine, theirs = confident_images(on_gpu.z.cpu(), 8), confident_images(on_cpu.z, 8)
+    assert torch.equal(mine.classes, theirs.classes)
+    assert confused_pairs(on_gpu.z, 0.5) == confused_pairs(on_cpu.z, 0.5)

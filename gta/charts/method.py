@@ -10,11 +10,10 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor
 
 from gta.charts.style import PALETTE
 from gta.generate import Pair
-from gta.labels import answer
+from gta.labels import Z, answer
 
 
 def gallery(images: Sequence, titles: Sequence[str], columns: int = 10) -> Figure:
@@ -30,10 +29,10 @@ def gallery(images: Sequence, titles: Sequence[str], columns: int = 10) -> Figur
     return figure
 
 
-def changed_images(before: Tensor, after: Tensor, count: int) -> list[tuple[int, int, int]]:
+def changed_images(before: Z, after: Z, count: int) -> list[tuple[int, int, int]]:
     """Up to `count` images whose label changed, evenly spaced among all such images: (image, old class, new class).
 
-    before, after: assignments (N, M).
+    before, after: z (N, M).
     """
     old, new = answer(before), answer(after)
     rows = (old != new).nonzero().flatten()

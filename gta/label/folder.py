@@ -15,7 +15,7 @@ from gta.label.models import Classifier
 from gta.label.run import Outcome
 from gta.label.tables import table
 from gta.label.trust import UNKNOWN, Trust, doubts, set_of
-from gta.labels import answer, likeliest
+from gta.labels import Z, answer, likeliest, share_of
 
 SETS = "sets.csv"
 GROUPS = "groups.csv"
@@ -29,7 +29,7 @@ def write(job: Job, outcome: Outcome, before: Mapping[str, Mapping[str, str]] | 
     that run left (`gta.label.kept`); without it from what this one leaves. Raises RuntimeError, with what is written already, where one
     cannot be written."""
     result, reject = outcome.result, job.options.reject_above
-    z, trust = result.assignments, outcome.trust
+    z, trust = result.held, outcome.trust
     labelled = [reject is None or score <= reject for score in outcome.unfitness.tolist()]
     shared = None if outcome.groups is None else outcome.groups.columns(z, labelled, job.classes.names)
     labels = predictions(outcome.names, outcome.classifier, z, outcome.clip, outcome.unfitness, reject, trust, shared)
@@ -74,8 +74,8 @@ def write(job: Job, outcome: Outcome, before: Mapping[str, Mapping[str, str]] | 
 def predictions(
     names: list[str],
     classifier: Classifier,
-    z: Tensor,
-    clip: Tensor | None,
+    z: Z,
+    clip: Z | None,
     unfitness: Tensor,
     reject_above: float | None = None,
     trust: Trust = UNKNOWN,
@@ -88,12 +88,12 @@ def predictions(
     """
     classes = classifier.class_names
     top, plain = likeliest(z, 2), None if clip is None else answer(clip)
-    doubt = doubts(z).tolist()
+    shares, doubt = share_of(z, top).tolist(), doubts(z).tolist()
     ranks = None if classifier.taxonomy is None else classifier.taxonomy.columns(z)
     rows = []
     for i, name in enumerate(names):
         first, *second = top[i].tolist()
-        confidence, rest = float(z[i, first]), float(z[i, second[0]]) if second else 0.0
+        confidence, rest = [*shares[i], 0.0][:2]
         label = "" if reject_above is not None and float(unfitness[i]) > reject_above else classes[first]
         row = [name, label, f"{confidence:.4f}", classes[second[0]] if second else "", f"{abs(confidence - rest):.4f}"]
         row += [*([] if plain is None else [classes[int(plain[i])]]), f"{float(unfitness[i]):.4f}"]

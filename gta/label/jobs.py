@@ -24,6 +24,7 @@ from gta.llm.address import Address, parted
 from gta.llm.sampling import Sampling
 from gta.names import nearest
 from gta.settings import SIZES, Checked, Settings, SizesName
+from gta.transduct.from_texts import entries_held, refuse_sparse
 from gta.worlds import aviary, digits
 from gta.worlds.fieldguide import refuse_free
 from gta.worlds.glyphs import DIGITS
@@ -244,6 +245,10 @@ def _check(job: Job) -> None:
         groups.check(job.options.groups)
     if job.options.view is not None:
         check_view(job.options.view)
+    images, classes = len(job.found.paths), len(job.classes.names)
+    if entries_held(None, images, classes) is not None:
+        needs = {"--view": job.options.view, "--class-sizes": job.options.class_sizes != "free"}
+        refuse_sparse(images, classes, needs, "label a part of the images")
     if "://" in llm and job.replayed is None:  # checked first, before anything prints the URL
         Address.of(llm) if llm.casefold().startswith(("http://", "https://")) else parted(llm)
         refuse_free(llm, job.options.encoder)
@@ -274,6 +279,7 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
     knows = "drawn birds" if job.classes.domain == AVIARY else "digits and capital letters"
     why = "as on the embedded benchmark" if embedded else "the paper's 30 on a GPU, 10 on a CPU"
     llm = {NONE: "none: class names alone", FIELDGUIDE: "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
+    held = entries_held(None, len(job.found.paths), len(job.classes.names))
     out = job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out
     return [
         ("encoder", given.encoder + (f", which knows {knows} alone" if embedded else ""), ""),
@@ -282,6 +288,7 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
         ("iterations", f"{settings.iterations}" + ("" if given.iterations else f" ({why})"), "--iterations"),
         ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),
         ("class sizes", given.class_sizes, "--class-sizes"),
+        *([] if held is None else [("held", f"of each image the {held} likeliest classes and the sum of all others", "")]),
         ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
         *([("taxonomy", str(job.taxonomy), "parent in a YAML file of classes, --taxonomy, --floor")] if job.taxonomy else []),
         *([("groups", given.groups, "--groups")] if given.groups else []),

@@ -26,7 +26,7 @@ from gta.label.glance import glance, steps
 from gta.label.jobs import Job
 from gta.label.run import Outcome
 from gta.label.trust import measured_elsewhere
-from gta.labels import answer, likeliest
+from gta.labels import answer, likeliest, share_of
 from gta.names import fill
 from gta.scores.results import VERSIONS
 
@@ -68,12 +68,12 @@ class _Page:
     cache: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.z, self.names = self.outcome.result.assignments, self.job.classes.names
-        self.labels = answer(self.z)
+        self.z, self.names = self.outcome.result.held, self.job.classes.names
+        self.labels, self.clip = answer(self.z), answer(self.outcome.clip)
         if self.job.options.reject_above is not None:
             self.labels[self.outcome.unfitness > self.job.options.reject_above] = -1
         self.top = likeliest(self.z, 2)
-        values = self.z.gather(1, self.top)
+        values = share_of(self.z, self.top)
         self.confidence, self.second = values[:, 0], self.top[:, -1]
         self.margin = (values[:, 0] - values[:, 1]).abs() if len(self.names) > 1 else self.confidence
 
@@ -86,7 +86,7 @@ class _Page:
         notes = {
             "unfitness": [f"{float(self.outcome.unfitness[i]):.3f}", label],
             "pair": [f"{float(self.confidence[i]):.2f} {label}", f"{float(self.confidence[i] - self.margin[i]):.2f} {second}"],
-            "change": [self.names[int(answer(self.outcome.clip[i : i + 1]))], f"→ {label}"],
+            "change": [self.names[int(self.clip[i])], f"→ {label}"],
         }
         told = notes.get(note) or [f"{float(self.confidence[i]):.2f}", *([f"or {second}"] if float(self.margin[i]) < 0.99 else [])]
         if i not in self.cache:
@@ -96,7 +96,7 @@ class _Page:
 
     def sizes(self) -> list[dict]:
         """One row for each class, the largest class first."""
-        clip = Counter(answer(self.outcome.clip).tolist())
+        clip = Counter(self.clip.tolist())
         counts = Counter(self.labels.tolist())
         most = max(counts.values())
         rows = []
@@ -133,7 +133,7 @@ class _Page:
 
     def changed(self) -> dict:
         """The images whose label differs from CLIP's: how many of each kind, and the most certain ones."""
-        before, after = answer(self.outcome.clip), answer(self.z)
+        before, after = self.clip, answer(self.z)
         rows = (before != after).nonzero().flatten()
         kinds = Counter(zip(before[rows].tolist(), after[rows].tolist(), strict=True)).most_common(20)
         rows = rows[self.margin[rows].argsort(descending=True, stable=True)]

@@ -28,13 +28,14 @@ from gta.label.taxonomy import SiblingsFirst
 from gta.label.texts import check_texts
 from gta.label.trust import UNKNOWN, Trust, judge
 from gta.label.videos import with_frames
-from gta.labels import unlike_the_list
+from gta.labels import Z, unlike_the_list
 from gta.llm import prompts
 from gta.llm.chat import ChatModel, Usage
 from gta.llm.endpoint import only_model
 from gta.llm.ledger import Ledger
 from gta.state import Result
-from gta.transduct import text_prior
+from gta.transduct import sparse, text_prior
+from gta.transduct.neighbors import large_graph
 from gta.worlds.fieldguide import language_model
 
 STATE = "state"
@@ -42,8 +43,8 @@ STATE = "state"
 
 @dataclass(frozen=True)
 class Outcome:
-    """images: the rows of `result`; names, paths: of these images; left_out: files without a label, with the reason; clip: (N, M),
-    the assignments of the original encoder from the class names alone; unfitness: (N,), as in `gta.label.unknowns`; classifier: it
+    """images: the rows of `result`; names, paths: of these images; left_out: files without a label, with the reason; clip: what
+    the original encoder says from the class names alone, in the form of z; unfitness: (N,), as in `gta.label.unknowns`; classifier: it
     labels new images; usage: requests and tokens of the language model, None without one; view: the second view, if there is one; trust:
     what reviews say of the labels, without any that nobody knows; groups: of images that share evidence, if there are some;
     issues: near duplicates and unfit images."""
@@ -53,7 +54,7 @@ class Outcome:
     names: list[str]
     paths: list[Path]
     left_out: list[tuple[str, str]]
-    clip: Tensor
+    clip: Z
     unfitness: Tensor
     classifier: Classifier
     usage: Usage | None
@@ -65,7 +66,7 @@ class Outcome:
     @property
     def unlike(self) -> str:
         """What to look at where the sizes of the classes do not look like the list of names, with what to try, else ""."""
-        told = unlike_the_list(self.result.assignments)
+        told = unlike_the_list(self.result.held)
         return f"{told}: if these names do not all occur in the folder, look at --class-sizes" if told else ""
 
 
@@ -101,9 +102,11 @@ def run(job: Job, progress: bool = True, state: str = STATE) -> Outcome:
             augment=job.augmentation(encoder.image_size),
             features=features,
             view=second,
+            affinity=large_graph,
             checkpoints=job.out / state,
             progress=progress,
         )
+    prior = text_prior if isinstance(result.held, Tensor) else sparse.text_prior
     classifier = Classifier.of(result, 1.0 if examples is None else 0.5, view, job.taxonomy)
     paths, rule = [job.found.paths[i] for i in kept], job.options.groups or (VIDEO if videos else None)
     names, unfit, reject = [job.found.names[i] for i in kept], classifier.unfitness(result.features), job.options.reject_above
@@ -115,12 +118,12 @@ def run(job: Job, progress: bool = True, state: str = STATE) -> Outcome:
         names,
         paths,
         left_out,
-        text_prior(features[: len(images)], plain, encoder.logit_scale),
+        prior(features[: len(images)], plain, encoder.logit_scale),
         unfit,
         classifier,
         getattr(llm, "usage", None),
         view,
-        judge(job.reviews, job.classes.names, names, result.assignments, labelled, job.options.risk),
+        judge(job.reviews, job.classes.names, names, result.held, labelled, job.options.risk),
         groups,
         [found_issues.near_duplicates(result.features, names), found_issues.unfit(unfit, reject)],
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 from gta.attributes import Bank
 from gta.generate import Pair, pairs_to_ask
 from gta.label.tables import read
+from gta.labels import Z, rest_of, values_of
 from gta.names import alike, nearest
 
 FLOOR = 0.5
@@ -98,17 +99,19 @@ class Taxonomy:
             whole.index_add_(1, above.to(z.device)[children], whole[:, children])
         return whole
 
-    def deepest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def deepest(self, z: Z) -> tuple[Tensor, Tensor]:
         """The deepest node above the floor for each image, int (N,), -1 where not even a top is, and its sum (N,), 0 there. z: (N, M)."""
-        depth = torch.tensor([len(line) for line in self.lineages], device=z.device)
-        found, confidence = [z.new_zeros(0, dtype=torch.long)], [z.new_zeros(0, dtype=torch.float64)]
-        for sums in (self.sums(part) for part in z.split(ROWS)):
+        depth = torch.tensor([len(line) for line in self.lineages], device=values_of(z).device)
+        found, confidence = [depth.new_zeros(0)], [depth.new_zeros(0, dtype=torch.float64)]
+        held = 1 - rest_of(z)  # what is not held is below no name
+        for rows in (slice(start, start + ROWS) for start in range(0, len(z), ROWS)):
+            sums = self.sums(z[rows]) * held[rows, None]
             best = (depth * (sums > self.floor)).max(1)
             found.append(best.indices.where(best.values > 0, -1))
             confidence.append(sums.gather(1, best.indices[:, None])[:, 0].where(best.values > 0, 0).clamp(max=1))
         return torch.cat(found), torch.cat(confidence)
 
-    def columns(self, z: Tensor) -> list[tuple[str, str, str]]:
+    def columns(self, z: Z) -> list[tuple[str, str, str]]:
         """rank, label_at_rank and confidence_at_rank of each image as a CSV holds them; empty where not even a top is sure."""
         answers = zip(*(of.tolist() for of in self.deepest(z)), strict=True)
         return [(self.rank(node), self.nodes[node], f"{sure:.4f}") if node >= 0 else ("", "", "") for node, sure in answers]

@@ -20,7 +20,7 @@ from gta.files import shipped
 from gta.label import answers, tables
 from gta.label.abstention import Point, at_least, at_most, curve, needed, set_bound, set_rank, share_of_sets, threshold
 from gta.label.answers import COLUMNS, NONE, TAKEN_BACK, UNSURE, Answer, of_reviewers
-from gta.labels import answer
+from gta.labels import Z, answer, rest_of, values_of
 from gta.names import nearest
 
 RANDOM = "random"  # in the column `chosen_by`
@@ -70,7 +70,7 @@ def _answer(row: dict[str, str | None]) -> Answer:
 
 
 def judge(
-    reviews: Sequence[Answer], class_names: Sequence[str], names: Sequence[str], z: Tensor, labelled: Sequence[bool], risk: float
+    reviews: Sequence[Answer], class_names: Sequence[str], names: Sequence[str], z: Z, labelled: Sequence[bool], risk: float
 ) -> Trust:
     """What reviews say of labels. names: of the images (N,), as `predictions.csv` has them; z: (N, M); labelled: whether an image has a
     label, which one that fits no class has not; risk: the wanted share of wrong labels among those accepted."""
@@ -93,17 +93,18 @@ def judge(
     chosen = threshold(*of_all, risk)
     number = {name: j for j, name in enumerate(class_names)}
     truth = [number.get(min(of), -1) if len(of) == 1 else -1 for of in said.values()]
-    z_of_truth = [float(z[row, j]) if j >= 0 else 0.0 for row, j in zip(reviewed, truth, strict=True)]
+    z_of_truth = [float(of_image[j]) if j >= 0 else 0.0 for of_image, j in zip(z[reviewed.tolist()], truth, strict=True)]
     bound, on_sets = _sets(np.array(z_of_truth), z, risk)
     overall = _overall(len(wrong), int(wrong.sum()))
     sentences = (overall, _accepted(chosen, len(wrong), risk), *on_sets, *told)
     return Trust(sentences, None if chosen is None else -chosen.threshold, bound, tuple(curve(*of_all, SHARES)))
 
 
-def doubts(z: Tensor) -> Tensor:
+def doubts(z: Z) -> Tensor:
     """What is not given to the label of each image, the sum of z over the other classes, float64 (N,). It is 1 - confidence, and parts
     the many images whose confidence is 1 to all digits that are written. z: (N, M)."""
-    return z.scatter(1, answer(z)[:, None], 0).sum(1, dtype=torch.float64)
+    values = values_of(z)
+    return values.scatter(1, answer(values)[:, None], 0).sum(1, dtype=torch.float64) + rest_of(z)
 
 
 def set_of(z: Tensor, bound: float, class_names: Sequence[str]) -> list[tuple[str, str]]:
@@ -166,13 +167,13 @@ def _accepted(chosen: Point | None, reviewed: int, risk: float) -> str:
     return f"no label is accepted: these reviews do not show of any that {wanted}; review more at random, or allow a higher --risk"
 
 
-def _sets(z_of_truth: np.ndarray, z: Tensor, risk: float) -> tuple[float | None, list[str]]:
+def _sets(z_of_truth: np.ndarray, z: Z, risk: float) -> tuple[float | None, list[str]]:
     """The bound of sets, and what to tell; None where the reviewed images are too few, or sets would be too large to be of use."""
     n = len(z_of_truth)
     bound = set_bound(z_of_truth, risk)
     if bound is None:
         return None, [] if set_rank(n, risk) else [f"sets of classes need {math.ceil(1 / risk) - 1} reviewed images or more"]
-    size = float((z >= bound).sum(1).double().mean())
+    size = float((values_of(z) >= bound).sum(1).double().mean())
     if size > MOST:
         return None, [f"sets with the right class for {100 * (1 - risk):g} % of the images would hold {size:.0f} classes each: too many"]
     held = (

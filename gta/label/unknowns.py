@@ -8,6 +8,8 @@ similar to a named one, neither reference detects it.
 import torch
 from torch import Tensor
 
+ENTRIES = 2**26  # cosines in memory together
+
 
 @torch.no_grad()
 def unfitness(features: Tensor, text_means: Tensor) -> Tensor:
@@ -15,4 +17,5 @@ def unfitness(features: Tensor, text_means: Tensor) -> Tensor:
 
     features: (N, d) unit rows; text_means: (M, d), the mean text feature of each class. Returns (N,), between 0 and 2.
     """
-    return 1 - (features @ text_means.to(features).T).amax(1)
+    parts = features.split(max(1, ENTRIES // len(text_means)))
+    return 1 - torch.cat([(part @ text_means.to(features).T).amax(1) for part in parts])

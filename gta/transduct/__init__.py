@@ -1,6 +1,7 @@
 """Step 2, transduct: the labels of all images at once, held whole or, of many images and classes, by their largest entries.
 
-May import the ground. Begin with `solver`; `mixture` is what it shares with `sparse`.
+May import the ground and `settings`. Begin with `solver`; `mixture` is what it shares with `sparse`; the loop calls
+both by `from_texts`.
 """
 
 from gta.transduct.solver import (

@@ -18,52 +18,30 @@ from torch import Tensor
 
 from gta.affinity import both_ways, knn_graph, largest
 from gta.checks import not_negative, unit_rows
-from gta.generate import Pair, confused_pairs
-from gta.labels import answer, log_odds
+from gta.labels import SparseZ, answer, log_odds
 from gta.transduct.mixture import CONFIDENT, FLOOR, TEMPERATURE, class_sums, support_of, unit_means, within_variance
 from gta.transduct.solver import GAMMAS, INNER, LAPLACIAN, ROUNDS, nearest_query_judge
 
 KEEP = 64  # entries of a row of z that are held
 BLOCK = 2**22  # logits of all classes that are made at once: 16 MB in float32
+ON_GPU = 16  # times as many there, for it is slow at many small products
 GROUP = 16  # neighbouring classes of which one maximum is taken, before the largest entries are looked for
 
 
 @dataclass(frozen=True)
 class SparseTransduction:
-    """classes (N, keep), int32, ascending in each row; assignments (N, keep), z of these classes; rest (N,), the mass of all others, so
-    that a row and its rest sum to 1; size: M; prototypes (M, d), unit rows; variance (d,); objective: J after each round."""
+    """z: of (N, M) the largest entries, what `gta.labels` and `gta.adapt.confident_images` take; prototypes (M, d), unit rows; variance
+    (d,); objective: J after each round."""
 
-    classes: Tensor
-    assignments: Tensor
-    rest: Tensor
-    size: int
+    z: SparseZ
     prototypes: Tensor
     variance: Tensor
     objective: list[float]
 
-    @property
-    def labels(self) -> Tensor:
-        """The class of each image, (N,), as `gta.labels.answer` of the whole z."""
-        return self.classes.gather(1, answer(self.assignments)[:, None])[:, 0].long()
-
-    def pairs(self, margin: float = 0.1) -> list[Pair]:
-        """Confused pairs, as `gta.generate.confused_pairs` of the whole z."""
-        return confused_pairs(self.assignments, margin, self.classes)
-
-    def confident(self, count: int = 8) -> list[Tensor]:
-        """For each class the rows of the `count` images that are surest of it, surest first; fewer where fewer hold it. As
-        `gta.adapt.confident_images` of the whole z: ranked by log-odds, of equals the lower row first."""
-        whole = torch.cat([self.assignments, self.rest[:, None]], 1).double()
-        odds = log_odds(whole.log())[:, :-1].flatten()
-        order = odds.argsort(descending=True, stable=True)
-        order = order[self.classes.flatten()[order].argsort(stable=True)]  # by class, then by falling odds, then by row
-        held = torch.bincount(self.classes.flatten(), minlength=self.size)
-        return [rows[:count] for rows in (order // self.classes.shape[1]).split(held.tolist())]
-
 
 def bytes_of(n: int, m: int, d: int, keep: int = KEEP, neighbors: int = 3, item: int = 4) -> int:
-    """The most bytes that `transduct` holds beside features and texts, (N + M) d `item`: z before and after an update, its logits and
-    classes; of each image four numbers; eight matrices (M, d); 16 blocks of logits; the graph while it is made."""
+    """The most bytes that `transduct` holds on a CPU beside features and texts, (N + M) d `item`: z before and after an update, its logits
+    and classes; of each image four numbers; eight matrices (M, d); 16 blocks of logits; the graph while it is made."""
     keep = min(keep, m)
     return n * (keep * (3 * item + 4) + 4 * item) + 8 * m * d * item + 16 * item * max(BLOCK, m) + 2 * n * neighbors * 60
 
@@ -87,12 +65,13 @@ def transduct(
     """Infer z for all images jointly, as the dense `transduct` does from `text_prior(features, text_features, logit_scale)`.
 
     features: (N, d) unit rows, float32 or float64, which may be mapped from a file; text_features: M tensors (n_j, d), unit rows,
-    n_j >= 1. keep: how many entries of a row of z are held, cut to M. The other arguments are those of the dense solver; classes with the
-    same texts tie up to rounding. Raises ValueError for what cannot be right; it names the argument, the row and the mend.
+    n_j >= 1. keep: how many entries of a row of z are held, cut to M. The other arguments are those of the dense solver; with
+    `rounds` and `inner` 0 z is the text prior. Classes with the same texts tie up to rounding. Raises ValueError for what cannot be right;
+    it names the argument, the row and the mend.
     """
     x = unit_rows("features", features)
     texts = logit_scale * torch.stack([unit_rows(f"text_features[{j}]", of, like=x).mean(0) for j, of in enumerate(text_features)])
-    not_negative(keep=keep - 1, gamma=gamma, rounds=rounds, inner=inner - 1)
+    not_negative(keep=keep - 1, gamma=gamma, rounds=rounds, inner=inner - min(1, rounds))
     support, labels = support_of(x, len(texts), support_features, support_labels)
     lam = (0.5 if len(support) else 1.0) if lam is None else lam
     not_negative(lam=lam)
@@ -106,10 +85,10 @@ def transduct(
     spread = sum((part - centre).square().sum(0) for part in x.split(4096)) / len(x)  # in parts, for x may lie in a file
     spread = (spread + weight * (support - centre).square().sum(0)) / total
     shots, shot_sums = class_sums(support, labels, len(texts))
-    z = _SparseZ(x, len(texts), min(keep, len(texts)), graph, pull.to_sparse_csr())
+    z = _Solve(x, len(texts), min(keep, len(texts)), graph, pull.to_sparse_csr())
     mu = unit_means(shot_sums, shots, unit_means(*z.begin(texts), torch.nn.functional.normalize(centre[None]), widths), widths)
     variance, objective = torch.full_like(centre, 1 / len(centre)), []
-    for step in range(rounds + 1):
+    for step in range(rounds + 1 if inner else 0):
         slope = (mu - centre) / (TEMPERATURE * variance)
         offset = -(slope * (mu + centre) / 2).sum(1)
         z.choose(lam * texts + slope, offset)
@@ -125,7 +104,7 @@ def transduct(
         variance = residual.clamp_min(FLOOR)
         gauss = len(x) * total / (2 * TEMPERATURE) * float((residual / variance + variance.log()).sum())
         objective.append(gauss + len(x) * of_mixture + z.label_terms(lam))
-    return SparseTransduction(z.classes, z.now, z.rest, len(texts), mu, variance, objective)
+    return SparseTransduction(SparseZ(z.classes, z.now, z.rest, len(texts)), mu, variance, objective)
 
 
 @torch.no_grad()
@@ -144,16 +123,24 @@ def select_gamma(
     judge = nearest_query_judge(features, val_features, val_labels, len(text_features))
     options = {"support_features": support_features, "support_labels": support_labels, **options}
     solved = ((gamma, transduct(features, text_features, gamma=gamma, **options)) for gamma in gammas)  # two results at a time are held
-    return max(solved, key=lambda of: judge(of[1].labels))
+    return max(solved, key=lambda of: judge(answer(of[1].z)))
 
 
-class _SparseZ:
-    """The sparse z of one solve, `now`, and the room for the next. unary (N, keep), others (N,): the logits without neighbours, of the
+def text_prior(features: Tensor, text_features: Sequence[Tensor] | Tensor, logit_scale: float = 100.0, keep: int = KEEP) -> SparseZ:
+    """`gta.transduct.text_prior` by its `keep` largest entries."""
+    n = len(features)
+    alone = torch.sparse_coo_tensor(torch.empty(2, 0, dtype=torch.long), torch.empty(0), (n, n), check_invariants=False)
+    return transduct(features, text_features, logit_scale, keep=keep, affinity=alone, rounds=0, inner=0).z
+
+
+class _Solve:
+    """One solve: the entries of z, `now`, and the room for the next. unary (N, keep), others (N,): the logits without neighbours, of the
     classes that are held and of all others together; log_norm (N,): what the softmax of the prior divides by."""
 
     def __init__(self, x: Tensor, size: int, keep: int, graph: Tensor, pull: Tensor):
         self.x, self.graph, self.pull = x, graph, pull
-        self.block = min(max(1, BLOCK // size), len(x))
+        self.entries = BLOCK * (ON_GPU if x.is_cuda else 1)
+        self.block = min(max(1, self.entries // size), len(x))
         self.room, self.second = x.new_empty(self.block, size), x.new_empty(self.block, size)
         self.classes = torch.zeros(len(x), keep, dtype=torch.int32, device=x.device)
         self.now, self.next, self.unary = (x.new_zeros(len(x), keep) for _ in range(3))
@@ -212,7 +199,7 @@ class _SparseZ:
         """The mean of z, (M,), and of z times features, (M, d), over all images."""
         size, keep = self.room.shape[1], self.now.shape[1]
         counts, sums = torch.zeros(size, dtype=torch.float64, device=self.x.device), self.x.new_zeros(size, self.x.shape[1])
-        for rows in self.rows(max(1, BLOCK // (4 * keep))):
+        for rows in self.rows(max(1, self.entries // (4 * keep))):
             classes, z = self.classes[rows].flatten().long(), self.now[rows].flatten()
             counts += torch.bincount(classes, z.double(), size)
             first = torch.arange(0, len(z) + 1, keep, device=z.device)

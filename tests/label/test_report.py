@@ -54,7 +54,7 @@ def made_up(tmp_path, images, classes, seed=0, size=32, names=(), reject_above=N
     found = Found(tmp_path, paths, names, [])
     job = Job(options, found, Classes(names=tuple(class_names)), ([], []), Settings(), "cpu", [("encoder", "<e>", "")])
     encoder = SimpleNamespace(source="file", weights_sha256="0" * 64)
-    result = SimpleNamespace(assignments=z, attributes=bank, encoder=encoder, seconds=1.0, history=[{}])
+    result = SimpleNamespace(held=z, assignments=z, attributes=bank, encoder=encoder, seconds=1.0, history=[{}])
     left_out = [("<b>torn</b>.png", "cannot identify <image>")]
     unfitness = torch.tensor(rng.uniform(0, 1, images), dtype=torch.float32)
     return job, Outcome(result, Images(colours, None, "", {}), names, paths, left_out, clip, unfitness, None, None)
