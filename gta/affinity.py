@@ -22,15 +22,15 @@ Rows = tuple[Tensor, Tensor]  # features of query images (N, d) and of support i
 
 
 @torch.no_grad()
-def knn_graph(features: Tensor, support_features: Tensor | None = None, neighbors: int = 3, memory_mb: int = 128) -> Tensor:
+def knn_graph(features: Tensor, support_features: Tensor | None = None, neighbors: int = 3, memory_mb: int | None = None) -> Tensor:
     """Each image's nearest query images by cosine.
 
     features: (N, d) unit rows of the query images, any float dtype; support_features: (S, d) unit rows, or None.
     Returns a sparse COO (N + S, N), query rows first: row i holds max(0, cosine) at the `neighbors` query images
     nearest to image i, itself left out by its index, so an exact duplicate is a neighbour. With fewer than
     `neighbors` other images a row holds them all.
-    memory_mb bounds the working memory, but for a copy of the features; crowded images take as much once more. It changes
-    only the speed. Raises ValueError naming a row that is not unit.
+    memory_mb bounds the working memory, but for a copy of the features; crowded images take as much once more. By default it is 128, and
+    2048 on a GPU. It changes only the speed. Raises ValueError naming a row that is not unit.
     """
     if neighbors < 1:
         raise ValueError(f"neighbors is {neighbors}; a graph needs at least 1")
@@ -46,7 +46,7 @@ def knn_graph(features: Tensor, support_features: Tensor | None = None, neighbor
 
 
 @torch.no_grad()
-def nearest(rows: Tensor, features: Tensor, k: int, *, own: Tensor | None = None, memory_mb: int = 128) -> tuple[Tensor, Tensor]:
+def nearest(rows: Tensor, features: Tensor, k: int, *, own: Tensor | None = None, memory_mb: int | None = None) -> tuple[Tensor, Tensor]:
     """Cosines and indices, (R, k) each, of the k rows of `features` (N, d) nearest to each of `rows` (R, d), nearest first.
 
     k is cut to N. own: (R,) the place in `features` of each row itself; it comes last, with cosine -inf.
@@ -54,6 +54,7 @@ def nearest(rows: Tensor, features: Tensor, k: int, *, own: Tensor | None = None
     n, d = features.shape
     some = min(k + SPARE, n)
     slack = ROUNDING * torch.finfo(features.dtype).eps
+    memory_mb = memory_mb or (2048 if features.is_cuda else 128)
     block = max(1, memory_mb * 2**20 // (3 * n * features.element_size() // 2 + 20 * some * d))
     values, indices = features.new_empty(len(rows), min(k, n)), rows.new_empty(len(rows), min(k, n), dtype=torch.long)
     room = features.new_empty(min(block, len(rows)), n)

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from gta.affinity import knn_graph
 from gta.transduct import neighbors
-from gta.transduct.neighbors import large_graph
+from gta.transduct.neighbors import large_graph, large_nearest
 
 
 def clustered(n=3000, classes=60, d=32, seed=0):
@@ -23,14 +23,18 @@ def edges(graph):
     return set(map(tuple, graph.coalesce().indices().T.tolist()))
 
 
-def test_few_images_and_a_wish_are_searched_exactly(monkeypatch):
+def test_few_images_and_a_wish_are_searched_exactly(monkeypatch, capsys):
     x = clustered(200)
     monkeypatch.setitem(sys.modules, "faiss", None)  # so that importing it fails
+    monkeypatch.setattr(neighbors, "find_spec", lambda name: None)
     torch.testing.assert_close(large_graph(x).to_dense(), knn_graph(x).to_dense(), atol=0, rtol=0)
     monkeypatch.setattr(neighbors, "EXACT", 100)
     torch.testing.assert_close(large_graph(x, exact=True).to_dense(), knn_graph(x).to_dense(), atol=0, rtol=0)
     with pytest.raises(ModuleNotFoundError, match=r"neighbours of 200 images.*gta-clip\[scale\]"):
-        large_graph(x)
+        large_graph(x, exact=False)
+    assert not capsys.readouterr().err
+    torch.testing.assert_close(large_graph(x).to_dense(), knn_graph(x).to_dense(), atol=0, rtol=0)
+    assert "200 images: searched exactly, for faiss is missing; pip install" in capsys.readouterr().err
 
 
 def test_the_recall_that_is_told_is_the_recall(capsys):
@@ -64,3 +68,12 @@ def test_copies_are_neighbours_and_an_image_is_not_its_own():
     graph = large_graph(x, exact=False).to_dense()
     assert not graph.diag().any() and ((graph > 0).sum(1) == 3).all()
     assert (graph[9:20, 9:20] > 0).sum(1).tolist() == [3] * 11
+
+
+def test_the_nearest_of_many_images_are_nearly_those_of_all(monkeypatch):
+    x = clustered()
+    exact = large_nearest(x, 2)
+    monkeypatch.setattr(neighbors, "EXACT", 100)
+    cosines, places = large_nearest(x, 2)
+    assert (places == exact[1]).float().mean() > 0.94
+    torch.testing.assert_close(cosines[places == exact[1]], exact[0][places == exact[1]])

@@ -1,7 +1,7 @@
 """Near duplicates and unfit images, told in the form of cleanlab's Datalab: for each kind a score from 0 (bad) to 1, a flag, a summary.
 
 near_duplicate  the distance 1 - cosine to the nearest other image, as the adapted encoder sees them, in parts of the median of all such
-                distances; flagged below 0.13 of it, cleanlab's own threshold. The search is exact (`gta.affinity.nearest`).
+                distances; flagged below 0.13 of it, cleanlab's own threshold. See `gta.transduct.neighbors`.
 unfit           the unfitness (`gta.label.unknowns`), 1 up to the median of all images and 0.5 at the border; flagged above the border,
                 `--reject-above` or, without it, three scaled median deviations above the median (Leys et al., J. Exp. Soc. Psychol. 2013).
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gta.affinity import nearest
 from gta.label.tables import table
+from gta.transduct.neighbors import large_nearest
 
 NEAR = 0.13  # of the median distance
 SCALE = 1.4826  # of the median deviation: then it is the standard deviation of a normal distribution
@@ -44,7 +44,7 @@ def near_duplicates(features: Tensor, names: Sequence[str]) -> Issue:
     """features: (N, d) unit rows; names: of the images. Beside a flag stands the nearest image."""
     if len(features) < 2:
         return Issue("near_duplicate", torch.ones(len(features)), torch.zeros(len(features), dtype=torch.bool), [""] * len(features))
-    cosines, others = (of[:, 0] for of in nearest(features, features, 1, own=torch.arange(len(features))))
+    cosines, others = (of[:, 0] for of in large_nearest(features, 1))
     distances = (1 - cosines).double()
     distances = torch.where(distances < ROUNDING, 0.0, distances)
     middle = distances.median()

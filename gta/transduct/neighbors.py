@@ -1,11 +1,13 @@
 """The neighbour graph of many images, by an inverted file of faiss (arXiv 2401.08281): only images in near cells are compared.
 
-Exact search grows with N^2. Up to `EXACT` images it is what `gta.affinity.knn_graph` does. Beyond, images are put into about
+Exact search grows with N^2. Up to `EXACT` images, and on a GPU up to `EXACT_ON_GPU`, it is what `gta.affinity.knn_graph` does; beyond too
+where faiss is not installed, which is told. Else images are put into about
 2 sqrt(N) cells, and an image is compared with those of its nearest cells: of so many that of 500 images, drawn evenly, the share of
 true neighbours that are found, the recall, is at least 0.95. Both numbers are told. `gta.loop.run(..., affinity=large_graph)` takes it.
 """
 
 import sys
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from gta.affinity import knn_graph, nearest
 from gta.checks import unit_rows
 
 EXACT = 100_000  # images up to which exact search is fast enough: some minutes on two cores
+EXACT_ON_GPU = 2_000_000
 RECALL = 0.95
 JUDGES = 500  # images whose true neighbours are looked up
 PER_CELL = 40  # images a cell that train its centre, as faiss advises
@@ -22,12 +25,12 @@ PART = 20_000  # images that are searched at once
 
 @torch.no_grad()
 def large_graph(features: Tensor, support_features: Tensor | None = None, neighbors: int = 3, exact: bool | None = None) -> Tensor:
-    """The graph of `gta.affinity.knn_graph`, with the same arguments and form; approximate beyond `EXACT` images, or as `exact` says.
+    """The graph of `gta.affinity.knn_graph`, with the same arguments and form; approximate for many images, or as `exact` says.
 
-    Weights are exact cosines in float32 and, of images that are compared, the nearest are found; of equals in no order. It holds
-    a copy of the features. Raises ModuleNotFoundError without faiss, and says what to install.
+    Where it is approximate, weights are exact cosines in float32 and, of images that are compared, the nearest are found; of equals in no
+    order. It then holds a copy of the features. Raises ModuleNotFoundError for exact=False without faiss, and says what to install.
     """
-    if exact or (exact is None and len(features) <= EXACT):
+    if _exact(features) if exact is None else exact:
         return knn_graph(features, support_features, neighbors)
     x = unit_rows("features", features)
     index = _Cells(x, neighbors)
@@ -40,6 +43,26 @@ def large_graph(features: Tensor, support_features: Tensor | None = None, neighb
     return torch.sparse_coo_tensor(torch.stack([row[kept], column[kept]]), value[kept].to(x), shape, check_invariants=False).to(x.device)
 
 
+@torch.no_grad()
+def large_nearest(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosines and places, (N, k) each, of the images nearest to each image of unit features (N, d), itself left out; likewise approximate
+    for many images. A place is -1 where too few images are in the cells."""
+    if _exact(features):
+        return nearest(features, features, k, own=torch.arange(len(features), device=features.device))
+    return _Cells(features, k).search(features, k, own=True)
+
+
+def _exact(features: Tensor) -> bool:
+    """Whether exact search is fast enough, or all that there is."""
+    if len(features) <= (EXACT_ON_GPU if features.is_cuda else EXACT):
+        return True
+    if find_spec("faiss") is None:
+        told = f"neighbours of {len(features):,} images: searched exactly, for faiss is missing"
+        print(f"{told}; pip install 'gta-clip[scale]' is much faster", file=sys.stderr)
+        return True
+    return False
+
+
 class _Cells:
     """The inverted file. All is in float32 on the CPU."""
 
@@ -48,8 +71,7 @@ class _Cells:
             import faiss
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
-                f"faiss is missing, which finds the neighbours of {len(x):,} images: pip install 'gta-clip[scale]', or search exactly"
-                " with gta.affinity.knn_graph"
+                f"faiss is missing, which finds the neighbours of {len(x):,} images: pip install 'gta-clip[scale]', or omit exact=False"
             ) from None
         n, d = x.shape
         cells = max(1, min(int(2 * n**0.5), n // PER_CELL))
