@@ -7,7 +7,7 @@ optimiser than AdamW in float32, whose step is about lr for any gradient (`docs/
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -98,29 +98,31 @@ class Regime:
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
         learns = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self._groups: dict[str, list[nn.Parameter]] = {}
+        groups: dict[str, list[nn.Parameter]] = {}
         for name, p in model.named_parameters():
             if id(p) in learns:
-                self._groups.setdefault(group_of(name), []).append(p)
-        self._sums = {name: torch.zeros(5, dtype=torch.float64, device=ps[0].device) for name, ps in self._groups.items()}
+                groups.setdefault(group_of(name), []).append(p)
+        self._sums = {name: torch.zeros(5, dtype=torch.float64, device=ps[0].device) for name, ps in groups.items()}
+        # A GPU is slow at many small tensors, so it sees those of a group as one; a CPU is slow at large copies.
+        self._parts = [(name, part) for name, ps in groups.items() for part in ([ps] if ps[0].is_cuda else [[p] for p in ps])]
         optimizer.register_step_pre_hook(self._before)
         optimizer.register_step_post_hook(self._after)
 
     @torch.no_grad()
     def _before(self, *_) -> None:
-        self._weights = {name: [p.detach().clone() for p in ps] for name, ps in self._groups.items()}
-        for name, ps in self._groups.items():
-            for g in (p.grad.abs() for p in ps if p.grad is not None):
+        self._weights = [_flat(part).clone() for _, part in self._parts]
+        for name, part in self._parts:
+            if grads := [p.grad for p in part if p.grad is not None]:
+                g = _flat(grads).abs()
                 there = g > 0
                 self._sums[name][:3] += torch.stack([g.sum(dtype=torch.float64), there.sum(), (there & (g <= GATE)).sum()])
 
     @torch.no_grad()
     def _after(self, *_) -> None:
-        for name, ps in self._groups.items():
-            for p, before in zip(ps, self._weights[name], strict=True):
-                moved = (p.detach().double() - before.double()).abs().sum()
-                self._sums[name][3:] += torch.stack([moved, torch.full_like(moved, p.numel())])
-        self._weights = {}
+        for (name, part), before in zip(self._parts, self._weights, strict=True):
+            moved = before.sub_(_flat(part)).abs_().sum(dtype=torch.float64)
+            self._sums[name][3:] += torch.stack([moved, torch.full_like(moved, before.numel())])
+        self._weights = []
 
     @property
     def groups(self) -> dict[str, dict[str, float]]:
@@ -130,6 +132,12 @@ class Regime:
             g, there, below, moved, entries = sums.tolist()
             said[name] = {"gradient": g / max(entries, 1), "below_gate": below / max(there, 1), "step": moved / max(entries, 1)}
         return said
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    """All entries in one vector, which may be the tensor's own."""
+    flat = [tensor.detach().flatten() for tensor in tensors]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
 
 
 def group_of(name: str) -> str:
