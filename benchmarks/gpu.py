@@ -8,6 +8,7 @@ are random, which costs what pretrained ones cost. Images are coloured patches u
 reading photographs from files is in no number. The parts, in the order of their value:
 
     solver      `transduct(features, prior)` at the size of ImageNet, the graph included; how often its answer is that of float64
+    sparse      `sparse.transduct` there beside it, and of 1,000,000 images and 10,000 classes (the features of `scale.py`)
     iteration   encode, transduct and adapt of ViT-B/16 on as many images, classes and texts as CUB has
     encode      images a second by batch; weights channels-last or not; compiled or not
     optimiser   nine steps of adapt as described and as released (`regime.py`): their seconds, and what they did to the weights
@@ -37,18 +38,21 @@ from statistics import mean
 sys.path.insert(0, str(Path(__file__).parent.parent))  # where gta is, when it is not installed
 
 import regime
+import scale
 import torch
 from made import load, pictures, texts
 from torch.utils.flop_counter import FlopCounterMode
 from transduct import against_float64, world
 
+from gta.affinity import knn_graph
 from gta.attributes import Bank
 from gta.encoders.encoder import Encoder
 from gta.encoders.images import Images
 from gta.files import ROOT, write_atomically
+from gta.labels import answer
 from gta.loop import run
 from gta.settings import Settings
-from gta.transduct import transduct
+from gta.transduct import sparse, text_prior, transduct
 from measuring import best, peak_gb, read, table
 
 COLUMNS = ["part", "what", "n", "m", "d", "seconds", "value", "goal", "unit", "note", "device", "torch", "dtype"]
@@ -59,6 +63,8 @@ STEPS = 9  # of the optimiser
 class Sizes:
     solver: tuple[int, int, int] = (50000, 1000, 512)
     subset: int = 5000  # of the solver's images, for float64 on the CPU
+    many: tuple[int, int, int] = (1_000_000, 10_000, 512)
+    fewer: tuple[int, int, int] = (50_000, 1000, 512)
     backbone: str = "ViT-B/16"
     pixels: int = 224  # a side
     images: int = 5794
@@ -71,7 +77,7 @@ class Sizes:
     matrix: int = 8192  # rows and columns of the bare product
 
 
-SMOKE = Sizes((300, 5, 32), 100, "embedded", 32, STEPS * 8, 4, 3, 32, (16, 8), "embedded", 100, 128)
+SMOKE = Sizes((300, 5, 32), 100, (900, 40, 32), (300, 20, 32), "embedded", 32, STEPS * 8, 4, 3, 32, (16, 8), "embedded", 100, 128)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--out", type=Path, help="the table, by default results/benchmarks/gpu.csv")
+    parser.add_argument("--only", action="append", help="a part; the other rows of this card stay")
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -105,7 +112,7 @@ def main() -> None:
         parser.error("torch sees no GPU; with --smoke the tiny sizes run on a CPU")
     machine = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch": torch.__version__}
     file = arguments.out or ROOT / ("runs/smoke/benchmarks" if arguments.smoke else "results/benchmarks") / "gpu.csv"
-    rows = [row for row in read(file) if row["device"] != machine["device"]]
+    rows = [row for row in read(file) if row["device"] != machine["device"] or row["part"] not in (arguments.only or [row["part"]])]
 
     def record(row: dict) -> None:
         rows.append({column: (machine | row).get(column, "") for column in COLUMNS})
@@ -115,7 +122,8 @@ def main() -> None:
     place = Place(device, SMOKE if arguments.smoke else Sizes(), lambda: 60 * arguments.minutes - (time.monotonic() - start))
     signal.signal(signal.SIGALRM, time_is_up)
     signal.setitimer(signal.ITIMER_REAL, max(1e-3, place.left()))
-    schedule(parts(place, 0.02 if arguments.smoke else 1), place.left, record)
+    chosen = [part for part in parts(place, 0.02 if arguments.smoke else 1) if part.name in (arguments.only or [part.name])]
+    schedule(chosen, place.left, record)
     print(f"table: {file}")
 
 
@@ -146,23 +154,24 @@ def schedule(parts: Sequence[Part], left: Callable[[], float], record: Callable[
             record(named | {"note": f"failed: {type(error).__name__}: {first}"})
 
 
-def parts(place: Place, scale: float) -> list[Part]:
-    """In the order of their value; scale: how much of the real sizes' time these sizes take."""
+def parts(place: Place, share: float) -> list[Part]:
+    """In the order of their value; share: of the real sizes' time that these sizes take."""
     sizes = place.sizes
 
     def encoding(batch: int, channels_last: bool, compiled: bool) -> Part:
         what = f"{sizes.backbone}, batch {batch}" + ", channels-last" * channels_last + ", compiled" * compiled
-        return Part("encode", what, scale * (60 if compiled else 5), partial(encode, place, batch, channels_last, compiled))
+        return Part("encode", what, share * (60 if compiled else 5), partial(encode, place, batch, channels_last, compiled))
 
     ways = [(batch, channels_last) for batch in sizes.batches for channels_last in (False, True)]
     return [
-        Part("solver", "transduct", scale * 40, partial(solver, place)),
-        Part("iteration", sizes.backbone, scale * 80, partial(iteration, place)),
+        Part("solver", "transduct", share * 40, partial(solver, place)),
+        Part("sparse", "clustered", share * 150, partial(sparse_solver, place)),
+        Part("iteration", sizes.backbone, share * 80, partial(iteration, place)),
         *[encoding(*way, compiled=False) for way in ways],
         encoding(*ways[0], compiled=True),
-        *[Part("optimiser", way, scale * 15, partial(nine_steps, place, way)) for way in regime.WAYS],
-        Part("large", sizes.large, scale * 50, partial(large, place)),
-        Part("solver", "transduct", scale * 90, lambda: [agreement(*world(*sizes.solver, place.device), "of the same problem")]),
+        *[Part("optimiser", way, share * 15, partial(nine_steps, place, way)) for way in regime.WAYS],
+        Part("large", sizes.large, share * 50, partial(large, place)),
+        Part("solver", "transduct", share * 90, lambda: [agreement(*world(*sizes.solver, place.device), "of the same problem")]),
         *[encoding(*way, compiled=True) for way in ways[1:]],
     ]
 
@@ -176,6 +185,40 @@ def solver(place: Place) -> Iterator[dict]:
     yield shape | memory(place, "features and prior included")
     some = place.sizes.subset
     yield agreement(x[:some], prior[:some], f"of the first {some:,} images alone")
+
+
+def sparse_solver(place: Place) -> Iterator[dict]:
+    """Beside the dense solver, then where that has no room; the exact graph each time."""
+    for size in (place.sizes.fewer, place.sizes.many):
+        x, texts, labels = scale.world(*size)
+        x, texts, labels = x.to(place.device), texts.to(place.device), labels.to(place.device)
+        shape = dict(zip("nmd", size, strict=True)) | {"dtype": "float32"}
+        start = time.perf_counter()
+        graph = knn_graph(x)
+        graph.coalesce()
+        synchronize(place)
+        yield shape | timed("graph, exact", time.perf_counter() - start, "once")
+        fresh()
+        start = time.perf_counter()
+        found = sparse.transduct(x, texts[:, None], scale.SCALE, affinity=graph)
+        right = 100 * float((answer(found.z) == labels).float().mean())
+        synchronize(place)
+        yield shape | timed(
+            "64 entries a row", time.perf_counter() - start, f"once, without the graph; {right:.4g} % of the labels are right"
+        )
+        yield shape | memory(place, "features and graph included")
+        if size == place.sizes.fewer:
+            start = time.perf_counter()
+            dense = transduct(x, text_prior(x, texts[:, None], scale.SCALE), affinity=graph)
+            same = float((answer(dense.assignments) == answer(found.z)).float().mean())
+            yield shape | timed(
+                "whole", time.perf_counter() - start, f"once, without the graph; {100 * same:.6g} % of the labels are the same"
+            )
+
+
+def synchronize(place: Place) -> None:
+    if place.device == "cuda":
+        torch.cuda.synchronize()
 
 
 def agreement(x: torch.Tensor, prior: torch.Tensor, problem: str) -> dict:

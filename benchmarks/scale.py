@@ -49,6 +49,7 @@ def main() -> None:
 def measure(kind: str, n: int, m: int, d: int, keep: int) -> dict:
     import torch
 
+    from gta.labels import answer
     from gta.transduct import sparse
     from gta.transduct.neighbors import large_graph
 
@@ -58,7 +59,7 @@ def measure(kind: str, n: int, m: int, d: int, keep: int) -> dict:
         graph = large_graph(x)
         row = {"kind": kind, "n": n, "m": m, "d": d, "keep": keep, "graph": time.perf_counter() - start}
         in_graph = memory.peak
-        with timed(sparse._SparseZ, {"begin": "begin", "choose": "logits", "update": "updates"}) as seconds:
+        with timed(sparse._Solve, {"begin": "begin", "choose": "logits", "update": "updates"}) as seconds:
             start = time.perf_counter()
             found = sparse.transduct(x, texts[:, None], SCALE, keep=keep, affinity=graph, rounds=ROUNDS)
             row["seconds"] = time.perf_counter() - start + row["graph"]
@@ -68,8 +69,8 @@ def measure(kind: str, n: int, m: int, d: int, keep: int) -> dict:
     row["x_bound"] = row["seconds"] / bound(x, texts)
     row |= {
         "clip": accuracy(x, texts, labels),
-        "accuracy": float((found.labels == labels).float().mean()),
-        "rest": float(found.rest.mean()),
+        "accuracy": float((answer(found.z) == labels).float().mean()),
+        "rest": float(found.z.rest.mean()),
     }
     if kind == "equal":
         row |= against_dense(x, texts, graph, found)
@@ -111,7 +112,7 @@ def against_dense(x, texts, graph, found) -> dict:
     start = time.perf_counter()
     whole = transduct(x, text_prior(x, texts[:, None], SCALE), affinity=graph)
     seconds = time.perf_counter() - start
-    same = float((answer(whole.assignments) == found.labels).float().mean())
+    same = float((answer(whole.assignments) == answer(found.z)).float().mean())
     return {"same": same, "objective": found.objective[-1] / whole.objective[-1] - 1, "dense_seconds": seconds}
 
 

@@ -31,7 +31,7 @@ def test_the_tiny_sizes_run_every_part_on_a_cpu(tmp_path):
     command = [sys.executable, str(SCRIPT), "--smoke", "--minutes", "1", "--out", str(file)]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=180, stdout=subprocess.DEVNULL)
     rows = pd.read_csv(file)
-    assert set(rows.part) == {"solver", "iteration", "encode", "optimiser", "large"}
+    assert set(rows.part) == {"solver", "sparse", "iteration", "encode", "optimiser", "large"}
     assert {"what", "n", "m", "d", "seconds", "value", "goal", "unit", "note", "device", "torch", "dtype"} < set(rows.columns)
     notes = rows.note.fillna("")
     assert not notes.str.startswith("failed").any(), notes.tolist()
@@ -40,6 +40,10 @@ def test_the_tiny_sizes_run_every_part_on_a_cpu(tmp_path):
     assert (measured.value[measured.what.str.contains("agreement")] >= 99).all()
     moved = measured[measured.what.str.contains("dw")]
     assert (moved.value[moved.dtype == "float32"] > 0).all()
+    subprocess.run([*command, "--only", "sparse"], cwd=tmp_path, check=True, timeout=180, stdout=subprocess.DEVNULL)
+    again = pd.read_csv(file)
+    assert again[again.part != "sparse"].equals(rows[rows.part != "sparse"].reset_index(drop=True))
+    assert again[again.part == "sparse"].what.tolist() == rows[rows.part == "sparse"].what.tolist()
 
 
 def test_a_part_is_skipped_in_words_when_the_time_is_up(gpu):
