@@ -2,7 +2,7 @@
 
     python benchmarks/transduct.py                 # the table, results/benchmarks/transduct.csv and .png; about ten minutes on two cores
     python benchmarks/transduct.py --device cuda   # adds rows of that device to the same files
-    python benchmarks/transduct.py --named         # the named sizes alone, other rows stay; about five minutes
+    python benchmarks/transduct.py --named         # the named sizes alone, other rows stay; twelve minutes
     python benchmarks/transduct.py --smoke         # tiny sizes to look at the path, under runs/smoke
 
 Every case runs in a process of its own. `peak_gb` is the most memory that process held, less what it held once torch was
