@@ -15,7 +15,7 @@ from gta import loop
 from gta.attributes import Bank
 from gta.labels import answer, unlike_the_list
 from gta.settings import SIZES
-from gta.transduct import transduct
+from gta.transduct import from_texts, transduct
 from gta.transport import estimated_sizes, sinkhorn
 from gta.worlds.glyphs import DIGITS
 from gta.worlds.settings import settings_for
@@ -153,7 +153,7 @@ def test_the_loop_holds_sizes_as_its_settings_say(encoder, glyphs, monkeypatch, 
         given.append((prior, options))
         return transduct(features, prior, **options)
 
-    monkeypatch.setattr(loop, "transduct", seen)
+    monkeypatch.setattr(from_texts, "transduct", seen)
     bank = Bank.from_template(DIGITS, "a picture of the digit {}")
     loop.run(encoder, glyphs[0], DIGITS, settings_for("embedded", iterations=1, **SIZES[how]), attributes=bank, progress=False)
     (prior, options), texts = given[0], [encoder.encode_texts(of_class) for of_class in bank.texts]

@@ -26,6 +26,7 @@ from gta.worlds.birds import ATTRIBUTES, SIZES, STYLES, draw, draw_look
 ENCODERS = Path(__file__).with_name("bird_encoders")  # encoders that know birds but no species of a world, one for each seed
 FAMILIES, SIBLINGS = 8, 4
 PICTURES = {"query": 30, "train": 20}  # of each species: images to label, and images with labels
+STREAM = {"query": 5, "train": 6}  # of random numbers, one a split: no picture is in both
 STRAYS = 20  # percent of the pictures that show a bird outside of its habitat
 
 PHRASES = list(ATTRIBUTES.values())
@@ -101,7 +102,7 @@ class World:
     def birds(self, split: str) -> np.ndarray:
         """The attribute values in each picture, int (n, 10): those of its species, except the habitat of strays."""
         shown = self.species[self.labels(split)]
-        rng = Generator(PCG64([self.seed, 1, len(split)]))
+        rng = Generator(PCG64([self.seed, 1, STREAM[split]]))
         strays = rng.integers(100, size=len(shown)) < STRAYS
         shown[:, -1] = (shown[:, -1] + strays * rng.integers(1, SIZES[-1], len(shown))) % SIZES[-1]
         return shown
@@ -110,7 +111,7 @@ class World:
         """The pictures of a split, uint8 (SIDE, SIDE, 3) each, in the style `field`."""
         style, rng = STYLES["field"], Generator(PCG64([self.seed, 2]))
         looks = [draw_look(style, rng) for _ in self.names]
-        rng = Generator(PCG64([self.seed, 3, len(split)]))
+        rng = Generator(PCG64([self.seed, 3, STREAM[split]]))
         return [draw(bird, style, looks[c], rng) for bird, c in zip(self.birds(split), self.labels(split), strict=True)]
 
     def files(self, split: str) -> list[str]:

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from gta import loop
 from gta.adapt import draw_batches
 from gta.charts import few_shot as charts
 from gta.data import tasks
@@ -17,7 +16,7 @@ from gta.settings import Settings
 from gta.studies import few_shot
 from gta.studies.parameters import ONCE
 from gta.studies.study import Study
-from gta.transduct import GAMMAS, select_gamma, transduct
+from gta.transduct import GAMMAS, from_texts, select_gamma, transduct
 from gta.worlds import digits
 from gta.worlds.settings import settings_for
 from small import row
@@ -117,8 +116,10 @@ def test_labelled_images_are_adapted_to_with_their_true_class_and_the_chosen_gam
         selections.append(selection)
         return draw_batches(selection, *rest)
 
-    true_transduct = loop.transduct
-    monkeypatch.setattr(loop, "transduct", lambda *args, **options: weights.append(options["gamma"]) or true_transduct(*args, **options))
+    true_transduct = from_texts.transduct
+    monkeypatch.setattr(
+        from_texts, "transduct", lambda *args, **options: weights.append(options["gamma"]) or true_transduct(*args, **options)
+    )
     study = study_of(encoder, None)
     options = {"changes": {"gamma": 0.2}, "draw": draw, "progress": False, **seen.given}
     study.run_draws("GTA-CLIP-FS", "", study.names_only, None, **options)

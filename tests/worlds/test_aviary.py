@@ -238,3 +238,11 @@ def test_a_world_on_a_full_disk_is_told_with_what_moves_it(tmp_path, monkeypatch
 def test_a_wrong_world_is_told_the_right_form(name, message):
     with pytest.raises(ValueError, match=message):
         tasks.load(name)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_picture_with_a_label_is_one_to_be_labelled(seed):
+    of = world(seed)
+    query = {picture.tobytes() for picture in of.pictures("query")}
+    assert not any(picture.tobytes() in query for picture in of.pictures("train"))
+    assert len(query) == 960
