@@ -44,20 +44,52 @@ def test_processes_that_share_each_batch_give_the_numbers_of_one(size, asked, tm
     assert torch.equal(shared["weights"]["unread"], one["before"]["unread"]), "what has no gradient does not decay either"
 
 
-@pytest.mark.slow
-def test_torchrun_labels_as_one_process_does(tmp_path):
-    """The first process alone asks and writes; the labels are the same."""
+def labelled(folder, name, *before, device="cpu"):
+    """`gta label` on the images of the folder, 3 iterations; what it prints."""
+    words = ["label", folder / "images", "--classes", folder / "classes.txt", "--encoder", "embedded"]
+    words += ["--llm", "fieldguide", "--iterations", "3", "--device", device, "--out", folder / name]
+    command = [sys.executable, *map(str, (*before, *words))]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def folder(tmp_path):
     digits.write(tmp_path)
     for image in sorted((tmp_path / "images").iterdir())[100:]:
         image.unlink()
-    words = ["-m", "gta", "label", tmp_path / "images", "--classes", tmp_path / "classes.txt", "--encoder", "embedded"]
-    words += ["--llm", "fieldguide", "--iterations", "3", "--device", "cpu"]
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    said = {}
-    for name, before in (("one", []), ("two", several)):
-        command = [sys.executable, *before, *map(str, words), "--out", str(tmp_path / name)]
-        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8")
-        assert done.returncode == 0, done.stderr
-        said[name] = done.stdout
-    assert said["two"].count("images are labelled") == 1
-    assert (tmp_path / "two/predictions.csv").read_bytes() == (tmp_path / "one/predictions.csv").read_bytes()
+    return tmp_path
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.mark.slow
+def test_torchrun_labels_as_one_process_does(folder):
+    """The first process alone asks and writes; the labels are the same."""
+    labelled(folder, "one", "-m", "gta")
+    assert labelled(folder, "two", *TORCHRUN, "-m", "gta").count("images are labelled") == 1
+    assert (folder / "two/predictions.csv").read_bytes() == (folder / "one/predictions.csv").read_bytes()
+
+
+ON_ONE_CARD = """
+import sys
+import torch
+from torch import distributed
+begin = distributed.init_process_group
+distributed.init_process_group = lambda backend, timeout: begin("gloo", timeout=timeout)  # nccl wants a card for each
+torch.cuda.set_device = lambda place: None
+from gta.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_and_two_processes_on_it_label_as_a_cpu_does(folder):
+    (folder / "two.py").write_text(ON_ONE_CARD, encoding="utf-8")
+    labelled(folder, "cpu", "-m", "gta")
+    labelled(folder, "gpu", "-m", "gta", device="cuda")
+    labelled(folder, "two", *TORCHRUN, folder / "two.py", device="cuda")
+    for name in ("gpu", "two"):
+        assert (folder / name / "predictions.csv").read_bytes() == (folder / "cpu/predictions.csv").read_bytes(), name
