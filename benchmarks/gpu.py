@@ -1,6 +1,7 @@
 """What one GPU does in a few minutes: the solver, an iteration, encoding, the released optimiser step, and a large encoder.
 
     python benchmarks/gpu.py --minutes 8                          # on one GPU; writes results/benchmarks/gpu.csv
+    python benchmarks/gpu.py --only iteration                     # this part anew
     python benchmarks/gpu.py --smoke --minutes 1 --out FILE.csv   # tiny sizes to look at the path, on a CPU too
 
 It runs from the source tree, without a network, and needs torch 2.6 or newer, torchvision, open_clip_torch, openai and pydantic. Weights
@@ -55,6 +56,7 @@ from gta.settings import Settings
 from gta.transduct import sparse, text_prior, transduct
 from measuring import best, peak_gb, read, table
 
+PARTS = ("solver", "sparse", "iteration", "encode", "optimiser", "large")
 COLUMNS = ["part", "what", "n", "m", "d", "seconds", "value", "goal", "unit", "note", "device", "torch", "dtype"]
 STEPS = 9  # of the optimiser
 
@@ -104,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--out", type=Path, help="the table, by default results/benchmarks/gpu.csv")
-    parser.add_argument("--only", action="append", help="a part; the other rows of this card stay")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part, which may be given again; other rows of this card stay")
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
@@ -115,11 +114,11 @@ def _text(drawn: bytes, classes: Tensor, texts: Sequence[Sequence[str]]) -> tupl
 
 def with_support(selection: Selection, labels: Tensor, queries: int) -> Selection:
     """The selection and every support image, numbered after the query images, with its true class."""
-    classes = F.one_hot(labels, selection.classes.shape[1]).bool()
-    return Selection(
-        torch.cat([selection.images, queries + torch.arange(len(labels))]),
-        torch.cat([selection.classes, classes.to(selection.classes.device)]),
-    )
+    if len(labels) == 0:
+        return selection
+    classes = torch.zeros(len(labels), selection.classes.shape[1], dtype=torch.bool)
+    classes[torch.arange(len(labels)), labels] = True
+    return Selection(torch.cat([selection.images, queries + torch.arange(len(labels))]), torch.cat([selection.classes, classes]))
 
 
 def adaptation_loss(image_features: Tensor, text_features: Tensor, positives: Tensor, logit_scale: float | Tensor) -> Tensor:

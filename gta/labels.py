@@ -3,7 +3,7 @@
 z is a tensor (N, M) or, of many images and classes, `SparseZ`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ class SparseZ:
     """z by its largest entries. classes (N, k), integers, ascending in each row; values (N, k), z of these classes; rest (N,): the mass of
     all others, so that a row and its rest sum to 1; size: M.
 
-    As of a tensor (N, M), `z[rows]` are the rows of some images, whole, with 0 where nothing is held."""
+    `z[rows]` are the rows of some images, whole: (n, M), with 0 where nothing is held. It takes no columns."""
 
     classes: Tensor
     values: Tensor
@@ -34,6 +34,8 @@ class SparseZ:
         return len(self.values)
 
     def __getitem__(self, rows: int | slice | list[int] | Tensor) -> Tensor:
+        if isinstance(rows, tuple):
+            raise TypeError("a sparse z is taken by rows alone; gta.labels.share_of gives z of some classes")
         values = self.values[rows]
         return values.new_zeros(*values.shape[:-1], self.size).scatter_(-1, self.classes[rows].long(), values)
 
@@ -55,6 +57,13 @@ def values_of(z: Z) -> Tensor:
 def rest_of(z: Z) -> Tensor:
     """The mass of the classes that are not held, (N,)."""
     return z.rest if isinstance(z, SparseZ) else z.new_zeros(len(z))
+
+
+def rows_of(z: Z, rows: Sequence[int] | Tensor) -> Z:
+    """z of some images, in the same form."""
+    if isinstance(z, SparseZ):
+        return SparseZ(z.classes[rows], z.values[rows], z.rest[rows], z.size)
+    return z[rows]
 
 
 def share_of(z: Z, classes: Tensor) -> Tensor:

@@ -129,6 +129,8 @@ def test_rows_are_those_of_the_whole_tensor(rows):
     z = SparseZ(torch.arange(6).expand(4, -1), whole, torch.zeros(4), 6)
     assert torch.equal(z[rows], whole[rows]) and z.shape == whole.shape
     assert all(torch.equal(a, b) for a, b in zip(z, whole, strict=True))
+    with pytest.raises(TypeError, match="by rows alone"):
+        z[:, 0]
 
 
 def test_without_rounds_it_is_the_prior():
@@ -177,7 +179,9 @@ def test_memory_stays_within_the_formula(monkeypatch):
     assert sparse.bytes_of(n, m, d, keep) < 4 * n * m / 2, "not even half of one (N, M) matrix"
 
 
-@pytest.mark.parametrize(("wrong", "told"), [({"keep": 0}, "keep"), ({"inner": 0}, "inner"), ({"lam": -1.0}, "lam")])
+@pytest.mark.parametrize(
+    ("wrong", "told"), [({"keep": 0}, "keep is 0"), ({"inner": 0}, "inner is 0 and rounds is 10"), ({"lam": -1.0}, "lam")]
+)
 def test_what_cannot_be_right_is_named(wrong, told):
     x, _, _, texts = world(5, 3)
     with pytest.raises(ValueError, match=told):

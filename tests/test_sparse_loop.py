@@ -80,6 +80,9 @@ def test_from_a_stated_size_on_entries_are_left_out():
     assert from_texts.entries_held(None, 1_000_000, 1000) == sparse.KEEP
     assert from_texts.entries_held(None, 1_000_000, 10) is None
     assert from_texts.entries_held(5, 10, 6) == 5 and from_texts.entries_held(6, 10, 6) is None
+    for keep in (1, 0, -1):
+        with pytest.raises(ValueError, match=f"keep is {keep}; hold 2 or more"):
+            from_texts.entries_held(keep, 10, 6)
 
 
 @pytest.mark.parametrize(("changes", "told"), [({"balance": 1.0}, "settings.balance"), ({"anchor": 1.0}, "settings.anchor")])

@@ -14,7 +14,7 @@ from gta.label.jobs import Job
 from gta.label.models import Classifier
 from gta.label.run import Outcome
 from gta.label.tables import table
-from gta.label.trust import UNKNOWN, Trust, doubts, set_of
+from gta.label.trust import UNKNOWN, Trust, doubts, sets_of
 from gta.labels import Z, answer, likeliest, share_of
 
 SETS = "sets.csv"
@@ -51,7 +51,8 @@ def write(job: Job, outcome: Outcome, before: Mapping[str, Mapping[str, str]] | 
     if trust.bound is None:
         (job.out / SETS).unlink(missing_ok=True)  # of other reviews
     else:
-        sets = ((name, *line) for name, row in zip(outcome.names, z, strict=True) for line in set_of(row, trust.bound, job.classes.names))
+        of_images = zip(outcome.names, sets_of(z, trust.bound, job.classes.names), strict=True)
+        sets = ((name, *line) for name, lines in of_images for line in lines)
         writers[SETS] = lambda file: write_atomically(file, table(("path", "label", "confidence"), sets))
     if job.options.save_model:
         card = report.card(job, outcome)

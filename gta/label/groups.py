@@ -20,14 +20,14 @@ from torch import Tensor
 
 from gta.encoders.decode import formats
 from gta.label.tables import read, table
-from gta.labels import Z, likeliest
+from gta.labels import SparseZ, Z, answer, likeliest, rows_of, values_of
 from gta.names import printable
 
 BURST, FOLDER, NAME, VIDEO = "burst", "folder", "name:", "video"
 GAP = 5.0  # seconds between two pictures of a burst, by default
 LEAST = 1e-12  # of a z in a mean of logarithms: an image that says 0 does not outvote all others alone
 EXIF, TAKEN, FRACTION = 0x8769, 36867, 37521  # tags: the Exif part, DateTimeOriginal, SubsecTimeOriginal
-ROWS = 4096  # images whose logarithms are in memory together
+ENTRIES = 2**24  # of z of groups in memory together
 COLUMNS = ("group", "group_label", "group_confidence")
 
 
@@ -40,8 +40,7 @@ class Groups:
 
     def columns(self, z: Z, labelled: Sequence[bool], class_names: Sequence[str]) -> list[tuple[str, str, str]]:
         """(group, its label, its confidence) of each image; an image without a group has none."""
-        pooled = self.pooled(z, labelled)
-        found = {name: (name, class_names[int(row.argmax())], f"{float(row.max()):.4f}") for name, row in pooled.items()}
+        found = {name: (name, label, sure) for name, label, sure, *_ in self.rows(z, labelled, class_names)}
         return [found.get(name, (name, "", "")) for name in self.names]
 
     def summary(self, z: Z, labelled: Sequence[bool], class_names: Sequence[str]) -> str:
@@ -50,35 +49,35 @@ class Groups:
 
     def rows(self, z: Z, labelled: Sequence[bool], class_names: Sequence[str]) -> list[tuple[str, str, str, str, int, int]]:
         """(group, label, confidence, runner-up, how many images, how many of them have its label alone) of each group."""
-        found = []
-        single = likeliest(z, 1)[:, 0]
-        of_group: dict[str, list[int]] = {}
+        members: dict[str, list[int]] = {}
         for i, name in enumerate(self.names):
-            if labelled[i]:
-                of_group.setdefault(name, []).append(i)
-        for name, row in self.pooled(z, labelled).items():
-            top = likeliest(row[None], 2)[0].tolist()
-            members = of_group[name]
-            second = class_names[top[1]] if len(top) > 1 else ""
-            agree = int((single[members] == top[0]).sum())
-            found.append((name, class_names[top[0]], f"{float(row[top[0]]):.4f}", second, len(members), agree))
+            if name and labelled[i]:
+                members.setdefault(name, []).append(i)
+        found, own, names = [], answer(z), list(members)
+        at_once = max(1, ENTRIES // z.shape[1])
+        for some in (names[start : start + at_once] for start in range(0, len(names), at_once)):
+            numbers = torch.tensor([number for number, name in enumerate(some) for _ in members[name]])
+            pooled = pool(rows_of(z, [i for name in some for i in members[name]]), numbers, len(some))
+            for name, top, shares in zip(some, likeliest(pooled, 2).tolist(), pooled, strict=True):
+                agree = int((own[members[name]] == top[0]).sum())
+                label, *second = (class_names[j] for j in top)
+                found.append((name, label, f"{float(shares[top[0]]):.4f}", *(second or [""]), len(members[name]), agree))
         return found
-
-    def pooled(self, z: Z, labelled: Sequence[bool]) -> dict[str, Tensor]:
-        """{group: its z (M,)}, in the order of the images. z: (N, M); labelled: whether an image has a label, and so is evidence."""
-        rows = [i for i, name in enumerate(self.names) if name and labelled[i]]
-        known = {name: j for j, name in enumerate(dict.fromkeys(self.names[i] for i in rows))}
-        numbers = torch.full((len(z),), -1)
-        numbers[rows] = torch.tensor([known[self.names[i]] for i in rows], dtype=torch.long)
-        return dict(zip(known, pool(z, numbers, len(known)), strict=True))
 
 
 def pool(z: Z, numbers: Tensor, groups: int) -> Tensor:
-    """The logarithmic pool (G, M), in float64, of z (N, M) by the number of each image's group, (N,), -1 for none."""
-    sums, places = torch.zeros(groups + 1, z.shape[1], dtype=torch.float64), numbers % (groups + 1)
-    for rows in (slice(start, start + ROWS) for start in range(0, len(z), ROWS)):
-        sums.index_add_(0, places[rows], z[rows].double().clamp_min(LEAST).log())
-    return (sums / torch.bincount(places, minlength=groups + 1)[:, None])[:-1].softmax(1)
+    """The logarithmic pool (G, M), in float64, of z (N, M) by the number of each image's group, (N,). Of a sparse z, the classes that
+    an image does not hold share what is left evenly."""
+    logs = values_of(z).double().clamp_min(LEAST).log()
+    sums = torch.zeros(groups, z.shape[1], dtype=torch.float64)
+    if isinstance(z, SparseZ):
+        others = (z.rest.double() / max(1, z.size - logs.shape[1])).clamp_min(LEAST).log()
+        sums += torch.zeros(groups, dtype=torch.float64).index_add_(0, numbers, others)[:, None]
+        entries = numbers[:, None] * z.size + z.classes
+        sums.view(-1).index_add_(0, entries.view(-1), (logs - others[:, None]).view(-1))
+    else:
+        sums.index_add_(0, numbers, logs)
+    return (sums / torch.bincount(numbers, minlength=groups)[:, None]).softmax(1)
 
 
 def check(rule: str) -> None:

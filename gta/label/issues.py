@@ -44,7 +44,7 @@ def near_duplicates(features: Tensor, names: Sequence[str]) -> Issue:
     """features: (N, d) unit rows; names: of the images. Beside a flag stands the nearest image."""
     if len(features) < 2:
         return Issue("near_duplicate", torch.ones(len(features)), torch.zeros(len(features), dtype=torch.bool), [""] * len(features))
-    cosines, others = (of[:, 0] for of in large_nearest(features, 1))
+    cosines, others = (of[:, 0].cpu() for of in large_nearest(features, 1))
     distances = (1 - cosines).double()
     distances = torch.where(distances < ROUNDING, 0.0, distances)
     middle = distances.median()

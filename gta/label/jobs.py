@@ -145,6 +145,17 @@ class Job:
             bank = bank.add(self.classes.names.index(name), phrases, source="imported", origin=self.options.classes)
         return bank.without_templates()
 
+    @property
+    def held(self) -> int | None:
+        """How many classes of each image are held, None for all."""
+        return entries_held(None, len(self.found.paths), len(self.classes.names))
+
+    def check_size(self) -> None:
+        """Raise ValueError for what needs z whole, where it is too large for that."""
+        if self.held is not None:
+            needs = {"--view": self.options.view, "--class-sizes": self.options.class_sizes != "free"}
+            refuse_sparse(len(self.found.paths), len(self.classes.names), needs, "label a part of the images")
+
     def __str__(self) -> str:
         left = f", {len(self.found.left_out)} other files left out" if self.found.left_out else ""
         examples = f", {len(self.support[0])} labelled examples" if self.support[0] else ""
@@ -245,10 +256,7 @@ def _check(job: Job) -> None:
         groups.check(job.options.groups)
     if job.options.view is not None:
         check_view(job.options.view)
-    images, classes = len(job.found.paths), len(job.classes.names)
-    if entries_held(None, images, classes) is not None:
-        needs = {"--view": job.options.view, "--class-sizes": job.options.class_sizes != "free"}
-        refuse_sparse(images, classes, needs, "label a part of the images")
+    job.check_size()
     if "://" in llm and job.replayed is None:  # checked first, before anything prints the URL
         Address.of(llm) if llm.casefold().startswith(("http://", "https://")) else parted(llm)
         refuse_free(llm, job.options.encoder)
@@ -279,16 +287,16 @@ def _choices(job: Job) -> list[tuple[str, str, str]]:
     knows = "drawn birds" if job.classes.domain == AVIARY else "digits and capital letters"
     why = "as on the embedded benchmark" if embedded else "the paper's 30 on a GPU, 10 on a CPU"
     llm = {NONE: "none: class names alone", FIELDGUIDE: "fieldguide, a small faulty guide of glyphs"}.get(given.llm, given.llm)
-    held = entries_held(None, len(job.found.paths), len(job.classes.names))
+    change_view, change_sizes = ("--view", "--class-sizes") if job.held is None else ("", "")  # these need z whole
     out = job.out.relative_to(ROOT) if job.out.is_relative_to(ROOT) else job.out
     return [
         ("encoder", given.encoder + (f", which knows {knows} alone" if embedded else ""), ""),
-        ("second view", f"{given.view}, which sees images alone and is never trained" if given.view else "none", "--view"),
+        ("second view", f"{given.view}, which sees images alone and is never trained" if given.view else "none", change_view),
         ("device", f"cpu, {torch.get_num_threads()} threads" if job.device == "cpu" else job.device, "--device"),
         ("iterations", f"{settings.iterations}" + ("" if given.iterations else f" ({why})"), "--iterations"),
         ("batch", f"{settings.batch_size} images to adapt, as in the paper; to encode, as many as the memory holds", ""),
-        ("class sizes", given.class_sizes, "--class-sizes"),
-        *([] if held is None else [("held", f"of each image the {held} likeliest classes and the sum of all others", "")]),
+        ("class sizes", given.class_sizes, change_sizes),
+        *([] if job.held is None else [("held", f"of each image the {job.held} likeliest classes and the sum of all others", "")]),
         ("template", repr(job.classes.template), "template and sentence in a YAML file of classes"),
         *([("taxonomy", str(job.taxonomy), "parent in a YAML file of classes, --taxonomy, --floor")] if job.taxonomy else []),
         *([("groups", given.groups, "--groups")] if given.groups else []),

@@ -23,7 +23,7 @@ from gta.label.videos import sizes
 from gta.llm import prompts
 from gta.transduct import sparse
 from gta.transduct.from_texts import entries_held
-from gta.transduct.neighbors import EXACT
+from gta.transduct.neighbors import EXACT, exactly
 
 PROMPT, ANSWER = 220, 90  # approximate tokens of a question and of its answer
 PROGRAM = 1.1e9  # bytes of memory that Python, torch and other libraries take at the start
@@ -50,12 +50,12 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     size = encoder.image_size
     width = encoder.config["embed_dim"]
     texts = 8 * m  # about eight texts for each class at the end
-    compared = min(n, EXACT)  # images with each, about: of more, those in near cells
+    compared = n if exactly(n, job.device != "cpu") else EXACT  # images with each, about: of more, those in near cells
     solving = iterations * 2 * (2 * n * compared * width + 140 * n * m * width) / _flops()
     total = iterations * (n * image + texts * text) + (iterations - 1) * TRAINING * adapted * (image + text) + solving
     seconds, more_floats, more_disk = _view(job, n)
     parameters = sum(p.numel() for p in encoder.model.parameters())
-    held = entries_held(None, n, m)
+    held = entries_held(None, n - len(job.support[0]), m)
     z = 8 * n * m if held is None else sparse.bytes_of(n, m, width, held) // 4 + 5 * n * held + 2 * m * m  # the last for adapt
     floats = 6 * parameters + z + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and similar arrays
     batch = job.settings.batch_size * _activations(encoder, example)

@@ -67,7 +67,10 @@ class Outcome:
     def unlike(self) -> str:
         """What to look at where the sizes of the classes do not look like the list of names, with what to try, else ""."""
         told = unlike_the_list(self.result.held)
-        return f"{told}: if these names do not all occur in the folder, look at --class-sizes" if told else ""
+        if not told:
+            return ""
+        mend = "look at --class-sizes" if isinstance(self.result.held, Tensor) else "take the others out"
+        return f"{told}: if these names do not all occur in the folder, {mend}"
 
 
 def run(job: Job, progress: bool = True, state: str = STATE) -> Outcome:
@@ -79,6 +82,7 @@ def run(job: Job, progress: bool = True, state: str = STATE) -> Outcome:
         print(line, file=sys.stderr)
     found, videos = with_frames(job.found, job.out, job.options.every)
     job = replace(job, found=found.without(job.support[0]) if videos else found)  # a frame may be an example too, after a review
+    job.check_size()  # now that frames count
     images = load_images(job.found.paths, encoder, store=job.out / "images", skip_bad=True, progress=progress)
     examples = load_images(job.support[0], encoder, store=job.out / "images", progress=progress) if job.support[0] else None
     parts = [images] if examples is None else [images, examples]
@@ -86,7 +90,7 @@ def run(job: Job, progress: bool = True, state: str = STATE) -> Outcome:
     kept, left_out = readable(job.found, images)
     second = None if view is None else _second(job, view, kept, progress)
     questions = prompts.load(job.classes.domain or "general")
-    plain = [encoder.encode_texts(texts).cpu() for texts in job.plain_bank().texts]
+    plain = [encoder.encode_texts(texts) for texts in job.plain_bank().texts]
     with _language_model(job) as llm:
         bank = job.bank() if job.replayed is None else Bank.load(job.replayed)
         result = loop.run(
@@ -118,14 +122,14 @@ def run(job: Job, progress: bool = True, state: str = STATE) -> Outcome:
         names,
         paths,
         left_out,
-        prior(features[: len(images)], plain, encoder.logit_scale),
+        prior(features[: len(images)].to(encoder.device), plain, encoder.logit_scale).cpu(),
         unfit,
         classifier,
         getattr(llm, "usage", None),
         view,
         judge(job.reviews, job.classes.names, names, result.held, labelled, job.options.risk),
         groups,
-        [found_issues.near_duplicates(result.features, names), found_issues.unfit(unfit, reject)],
+        [found_issues.near_duplicates(result.features.to(encoder.device), names), found_issues.unfit(unfit, reject)],
     )
 
 

@@ -25,7 +25,7 @@ from gta.labels import Z, rest_of, values_of
 from gta.names import alike, nearest
 
 FLOOR = 0.5
-ROWS = 4096  # images whose sums are in memory together
+ENTRIES = 2**24  # sums in memory together
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class Taxonomy:
         depth = torch.tensor([len(line) for line in self.lineages], device=values_of(z).device)
         found, confidence = [depth.new_zeros(0)], [depth.new_zeros(0, dtype=torch.float64)]
         held = 1 - rest_of(z)  # what is not held is below no name
-        for rows in (slice(start, start + ROWS) for start in range(0, len(z), ROWS)):
+        at_once = max(1, ENTRIES // len(self.nodes))
+        for rows in (slice(start, start + at_once) for start in range(0, len(z), at_once)):
             sums = self.sums(z[rows]) * held[rows, None]
             best = (depth * (sums > self.floor)).max(1)
             found.append(best.indices.where(best.values > 0, -1))

@@ -8,7 +8,7 @@ that is said is that scores are not calibrated. What was measured elsewhere is t
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from gta.files import shipped
 from gta.label import answers, tables
 from gta.label.abstention import Point, at_least, at_most, curve, needed, set_bound, set_rank, share_of_sets, threshold
 from gta.label.answers import COLUMNS, NONE, TAKEN_BACK, UNSURE, Answer, of_reviewers
-from gta.labels import Z, answer, rest_of, values_of
+from gta.labels import SparseZ, Z, answer, rest_of, rows_of, share_of, values_of
 from gta.names import nearest
 
 RANDOM = "random"  # in the column `chosen_by`
@@ -85,7 +85,8 @@ def judge(
     if not said:
         return Trust((*UNKNOWN.told, *told))
     reviewed = np.array([rows[path] for path in said])
-    labels = answer(z[reviewed.tolist()]).tolist()
+    of_reviewed = rows_of(z, reviewed.tolist())
+    labels = answer(of_reviewed).tolist()
     wrong = np.array([said_of != {class_names[label]} for said_of, label in zip(said.values(), labels, strict=True)])
     scores = -doubts(z).numpy()[np.array(labelled)]
     place = np.cumsum(labelled) - 1  # of a labelled image among the labelled ones
@@ -93,8 +94,9 @@ def judge(
     chosen = threshold(*of_all, risk)
     number = {name: j for j, name in enumerate(class_names)}
     truth = [number.get(min(of), -1) if len(of) == 1 else -1 for of in said.values()]
-    z_of_truth = [float(of_image[j]) if j >= 0 else 0.0 for of_image, j in zip(z[reviewed.tolist()], truth, strict=True)]
-    bound, on_sets = _sets(np.array(z_of_truth), z, risk)
+    known = torch.tensor(truth)
+    z_of_truth = share_of(of_reviewed, known.clamp_min(0)[:, None])[:, 0].where(known >= 0, 0)
+    bound, on_sets = _sets(z_of_truth.double().numpy(), z, risk)
     overall = _overall(len(wrong), int(wrong.sum()))
     sentences = (overall, _accepted(chosen, len(wrong), risk), *on_sets, *told)
     return Trust(sentences, None if chosen is None else -chosen.threshold, bound, tuple(curve(*of_all, SHARES)))
@@ -107,10 +109,13 @@ def doubts(z: Z) -> Tensor:
     return values.scatter(1, answer(values)[:, None], 0).sum(1, dtype=torch.float64) + rest_of(z)
 
 
-def set_of(z: Tensor, bound: float, class_names: Sequence[str]) -> list[tuple[str, str]]:
-    """The classes in the set of an image, z (M,), with their confidence, the likeliest first."""
-    order = z.argsort(descending=True, stable=True).tolist()
-    return [(class_names[j], f"{float(z[j]):.4f}") for j in order if float(z[j]) >= bound]
+def sets_of(z: Z, bound: float, class_names: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
+    """The classes in the set of each image, with their confidence, the likeliest first. z: (N, M)."""
+    for i, values in enumerate(values_of(z)):
+        places = (values >= bound).nonzero()[:, 0]
+        places = places[values[places].argsort(descending=True, stable=True)]
+        classes = z.classes[i, places] if isinstance(z, SparseZ) else places
+        yield [(class_names[j], f"{share:.4f}") for j, share in zip(classes.tolist(), values[places].tolist(), strict=True)]
 
 
 def measured_elsewhere(weights_sha256: str) -> list[str]:

@@ -19,9 +19,12 @@ Gamma = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], float]
 
 
 def entries_held(keep: int | None, images: int, classes: int) -> int | None:
-    """How many entries of a row of z are held, None for all: `keep`, by default all where z (N, M) has at most `WHOLE`, else 64."""
+    """How many entries of a row of z are held, None for all: `keep`, by default all where z (N, M) has at most `WHOLE`, else 64.
+    Raises ValueError for fewer than 2, of which no image could be undecided."""
     if keep is None:
         keep = classes if images * classes <= WHOLE else sparse.KEEP
+    elif keep < 2:
+        raise ValueError(f"keep is {keep}; hold 2 or more classes of each image, or None to choose by the size")
     return keep if keep < classes else None
 
 
@@ -93,9 +96,9 @@ def infer_sparse(
         support_labels=labels if len(shots) else None,
         lam=settings.lam,
         gamma=settings.gamma,
-        affinity=affinity(queries, shots if len(shots) else None, settings.neighbors),
     )
     if not settings.transduct:
         found = solve(rounds=0, inner=0)
         return found, found.z
-    return solve(), sparse.text_prior(queries, texts, scale, keep) if with_prior else None
+    graph = affinity(queries, shots if len(shots) else None, settings.neighbors)
+    return solve(affinity=graph), sparse.text_prior(queries, texts, scale, keep) if with_prior else None

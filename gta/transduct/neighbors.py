@@ -7,6 +7,7 @@ true neighbours that are found, the recall, is at least 0.95. Both numbers are t
 """
 
 import sys
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -16,7 +17,7 @@ from gta.affinity import knn_graph, nearest
 from gta.checks import unit_rows
 
 EXACT = 100_000  # images up to which exact search is fast enough: some minutes on two cores
-EXACT_ON_GPU = 2_000_000
+EXACT_ON_GPU = 2_000_000  # likewise: one million take 35 s on an H200 (results/benchmarks/gpu.csv)
 RECALL = 0.95
 JUDGES = 500  # images whose true neighbours are looked up
 PER_CELL = 40  # images a cell that train its centre, as faiss advises
@@ -30,7 +31,7 @@ def large_graph(features: Tensor, support_features: Tensor | None = None, neighb
     Where it is approximate, weights are exact cosines in float32 and, of images that are compared, the nearest are found; of equals in no
     order. It then holds a copy of the features. Raises ModuleNotFoundError for exact=False without faiss, and says what to install.
     """
-    if _exact(features) if exact is None else exact:
+    if _choose(features) if exact is None else exact:
         return knn_graph(features, support_features, neighbors)
     x = unit_rows("features", features)
     index = _Cells(x, neighbors)
@@ -47,20 +48,26 @@ def large_graph(features: Tensor, support_features: Tensor | None = None, neighb
 def large_nearest(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosines and places, (N, k) each, of the images nearest to each image of unit features (N, d), itself left out; likewise approximate
     for many images. A place is -1 where too few images are in the cells."""
-    if _exact(features):
+    if _choose(features):
         return nearest(features, features, k, own=torch.arange(len(features), device=features.device))
     return _Cells(features, k).search(features, k, own=True)
 
 
-def _exact(features: Tensor) -> bool:
-    """Whether exact search is fast enough, or all that there is."""
-    if len(features) <= (EXACT_ON_GPU if features.is_cuda else EXACT):
-        return True
-    if find_spec("faiss") is None:
-        told = f"neighbours of {len(features):,} images: searched exactly, for faiss is missing"
-        print(f"{told}; pip install 'gta-clip[scale]' is much faster", file=sys.stderr)
-        return True
-    return False
+def exactly(images: int, on_gpu: bool) -> bool:
+    """Whether neighbours of so many images are searched exactly: it is fast enough, or all that there is."""
+    return images <= (EXACT_ON_GPU if on_gpu else EXACT) or find_spec("faiss") is None
+
+
+def _choose(features: Tensor) -> bool:
+    images, chosen = len(features), exactly(len(features), features.is_cuda)
+    if chosen and images > EXACT and not features.is_cuda:
+        _tell_once(f"neighbours of {images:,} images: searched exactly, for faiss is missing; pip install 'gta-clip[scale]' is much faster")
+    return chosen
+
+
+@cache
+def _tell_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 class _Cells:

@@ -71,12 +71,17 @@ def transduct(
     """
     x = unit_rows("features", features)
     texts = logit_scale * torch.stack([unit_rows(f"text_features[{j}]", of, like=x).mean(0) for j, of in enumerate(text_features)])
-    not_negative(keep=keep - 1, gamma=gamma, rounds=rounds, inner=inner - min(1, rounds))
+    if keep < 1 or (rounds and not inner):
+        wrong = f"keep is {keep}" if keep < 1 else f"inner is 0 and rounds is {rounds}: a round begins with an update of z"
+        raise ValueError(f"{wrong}; it must be at least 1")
+    not_negative(gamma=gamma, rounds=rounds, inner=inner)
     support, labels = support_of(x, len(texts), support_features, support_labels)
     lam = (0.5 if len(support) else 1.0) if lam is None else lam
     not_negative(lam=lam)
-    if affinity is None:
+    if affinity is None and inner:
         affinity = knn_graph(x, support if len(support) else None, neighbors)
+    if affinity is None:  # the prior needs none
+        affinity = torch.sparse_coo_tensor(torch.empty(2, 0, dtype=torch.long), torch.empty(0), (len(x), len(x)), check_invariants=False)
     graph, pull = both_ways(affinity, x, labels, len(texts))
 
     weight = TEMPERATURE * gamma / max(1, len(support))  # of a support image in mu and sigma; a query image weighs 1 / N
@@ -128,9 +133,7 @@ def select_gamma(
 
 def text_prior(features: Tensor, text_features: Sequence[Tensor] | Tensor, logit_scale: float = 100.0, keep: int = KEEP) -> SparseZ:
     """`gta.transduct.text_prior` by its `keep` largest entries."""
-    n = len(features)
-    alone = torch.sparse_coo_tensor(torch.empty(2, 0, dtype=torch.long), torch.empty(0), (n, n), check_invariants=False)
-    return transduct(features, text_features, logit_scale, keep=keep, affinity=alone, rounds=0, inner=0).z
+    return transduct(features, text_features, logit_scale, keep=keep, rounds=0, inner=0).z
 
 
 class _Solve:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gta.label.groups import EXIF, FRACTION, LEAST, TAKEN, Groups, groups_of, pool, taken
+from gta.labels import SparseZ
 from gta.worlds.glyphs import DIGITS
 from labelling import label, rows
 
@@ -31,6 +32,28 @@ def test_a_group_has_the_answer_of_the_product_and_the_confidence_of_one_image()
     z = torch.tensor([[0.8, 0.2]])
     for count in (1, 2, 20):
         torch.testing.assert_close(pool(z.expand(count, 2), torch.zeros(count, dtype=torch.long), 1), z.double())
+
+
+def test_of_a_sparse_z_the_classes_that_are_not_held_share_the_rest():
+    """A whole z of which each image has 3 entries of its own and 4 that are equal gives the same pool."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.stack([torch.randperm(7, generator=generator)[:3].sort().values for _ in range(20)])
+    values, rest = torch.rand(20, 3, generator=generator), torch.rand(20, generator=generator)
+    total = values.sum(1) + rest
+    z = SparseZ(classes, values / total[:, None], rest / total, 7)
+    whole = (z.rest / 4)[:, None].expand(20, 7).scatter(1, classes, z.values)
+    numbers = torch.arange(20) % 3
+    torch.testing.assert_close(pool(z, numbers, 3), pool(whole, numbers, 3))
+    groups, names = Groups([f"g{number}" for number in numbers.tolist()]), [str(j) for j in range(7)]
+    assert groups.rows(z, [True] * 20, names) == groups.rows(whole, [True] * 20, names)
+
+
+def test_groups_are_pooled_in_parts(monkeypatch):
+    z = torch.rand(30, 5, generator=torch.Generator().manual_seed(1)).softmax(1)
+    groups, names = Groups([f"g{i % 7}" for i in range(30)]), list("abcde")
+    expected = groups.rows(z, [True] * 30, names)
+    monkeypatch.setattr("gta.label.groups.ENTRIES", 11)
+    assert groups.rows(z, [True] * 30, names) == expected
 
 
 def test_one_image_that_is_sure_of_nothing_else_does_not_outvote_the_others():

@@ -1,5 +1,7 @@
 """`python -m gta label` where z is held by its largest entries: with all of them the same files, and what needs z whole is refused."""
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
@@ -46,3 +48,18 @@ def test_sizes_that_need_z_whole_are_refused_before_an_image_is_read(home, monke
     assert label(home, "--class-sizes", "equal") == 1
     assert "--class-sizes: z of 60 images and 10 classes is held by its largest entries" in capsys.readouterr().err
     assert not (home / "out/images").exists()
+    assert label(home, "--plan") == 0
+    told = capsys.readouterr().out
+    assert "of each image the 5 likeliest classes" in told and "change: --class-sizes" not in told
+
+
+def test_frames_of_videos_count(home, monkeypatch, capsys):
+    monkeypatch.setattr("gta.label.jobs.entries_held", lambda keep, images, classes: 5 if images > 60 else None)
+
+    def with_frames(found, out, every):
+        (home / "frame.png").write_bytes(found.paths[0].read_bytes())
+        return replace(found, paths=[*found.paths, home / "frame.png"], names=[*found.names, "frame.png"]), {}
+
+    monkeypatch.setattr("gta.label.run.with_frames", with_frames)
+    assert label(home, "--class-sizes", "equal") == 1
+    assert "--class-sizes: z of 61 images and 10 classes" in capsys.readouterr().err and not (home / "out/embeddings").exists()

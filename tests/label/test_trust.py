@@ -10,7 +10,8 @@ from PIL import Image
 from gta import encoders
 from gta.label.abstention import at_least, at_most, set_bound, threshold
 from gta.label.answers import COLUMNS, NONE, UNSURE, Answer
-from gta.label.trust import UNKNOWN, doubts, judge, measured_elsewhere, read_reviews, set_of
+from gta.label.trust import UNKNOWN, doubts, judge, measured_elsewhere, read_reviews, sets_of
+from gta.labels import SparseZ
 from gta.worlds.glyphs import DIGITS
 from labelling import label, rows
 
@@ -85,7 +86,10 @@ def test_a_rejected_image_is_neither_counted_nor_accepted(made_up):
 
 
 def test_a_set_holds_the_classes_that_are_likely_enough():
-    assert set_of(torch.tensor([0.2, 0.5, 0.3]), 0.3, CLASSES) == [("heron", "0.5000"), ("ibis", "0.3000")]
+    z = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])
+    assert [*sets_of(z, 0.3, CLASSES)] == [[("heron", "0.5000"), ("ibis", "0.3000")], [("ibis", "0.8000")]]
+    held = SparseZ(torch.tensor([[1, 2], [0, 2]]), torch.tensor([[0.5, 0.3], [0.1, 0.8]]), torch.tensor([0.2, 0.1]), 3)
+    assert [*sets_of(held, 0.3, CLASSES)] == [*sets_of(z, 0.3, CLASSES)]
 
 
 def test_doubt_tells_apart_what_is_certain_to_the_last_digit():
