@@ -22,7 +22,7 @@ from gta.labels import SparseZ, log_odds
 from gta.optimizers import OPTIMIZERS, Regime
 from gta.settings import Settings
 
-PART = 2**18  # images whose log-odds are made at once
+ENTRIES = 2**22  # log-odds that are made at once
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def confident_images(z: Tensor | SparseZ, count: int = 8, key: Callable[[int], b
 
 def _rows_of_all(logits: Tensor, count: int, key: Callable[[int], bytes] | None) -> list[list[int]]:
     """The rows of the most confident images of each class, of logits (N, M)."""
-    odds, count = log_odds(logits.double()).T, min(count, len(logits))  # (M, N)
+    parts = logits.split(max(1, ENTRIES // logits.shape[1]))
+    odds, count = torch.cat([log_odds(part.double()) for part in parts]).T, min(count, len(logits))  # (M, N)
     top = odds.gather(1, rows := largest(odds, count)).sort(dim=1, descending=True, stable=True)
     chosen = rows.gather(1, top.indices).tolist()
     if key is not None:
@@ -63,7 +64,8 @@ def _rows_of_all(logits: Tensor, count: int, key: Callable[[int], bytes] | None)
 
 def _rows_of_held(z: SparseZ, count: int, key: Callable[[int], bytes] | None) -> list[list[int]]:
     """The same, of the classes that a sparse z holds."""
-    parts = zip(z.values.split(PART), z.rest.split(PART), strict=True)
+    part = max(1, ENTRIES // z.classes.shape[1])
+    parts = zip(z.values.split(part), z.rest.split(part), strict=True)
     odds = torch.cat([log_odds(torch.cat([held, rest[:, None]], 1).double().log())[:, :-1] for held, rest in parts]).flatten()
     order = odds.argsort(descending=True, stable=True)
     order = order[z.classes.flatten()[order].argsort(stable=True)]  # by class, then by falling odds, then by row

@@ -64,7 +64,7 @@ def run(
     the texts that it got then, and nothing is asked. support: labelled images and their classes (S,), the few-shot setting. dtype: of
     weights, features and solver, by default the encoder's own; float64 gives the same answer on every machine. view: features of a
     second encoder, (N, d2) unit rows, support last, which join the mixture and the graph and stay as they are. keep: entries of a row of
-    z that are held, by default all up to 2^28 images times classes and 64 beyond (`gta.transduct.sparse`). `encoder` is not changed.
+    z that are held, by default all up to 2^27 images times classes and 64 beyond (`gta.transduct.sparse`). `encoder` is not changed.
     The last iteration does not adapt, since nothing would use it. checkpoints: a folder; after a kill the same call goes on where it
     was, and gives the same result.
 
@@ -103,7 +103,7 @@ def run(
     n, m = len(parts[0]), len(bank.class_names)
     if (held := entries_held(keep, n, m)) is not None:
         needs = {"gamma": gamma, "view": view is not None, "settings.anchor": settings.anchor, "settings.balance": settings.balance}
-        refuse_sparse(n, m, needs, f"give keep={m}, with seven times {4e-9 * n * m:.2g} GB of memory")
+        refuse_sparse(n, m, needs, f"give keep={m}, with ten times {4e-9 * n * m:.2g} GB of memory")
         identity.append(held)
     method = _Method(encoder.copy(dtype), settings, llm, questions, parts, labels, replayed, *hooks, features, view, held, progress)
     method.begin(bank, checkpoints, identity)

@@ -56,7 +56,7 @@ def _resources(job: Job) -> list[tuple[str, str]]:
     seconds, more_floats, more_disk = _view(job, n)
     parameters = sum(p.numel() for p in encoder.model.parameters())
     held = entries_held(None, n - len(job.support[0]), m)
-    z = 8 * n * m if held is None else sparse.bytes_of(n, m, width, held) // 4 + 5 * n * held + 2 * m * m  # the last for adapt
+    z = 10 * n * m if held is None else sparse.bytes_of(n, m, width, held) // 4 + 5 * n * held + 2 * m * m  # the last for adapt
     floats = 6 * parameters + z + 4 * n * width  # weights twice, gradients, two moments, a checkpoint; z and similar arrays
     batch = job.settings.batch_size * _activations(encoder, example)
     memory = 4 * (floats + more_floats) + batch + PROGRAM

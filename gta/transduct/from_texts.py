@@ -13,7 +13,7 @@ from gta.transduct import sparse
 from gta.transduct.solver import INNER, ROUNDS, Transduction, class_features, text_prior, transduct
 from gta.transport import estimated_sizes
 
-WHOLE = 2**28  # entries of z up to which it is held whole: 1 GB a matrix in float32, of which a run holds about seven
+WHOLE = 2**27  # entries of z up to which it is held whole: 0.5 GB a matrix in float32, of which a run holds about ten
 
 Gamma = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], float]
 
