@@ -128,7 +128,8 @@ def test_a_run_of_a_real_encoder_gets_a_gpu_and_no_more_memory_than_it_asked_for
     (copy / "notebooks/pages.yaml").write_text("{}", encoding="utf-8")
     put_toy(copy, range(2))
     notebook = nbformat.read(copy / "notebooks/toy.ipynb", 4)
-    notebook.cells.append(nbformat.v4.new_code_cell("import os\nprint('card', os.environ['CUDA_VISIBLE_DEVICES'])"))
+    lines = "import os, time\nprint('card', os.environ['CUDA_VISIBLE_DEVICES'])\ntime.sleep(8)  # Slurm looks at memory every five seconds"
+    notebook.cells.append(nbformat.v4.new_code_cell(lines))
     nbformat.write(notebook, copy / "notebooks/toy.ipynb")
 
     before = max(started(cluster), default=0)
