@@ -69,7 +69,23 @@ def test_a_part_that_fails_is_a_row_and_the_next_part_runs(gpu):
 
 
 @pytest.mark.parametrize(
-    "name", ["abstention", "adapt", "choices", "groups", "label", "peers", "ranks", "regime", "review", "stations", "transduct"]
+    "name",
+    [
+        "abstention",
+        "adapt",
+        "choices",
+        "encode",
+        "groups",
+        "label",
+        "loop",
+        "peers",
+        "ranks",
+        "regime",
+        "review",
+        "scale",
+        "stations",
+        "transduct",
+    ],
 )
 def test_every_benchmark_finds_what_it_imports(monkeypatch, name):
     """They are run by hand, so that a name that moved would be missed first by a reader."""
