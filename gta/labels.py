@@ -89,18 +89,18 @@ def log_odds(logits: Tensor) -> Tensor:
 
 def answer(z: Z) -> Tensor:
     """The class of each image, (N,): the largest z, and of z that are equal up to rounding (`TIE`) the first class."""
-    return _classes_at(z, _first_of_largest(values_of(z))[:, None])[:, 0]
+    return _classes_at(z, _equal_to_largest(values_of(z)).byte().argmax(1, keepdim=True))[:, 0]
 
 
-def _first_of_largest(values: Tensor) -> Tensor:
-    return (values >= values.amax(1, keepdim=True) - TIE).byte().argmax(1)
+def _equal_to_largest(values: Tensor) -> Tensor:
+    return values >= values.amax(1, keepdim=True) - TIE
 
 
 def likeliest(z: Z, count: int) -> Tensor:
     """The classes with the largest z of each image, (N, count) or fewer, the likeliest first: `answer`, then of z that are equal up to
     rounding the first class. Where the first z is nearly 1 all others are small, so their rounding is measured by themselves."""
     values = values_of(z)
-    chosen = [_first_of_largest(values)[:, None]]
+    chosen = [_equal_to_largest(values).byte().argmax(1, keepdim=True)]
     while len(chosen) < min(count, values.shape[1]):
         values = values.scatter(1, chosen[-1], -torch.inf)
         best = values.amax(1, keepdim=True)
@@ -110,8 +110,7 @@ def likeliest(z: Z, count: int) -> Tensor:
 
 def tied(z: Z) -> Tensor:
     """Which images have two classes that are equally likely up to rounding, bool (N,): `answer` gives the first of the two."""
-    values = values_of(z)
-    return (values >= values.amax(1, keepdim=True) - TIE).sum(1) > 1
+    return _equal_to_largest(values_of(z)).sum(1) > 1
 
 
 def unlike_the_list(z: Z) -> str:

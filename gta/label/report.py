@@ -133,7 +133,7 @@ class _Page:
 
     def changed(self) -> dict:
         """The images whose label differs from CLIP's: how many of each kind, and the most certain ones."""
-        before, after = self.clip, answer(self.z)
+        before, after = self.clip, self.top[:, 0]
         rows = (before != after).nonzero().flatten()
         kinds = Counter(zip(before[rows].tolist(), after[rows].tolist(), strict=True)).most_common(20)
         rows = rows[self.margin[rows].argsort(descending=True, stable=True)]
