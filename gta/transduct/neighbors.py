@@ -55,12 +55,16 @@ def large_nearest(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def exactly(images: int, on_gpu: bool) -> bool:
     """Whether neighbours of so many images are searched exactly: it is fast enough, or all that there is."""
-    return images <= (EXACT_ON_GPU if on_gpu else EXACT) or find_spec("faiss") is None
+    return _few(images, on_gpu) or find_spec("faiss") is None
+
+
+def _few(images: int, on_gpu: bool) -> bool:
+    return images <= (EXACT_ON_GPU if on_gpu else EXACT)
 
 
 def _choose(features: Tensor) -> bool:
     images, chosen = len(features), exactly(len(features), features.is_cuda)
-    if chosen and images > EXACT and not features.is_cuda:
+    if chosen and not _few(images, features.is_cuda):
         _tell_once(f"neighbours of {images:,} images: searched exactly, for faiss is missing; pip install 'gta-clip[scale]' is much faster")
     return chosen
 
